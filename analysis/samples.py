@@ -25,9 +25,7 @@ NOMINAL: Final = "nominal"
 
 SAMPLE_VARIATIONS: Final[dict[str, tuple[str, ...]]] = {
     process: (
-        (NOMINAL, "scaledown", "scaleup", "ME_var", "PS_var")
-        if process == "ttbar"
-        else (NOMINAL,)
+        (NOMINAL, "scaledown", "scaleup", "ME_var", "PS_var") if process == "ttbar" else (NOMINAL,)
     )
     for process in CROSS_SECTIONS
 }

@@ -1,0 +1,214 @@
+"""The kernels: one module each, with three implementations of one signature.
+
+`reference` is the definition in plain Python loops, `columnar` is awkward, `compiled` is numba
+over contents and offsets. They are pure: arrays in, arrays out.
+
+KERNELS is the registry. The proofs (tests/test_kernels.py), the benchmarks
+(perf/bench_kernels.py) and the rows of every report are derived from it: adding a kernel is
+adding one module and one line here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+
+import awkward as ak
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import ModuleType
+
+Implementation = Literal["reference", "columnar", "compiled"]
+IMPLEMENTATIONS: Final[tuple[Implementation, ...]] = get_args(Implementation)
+
+Columns = "Mapping[str, Any]"
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One line of the registry.
+
+    Attributes
+    ----------
+    name
+        Name of the module in `analysis.kernels`.
+    inputs
+        The columns that the implementations take, in their order: NanoAOD branches, or names in
+        DERIVED.
+    scales_with
+        What its cost should grow with.
+    options
+        Keyword arguments other than the defaults, for proofs and benchmarks.
+    dense
+        Whether it is measured on the selected jets of events with at least four of them, as the
+        analysis calls it, rather than on all objects of all events.
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    scales_with: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    dense: bool = False
+
+    @property
+    def module(self) -> ModuleType:
+        """The module that holds the three implementations."""
+        return import_module(f"{__name__}.{self.name}")
+
+    @property
+    def exact(self) -> bool:
+        """Whether the implementations agree to the last bit.
+
+        Otherwise the module defines `agree`, whose docstring states the bound and its reason.
+        """
+        return not hasattr(self.module, "agree")
+
+    def arguments(self, columns: Mapping[str, Any]) -> tuple[Any, ...]:
+        """The inputs, taken or derived from columns of events."""
+        return tuple(column(columns, name) for name in self.inputs)
+
+    def run(self, implementation: Implementation, *arguments: Any) -> Any:
+        """Call an implementation with the options of this line."""
+        function: Callable[..., Any] = getattr(self.module, implementation)
+        return function(*arguments, **self.options)
+
+    def agree(self, got: Any, want: Any, *arguments: Any) -> bool:
+        """Whether two implementations' results on `arguments` are equal.
+
+        To the last bit and of equal types, or within the bound that the module states.
+        """
+        if _types(got) != _types(want):
+            return False
+        if self.exact:
+            return _identical(got, want)
+        return bool(self.module.agree(got, want, *arguments, **self.options))
+
+
+def _parts(result: Any) -> tuple[Any, ...]:
+    return result if isinstance(result, tuple) else (result,)
+
+
+def _types(result: Any) -> tuple[str, ...]:
+    # Of a jagged array the type of its objects: its length is compared with its values.
+    return tuple(
+        str(part.type.content) if isinstance(part, ak.Array) else f"{part.dtype}{part.shape}"
+        for part in _parts(result)
+    )
+
+
+def _identical(got: Any, want: Any) -> bool:
+    return all(
+        bool(ak.array_equal(a, b, equal_nan=True))
+        if isinstance(a, ak.Array)
+        else np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
+        for a, b in zip(_parts(got), _parts(want), strict=True)
+    )
+
+
+def column(columns: Mapping[str, Any], name: str) -> Any:
+    """A column of events by name: a branch, or made from branches as DERIVED says."""
+    if name in columns:
+        return columns[name]
+    return DERIVED[name](columns)
+
+
+def _run(name: str) -> Callable[[Mapping[str, Any]], Any]:
+    """The columnar result of a kernel as an input of another."""
+
+    def derive(columns: Mapping[str, Any]) -> Any:
+        kernel = KERNELS[name]
+        return kernel.run("columnar", *kernel.arguments(columns))
+
+    return derive
+
+
+def _leptons(field: str) -> Callable[[Mapping[str, Any]], ak.Array]:
+    """A column of the electrons followed by the muons of each event."""
+
+    def derive(columns: Mapping[str, Any]) -> ak.Array:
+        return ak.concatenate(
+            [column(columns, f"Electron_{field}"), column(columns, f"Muon_{field}")], axis=1
+        )
+
+    return derive
+
+
+def _constant(like: str, value: int) -> Callable[[Mapping[str, Any]], ak.Array]:
+    return lambda columns: ak.values_astype(ak.full_like(column(columns, like), value), np.int32)
+
+
+def _observable(columns: Mapping[str, Any]) -> Any:
+    return _run("ht")(columns)
+
+
+def _selected_events(columns: Mapping[str, Any]) -> Any:
+    return _run("leptons")(columns) != 0
+
+
+def _category(columns: Mapping[str, Any]) -> Any:
+    return _run("leptons")(columns).astype(np.int64)
+
+
+DERIVED: Final[dict[str, Callable[[Mapping[str, Any]], Any]]] = {
+    "Electron_mask": _run("electrons"),
+    "Muon_mask": _run("muons"),
+    "Jet_mask": _run("jets"),
+    "Electron_flavour": _constant("Electron_pt", 11),
+    "Muon_flavour": _constant("Muon_pt", 13),
+    **{
+        f"Lepton_{field}": _leptons(field)
+        for field in ("pt", "eta", "phi", "mass", "charge", "flavour")
+    },
+    "one_lepton": _selected_events,
+    "Lepton_pair": _run("z_pair"),
+    "observable": _observable,
+    "category": _category,
+    "weights": _run("btag_weights"),
+}
+"""Inputs of kernels that are not branches: made by the columnar kernels they come from."""
+
+_P4: Final = ("pt", "eta", "phi", "mass")
+
+
+def _of(collection: str, *fields: str) -> tuple[str, ...]:
+    return tuple(f"{collection}_{field}" for field in fields)
+
+
+KERNELS: Final[dict[str, Kernel]] = {
+    kernel.name: kernel
+    for kernel in (
+        Kernel("electrons", _of("Electron", "pt", "eta", "cutBased", "sip3d"), "electrons"),
+        Kernel("muons", _of("Muon", "pt", "eta", "tightId", "sip3d", "pfRelIso04_all"), "muons"),
+        Kernel("jets", _of("Jet", "pt", "eta", "jetId"), "jets"),
+        Kernel("leptons", ("Electron_mask", "Muon_mask"), "events + leptons"),
+        Kernel("regions", ("Jet_mask", "Jet_btagCSVV2"), "events + jets"),
+        Kernel("selected", ("Jet_pt", "Jet_mask", "one_lepton"), "events + selected jets"),
+        Kernel(
+            "cleaning", _of("Jet", "eta", "phi") + _of("Lepton", "eta", "phi"), "jets x leptons"
+        ),
+        Kernel("pair_mass", _of("Muon", *_P4), "muons^2"),
+        Kernel("charged_pair", _of("Muon", *_P4, "charge"), "muons^2"),
+        Kernel("trijet_mass", _of("Jet", *_P4), "jets^3", dense=True),
+        Kernel("trijet_pt", _of("Jet", *_P4, "btagCSVV2"), "jets^3", dense=True),
+        Kernel("z_pair", _of("Lepton", *_P4, "charge", "flavour"), "leptons^2"),
+        Kernel(
+            "transverse_mass",
+            ("Lepton_pt", "Lepton_phi", "Lepton_pair", "MET_pt", "MET_phi"),
+            "events + leptons",
+        ),
+        Kernel("ht", ("Jet_pt",), "jets"),
+        Kernel("jet_scale", ("Jet_pt",), "jets"),
+        Kernel("jet_resolution", ("run", "luminosityBlock", "event", "Jet_pt"), "jets"),
+        Kernel("btag_weights", ("Jet_pt",), "events", dense=True),
+        Kernel(
+            "histogram",
+            ("observable", "category", "weights"),
+            "events x variations",
+            options={"categories": 3},
+        ),
+    )
+}
+"""Every kernel, by name."""

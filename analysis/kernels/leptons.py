@@ -1,0 +1,83 @@
+"""Lepton counting: the channel of an event.
+
+The single-lepton channel asks for exactly one selected lepton, electron or muon (AGC
+version 2). Which of the two it is makes the channel.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import awkward as ak
+import numpy as np
+
+from analysis.kernels._compile import loop
+from analysis.kernels._layout import rows, split
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+NEITHER: Final = 0
+ELECTRON: Final = 1
+MUON: Final = 2
+
+
+def reference(electron_mask: ak.Array, muon_mask: ak.Array) -> NDArray[np.int8]:
+    """Channel of each event.
+
+    Parameters
+    ----------
+    electron_mask, muon_mask
+        Which electrons (events x electrons) and muons (events x muons) are selected.
+
+    Returns
+    -------
+    NDArray[np.int8]
+        ELECTRON or MUON where exactly one lepton is selected, else NEITHER (events).
+    """
+    channels = []
+    for electrons, muons in rows(electron_mask, muon_mask):
+        n_electrons, n_muons = sum(electrons), sum(muons)
+        one_lepton = n_electrons + n_muons == 1
+        channels.append((ELECTRON if n_electrons else MUON) if one_lepton else NEITHER)
+    return np.array(channels, dtype=np.int8)
+
+
+def columnar(electron_mask: ak.Array, muon_mask: ak.Array) -> NDArray[np.int8]:
+    """As `reference`, in awkward."""
+    n_electrons = ak.to_numpy(ak.count_nonzero(electron_mask, axis=1))
+    n_muons = ak.to_numpy(ak.count_nonzero(muon_mask, axis=1))
+    one_lepton = n_electrons + n_muons == 1
+    channels: NDArray[np.int8] = one_lepton * np.where(
+        n_electrons, np.int8(ELECTRON), np.int8(MUON)
+    )
+    return channels
+
+
+def compiled(electron_mask: ak.Array, muon_mask: ak.Array) -> NDArray[np.int8]:
+    """As `reference`, in numba over contents and offsets."""
+    electron_offsets, (electrons,) = split(electron_mask)
+    muon_offsets, (muons,) = split(muon_mask)
+    channels: NDArray[np.int8] = _channel(
+        electron_offsets, electrons.view(np.bool_), muon_offsets, muons.view(np.bool_)
+    )
+    return channels
+
+
+@loop
+def _channel(electron_offsets, electrons, muon_offsets, muons) -> Any:  # type: ignore[no-untyped-def]
+    channels = np.empty(len(electron_offsets) - 1, dtype=np.int8)
+    for event in range(len(channels)):
+        n_electrons = 0
+        for i in range(electron_offsets[event], electron_offsets[event + 1]):
+            n_electrons += electrons[i]
+        n_muons = 0
+        for i in range(muon_offsets[event], muon_offsets[event + 1]):
+            n_muons += muons[i]
+        if n_electrons + n_muons != 1:
+            channels[event] = NEITHER
+        elif n_electrons == 1:
+            channels[event] = ELECTRON
+        else:
+            channels[event] = MUON
+    return channels

@@ -1,0 +1,75 @@
+"""One column of the selected objects of the selected events: what a skim keeps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import awkward as ak
+import numpy as np
+
+from analysis.kernels._compile import loop
+from analysis.kernels._layout import flat, from_lists, join, rows, split
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def reference(column: ak.Array, object_mask: ak.Array, event_mask: NDArray[np.bool_]) -> ak.Array:
+    """Objects that `object_mask` keeps, of events that `event_mask` keeps, in their order.
+
+    Parameters
+    ----------
+    column
+        Any column of a collection (events x objects).
+    object_mask
+        bool, events x objects.
+    event_mask
+        bool, events.
+
+    Returns
+    -------
+    ak.Array
+        Selected events x selected objects, of the column's type.
+    """
+    kept = [
+        [value for value, keep in zip(values, keeps, strict=True) if keep]
+        for values, keeps, keep_event in rows(column, object_mask, event_mask)
+        if keep_event
+    ]
+    return from_lists(kept, split(column).contents[0].dtype.type)
+
+
+def columnar(column: ak.Array, object_mask: ak.Array, event_mask: NDArray[np.bool_]) -> ak.Array:
+    """As `reference`, in awkward."""
+    # Events first: the objects of an event that is dropped are never looked at.
+    return column[event_mask][object_mask[event_mask]]
+
+
+def compiled(column: ak.Array, object_mask: ak.Array, event_mask: NDArray[np.bool_]) -> ak.Array:
+    """As `reference`, in numba over contents and offsets."""
+    offsets, (values, keeps) = split(column, object_mask)
+    return join(*_compact(offsets, values, keeps.view(np.bool_), flat(event_mask)))
+
+
+@loop
+def _compact(offsets, values, keeps, keep_events) -> Any:  # type: ignore[no-untyped-def]
+    n_events = 0
+    n_objects = 0
+    for event in range(len(keep_events)):
+        if keep_events[event]:
+            n_events += 1
+            for i in range(offsets[event], offsets[event + 1]):
+                n_objects += keeps[i]
+    kept_offsets = np.zeros(n_events + 1, dtype=np.int64)
+    kept_values = np.empty(n_objects, dtype=values.dtype)
+    n_events = 0
+    n_objects = 0
+    for event in range(len(keep_events)):
+        if keep_events[event]:
+            for i in range(offsets[event], offsets[event + 1]):
+                if keeps[i]:
+                    kept_values[n_objects] = values[i]
+                    n_objects += 1
+            n_events += 1
+            kept_offsets[n_events] = n_objects
+    return kept_offsets, kept_values

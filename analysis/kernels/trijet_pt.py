@@ -1,0 +1,204 @@
+"""The trijet system of largest pt that holds a b-tagged jet, and its mass.
+
+The reconstructed hadronic top (b j j) of the 4j2b region. Among all combinations of three
+selected jets of which at least one has btag > 0.5; of equals the first in lexicographic order.
+A combination with a jet whose kinematics are not finite is not a candidate.
+
+Source: AGC version 2 (iris-hep/analysis-grand-challenge, cms-open-data-ttbar).
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import combinations
+from typing import TYPE_CHECKING, Any, Final
+
+import awkward as ak
+import numpy as np
+
+from analysis.kernels._combinations import (
+    NONE,
+    combine,
+    local_indices,
+    pick_largest,
+    picks_agree,
+)
+from analysis.kernels._compile import loop
+from analysis.kernels._four_vectors import (
+    ROUNDING,
+    cartesian_columnar,
+    cartesian_compiled,
+    cartesian_reference,
+    mass_agrees,
+    mass_columnar,
+    mass_compiled,
+    mass_reference,
+    scratch,
+    transverse_columnar,
+    transverse_compiled,
+)
+from analysis.kernels._layout import rows, split
+from analysis.kernels.regions import BTAG_MIN
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Trijet = tuple["NDArray[np.int64]", "NDArray[np.float64]"]
+
+NO_PT2: Final = -1.0
+"""Below every squared pt."""
+
+
+def reference(
+    pt: ak.Array,
+    eta: ak.Array,
+    phi: ak.Array,
+    mass: ak.Array,
+    btag: ak.Array,
+    *,
+    btag_min: float = BTAG_MIN,
+) -> Trijet:
+    """Indices and mass of the trijet of each event.
+
+    Parameters
+    ----------
+    pt, eta, phi, mass, btag
+        Kinematics and b-tag discriminant of the selected jets, pt and mass in GeV
+        (events x jets).
+    btag_min
+        Discriminant above which a jet is b-tagged.
+
+    Returns
+    -------
+    indices
+        int64, events x 3: indices of the jets within the event; -1 where there is no candidate.
+    mass
+        float64, events: mass of the system in GeV; NaN where there is none.
+    """
+    chosen, masses = [], []
+    for *kinematics, tags in rows(pt, eta, phi, mass, btag):
+        vectors = [cartesian_reference(*one) for one in zip(*kinematics, strict=True)]
+        best, indices, best_mass = NO_PT2, (NONE, NONE, NONE), math.nan
+        for i, j, k in combinations(range(len(vectors)), 3):
+            tagged = tags[i] > btag_min or tags[j] > btag_min or tags[k] > btag_min
+            system = vectors[i] + vectors[j] + vectors[k]
+            if tagged and system.pt2 > best:
+                best, indices, best_mass = system.pt2, (i, j, k), mass_reference(system)
+        chosen.append(indices)
+        masses.append(best_mass)
+    return np.array(chosen, dtype=np.int64).reshape(-1, 3), np.array(masses, dtype=np.float64)
+
+
+def columnar(
+    pt: ak.Array,
+    eta: ak.Array,
+    phi: ak.Array,
+    mass: ak.Array,
+    btag: ak.Array,
+    *,
+    btag_min: float = BTAG_MIN,
+) -> Trijet:
+    """As `reference`, in awkward."""
+    offsets, (*kinematics, tags) = split(pt, eta, phi, mass, btag)
+    px, py = transverse_columnar(*kinematics)
+    tagged = tags > np.float64(btag_min)
+    trijet_offsets, (i, j, k) = combine(offsets, 3)
+    # Only the transverse components are needed to choose, the rest for what is chosen.
+    x = px[i] + px[j] + px[k]
+    y = py[i] + py[j] + py[k]
+    pt2 = np.where(tagged[i] | tagged[j] | tagged[k], x * x + y * y, NO_PT2)
+    picked = pick_largest(trijet_offsets, pt2, NO_PT2)
+    chosen = picked[picked != NONE]
+    first, second, third = (
+        cartesian_columnar(*(column[jet[chosen]] for column in kinematics)) for jet in (i, j, k)
+    )
+    masses = np.full(len(picked), np.nan)
+    masses[picked != NONE] = mass_columnar(first + second + third)
+    return local_indices(offsets, picked, (i, j, k)), masses
+
+
+def compiled(
+    pt: ak.Array,
+    eta: ak.Array,
+    phi: ak.Array,
+    mass: ak.Array,
+    btag: ak.Array,
+    *,
+    btag_min: float = BTAG_MIN,
+) -> Trijet:
+    """As `reference`, in numba over contents and offsets."""
+    offsets, contents = split(pt, eta, phi, mass, btag)
+    indices, masses = _largest(offsets, *contents, btag_min)
+    return indices, masses
+
+
+@loop
+def _largest(offsets, pt, eta, phi, mass, btag, btag_min) -> Any:  # type: ignore[no-untyped-def]
+    n = np.diff(offsets)
+    indices = np.full((len(n), 3), NONE, dtype=np.int64)
+    masses = np.full(len(n), np.nan, dtype=np.float64)
+    px, py, _, _ = scratch(n)
+    for event in range(len(n)):
+        if n[event] < 3:
+            continue
+        start = offsets[event]
+        for i in range(n[event]):
+            jet = start + i
+            px[i], py[i] = transverse_compiled(pt[jet], eta[jet], phi[jet], mass[jet])
+        best = NO_PT2
+        for i in range(n[event] - 2):
+            for j in range(i + 1, n[event] - 1):
+                x2 = px[i] + px[j]
+                y2 = py[i] + py[j]
+                tagged = (btag[start + i] > btag_min) | (btag[start + j] > btag_min)
+                for k in range(j + 1, n[event]):
+                    x = x2 + px[k]
+                    y = y2 + py[k]
+                    pt2 = x * x + y * y
+                    if pt2 > best and (tagged or btag[start + k] > btag_min):
+                        best = pt2
+                        indices[event, 0] = i
+                        indices[event, 1] = j
+                        indices[event, 2] = k
+        if best > NO_PT2:
+            i, j, k = start + indices[event]
+            x1, y1, z1, e1 = cartesian_compiled(pt[i], eta[i], phi[i], mass[i])
+            x2, y2, z2, e2 = cartesian_compiled(pt[j], eta[j], phi[j], mass[j])
+            x3, y3, z3, e3 = cartesian_compiled(pt[k], eta[k], phi[k], mass[k])
+            masses[event] = mass_compiled(x1 + x2 + x3, y1 + y2 + y3, z1 + z2 + z3, e1 + e2 + e3)
+    return indices, masses
+
+
+def agree(
+    got: Trijet,
+    want: Trijet,
+    pt: ak.Array,
+    eta: ak.Array,
+    phi: ak.Array,
+    mass: ak.Array,
+    btag: ak.Array,
+    *,
+    btag_min: float = BTAG_MIN,
+) -> bool:
+    """Whether results are equal within rounding.
+
+    Another trijet may be picked where two are equal in pt within rounding; where the picks are
+    the same, the masses agree as `mass_agrees` says.
+    """
+    offsets, (*kinematics, tags) = split(pt, eta, phi, mass, btag)
+    vectors = cartesian_columnar(*kinematics)
+    jet_pt = abs(kinematics[0].astype(np.float64))
+
+    def pt2(i: Any, j: Any, k: Any) -> tuple[Any, Any]:
+        system = vectors.take(i) + vectors.take(j) + vectors.take(k)
+        bound = ROUNDING * (jet_pt[i] + jet_pt[j] + jet_pt[k]) ** 2
+        tagged = (tags[i] > btag_min) | (tags[j] > btag_min) | (tags[k] > btag_min)
+        return np.where(tagged, system.pt2, np.nan), bound
+
+    if not picks_agree(got[0], want[0], offsets, pt2):
+        return False
+    (same,) = np.nonzero(np.all(got[0] == want[0], axis=1) & (got[0][:, 0] != NONE))
+    energy = vectors.energy[offsets[same, None] + want[0][same]].sum(axis=1)
+    return np.array_equal(
+        got[0][:, 0] == NONE, np.isnan(got[1]) & (got[0][:, 0] == NONE)
+    ) and bool(np.all(mass_agrees(got[1][same], want[1][same], energy)))

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 import awkward as ak
 import numpy as np
 
+from analysis.errors import InputError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import ModuleType
 
 Implementation = Literal["reference", "columnar", "compiled"]
 IMPLEMENTATIONS: Final[tuple[Implementation, ...]] = get_args(Implementation)
-
-Columns = "Mapping[str, Any]"
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,34 @@ class Kernel:
         return bool(self.module.agree(got, want, *arguments, **self.options))
 
 
+def bind(implementation: Implementation) -> Callable[..., Any]:
+    """The kernels of one implementation, to compose an analysis of.
+
+    Parameters
+    ----------
+    implementation
+        One of IMPLEMENTATIONS.
+
+    Returns
+    -------
+    Callable
+        Takes the name of a kernel, its arguments and its options; gives its result.
+
+    Raises
+    ------
+    InputError
+        If there is no such implementation.
+    """
+    if implementation not in IMPLEMENTATIONS:
+        msg = f"there is no implementation {implementation!r}: use one of {', '.join(IMPLEMENTATIONS)}"
+        raise InputError(msg)
+
+    def call(name: str, /, *arguments: Any, **options: Any) -> Any:
+        return getattr(KERNELS[name].module, implementation)(*arguments, **options)
+
+    return call
+
+
 def _parts(result: Any) -> tuple[Any, ...]:
     return result if isinstance(result, tuple) else (result,)
 
@@ -140,10 +168,6 @@ def _constant(like: str, value: int) -> Callable[[Mapping[str, Any]], ak.Array]:
     return lambda columns: ak.values_astype(ak.full_like(column(columns, like), value), np.int32)
 
 
-def _observable(columns: Mapping[str, Any]) -> Any:
-    return _run("ht")(columns)
-
-
 def _selected_events(columns: Mapping[str, Any]) -> Any:
     return _run("leptons")(columns) != 0
 
@@ -164,7 +188,8 @@ DERIVED: Final[dict[str, Callable[[Mapping[str, Any]], Any]]] = {
     },
     "one_lepton": _selected_events,
     "Lepton_pair": _run("z_pair"),
-    "observable": _observable,
+    "Jet_trijet": lambda columns: _run("trijet_mass")(columns)[0],
+    "observable": _run("ht"),
     "category": _category,
     "weights": _run("btag_weights"),
 }
@@ -185,6 +210,11 @@ KERNELS: Final[dict[str, Kernel]] = {
         Kernel("jets", _of("Jet", "pt", "eta", "jetId"), "jets"),
         Kernel("leptons", ("Electron_mask", "Muon_mask"), "events + leptons"),
         Kernel("regions", ("Jet_mask", "Jet_btagCSVV2"), "events + jets"),
+        Kernel(
+            "acceptance", ("Jet_pt", "Jet_eta"), "jets", options={"pt_min": 30.0, "eta_max": 2.4}
+        ),
+        Kernel("count", ("Jet_mask",), "events + jets"),
+        Kernel("skim", ("Jet_pt", "one_lepton"), "events + kept jets"),
         Kernel("selected", ("Jet_pt", "Jet_mask", "one_lepton"), "events + selected jets"),
         Kernel(
             "cleaning", _of("Jet", "eta", "phi") + _of("Lepton", "eta", "phi"), "jets x leptons"
@@ -193,6 +223,7 @@ KERNELS: Final[dict[str, Kernel]] = {
         Kernel("charged_pair", _of("Muon", *_P4, "charge"), "muons^2"),
         Kernel("trijet_mass", _of("Jet", *_P4), "jets^3", dense=True),
         Kernel("trijet_pt", _of("Jet", *_P4, "btagCSVV2"), "jets^3", dense=True),
+        Kernel("largest", ("Jet_btagCSVV2", "Jet_trijet"), "events", dense=True),
         Kernel("z_pair", _of("Lepton", *_P4, "charge", "flavour"), "leptons^2"),
         Kernel(
             "transverse_mass",

@@ -1,0 +1,97 @@
+"""Columns of events by the name of their NanoAOD branch, whatever the file calls them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import awkward as ak
+
+from analysis.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+
+class Columns(Mapping[str, ak.Array]):
+    """Columns of coffea's NanoEvents, read when they are first asked for.
+
+    Parameters
+    ----------
+    events
+        NanoEvents (virtual or eager) of NanoAODSchema or BaseSchema.
+    replacements
+        Branch to read in the place of another: ``{"MET_pt": "PuppiMET_pt"}``.
+
+    Raises
+    ------
+    InputError
+        On access to a branch that the events do not have.
+    """
+
+    def __init__(self, events: Any, replacements: Mapping[str, str] | None = None) -> None:
+        self._events = events
+        self._replacements = dict(replacements or {})
+        self._read: dict[str, ak.Array] = {}
+
+    def __getitem__(self, name: str) -> ak.Array:
+        """Column `name`, materialised and without behaviours."""
+        if name not in self._read:
+            branch = self._replacements.get(name, name)
+            column = self._find(branch)
+            if column is None:
+                raise InputError(missing_branch(branch, list(self)))
+            # Kernels add no vectors: without NanoEvents' behaviours every operation is cheaper.
+            self._read[name] = ak.Array(ak.materialize(column).layout)
+        return self._read[name]
+
+    def _find(self, branch: str) -> ak.Array | None:
+        if branch in self._events.fields:
+            return self._events[branch]
+        collection, _, field = branch.partition("_")
+        if collection in self._events.fields and field in self._events[collection].fields:
+            return self._events[collection][field]
+        return None
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self._find(self._replacements.get(name, name)) is not None
+
+    def __iter__(self) -> Iterator[str]:
+        for name in self._events.fields:
+            fields = self._events[name].fields
+            yield from (f"{name}_{field}" for field in fields) if fields else (name,)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+def missing_branch(branch: str, available: Collection[str]) -> str:
+    """One sentence on a branch that is not there, and which others could serve."""
+    candidates = substitutes(branch, available)
+    advice = (
+        f"one of {', '.join(candidates)} could serve (--map {branch}={candidates[0]})"
+        if candidates
+        else "none of its branches looks like a substitute"
+    )
+    return f"there is no branch {branch}; {advice}"
+
+
+def substitutes(branch: str, available: Collection[str]) -> list[str]:
+    """Branches that could stand in for `branch`, the likeliest first.
+
+    Those of the same field in a collection of like name (PuppiMET_pt for MET_pt), and those of
+    the same collection whose field begins alike (Jet_btagDeepB for Jet_btagCSVV2).
+    """
+    collection, _, field = branch.partition("_")
+    # "btag" of "btagCSVV2": NanoAOD spells a quantity in lower case and its variant in capitals.
+    stem = field[: next((i for i, c in enumerate(field) if not c.islower()), len(field))]
+    found = []
+    for other in available:
+        other_collection, _, other_field = other.partition("_")
+        like_collection = other_field == field and collection in other_collection
+        like_field = (
+            other_collection == collection and len(stem) > 1 and other_field.startswith(stem)
+        )
+        if other != branch and field and (like_collection or like_field):
+            found.append(other)
+    return sorted(found, key=lambda name: (len(name), name))

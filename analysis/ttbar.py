@@ -1,0 +1,269 @@
+"""The ttbar analysis as a coffea processor: single-lepton channel, AGC version 2.
+
+Composed of kernels, in the implementation asked for. Source of all definitions:
+iris-hep/analysis-grand-challenge (cms-open-data-ttbar), whose code and not whose documents the
+published reference histograms follow.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, get_args
+
+import numpy as np
+from coffea import processor
+
+from analysis import histograms
+from analysis.columns import Columns
+from analysis.errors import InputError
+from analysis.kernels import Implementation, bind
+from analysis.kernels._layout import flat
+from analysis.kernels.btag_weights import VARIATIONS as BTAG_VARIATIONS
+from analysis.kernels.leptons import NEITHER
+from analysis.kernels.regions import FOUR_JETS, FOUR_JETS_ONE_B, FOUR_JETS_TWO_B
+from analysis.samples import NOMINAL, event_weight, sample_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import awkward as ak
+    import hist
+    from numpy.typing import NDArray
+
+Variations = Literal["all", "nominal"]
+
+INPUTS: Final = (
+    "run",
+    "luminosityBlock",
+    "event",
+    "Electron_pt",
+    "Electron_eta",
+    "Electron_cutBased",
+    "Electron_sip3d",
+    "Muon_pt",
+    "Muon_eta",
+    "Muon_tightId",
+    "Muon_sip3d",
+    "Muon_pfRelIso04_all",
+    "Jet_pt",
+    "Jet_eta",
+    "Jet_phi",
+    "Jet_mass",
+    "Jet_jetId",
+    "Jet_btagCSVV2",
+)
+"""Branches that the processor reads; the first three only for the jet resolution."""
+
+KINEMATIC_VARIATIONS: Final = ("pt_scale_up", "pt_res_up")
+SCALE_WEIGHTS: Final = {"scale_var_up": 1.025, "scale_var_down": 0.975}
+"""Weights of the W+jets scale variation (AGC version 2, ``corrections.json``)."""
+SCALE_PROCESS: Final = "wjets"
+
+STEPS: Final = ("all", "one_lepton", "four_jets", *histograms.REGIONS)
+"""Steps of the cutflow; both regions are subsets of four_jets."""
+
+_JET_FIELDS: Final = ("pt", "eta", "phi", "mass", "jetId", "btagCSVV2")
+
+
+def branches(variations: Variations) -> tuple[str, ...]:
+    """Branches that the processor reads for these variations."""
+    return INPUTS if variations == "all" else INPUTS[3:]
+
+
+class TtbarProcessor(processor.ProcessorABC):  # type: ignore[misc]
+    """Histograms and cutflow of the ttbar analysis.
+
+    Parameters
+    ----------
+    implementation
+        Of the kernels.
+    variations
+        ``all``, or ``nominal`` for the nominal selection and weight alone.
+    replacements
+        Branch to read in the place of another.
+    """
+
+    def __init__(
+        self,
+        implementation: Implementation = "columnar",
+        variations: Variations = "all",
+        replacements: Mapping[str, str] | None = None,
+    ) -> None:
+        if variations not in get_args(Variations):
+            msg = f"there are no variations {variations!r}: use one of {get_args(Variations)}"
+            raise InputError(msg)
+        bind(implementation)
+        self.implementation = implementation
+        self.variations = variations
+        self.replacements = dict(replacements or {})
+
+    def process(self, events: Any) -> dict[str, Any]:
+        """Select, reconstruct and fill one chunk.
+
+        Parameters
+        ----------
+        events
+            NanoEvents, whose metadata name the sample's ``process`` and ``variation``.
+
+        Returns
+        -------
+        dict
+            ``histograms``: {sample: hist.Hist} not normalised, ``cutflow``:
+            {process: {sample variation: {kinematic variation: {step: count}}}}.
+        """
+        process, variation = events.metadata["process"], events.metadata["variation"]
+        kernels = bind(self.implementation)
+        columns = Columns(events, self.replacements)
+        every_variation = self.variations == "all" and variation == NOMINAL
+
+        channel = _channel(columns, kernels)
+        one_lepton = channel != NEITHER
+        jets = {f: kernels("skim", columns[f"Jet_{f}"], one_lepton) for f in _JET_FIELDS}
+        channel = channel[one_lepton] - 1
+
+        shifted = {NOMINAL: jets["pt"]}
+        if every_variation:
+            identity = (
+                flat(columns[name])[one_lepton] for name in ("run", "luminosityBlock", "event")
+            )
+            shifted["pt_scale_up"] = kernels("jet_scale", jets["pt"])
+            shifted["pt_res_up"] = kernels("jet_resolution", *identity, jets["pt"])
+
+        names: list[str] = []
+        sums, cutflow = [], {}
+        for shift, pt in shifted.items():
+            region, found = _select({**jets, "pt": pt}, kernels)
+            weights = {variation if shift == NOMINAL else shift: np.ones(len(found.values))}
+            if every_variation and shift == NOMINAL:
+                weights |= _weights(found.pt, process, kernels)
+            names += weights
+            sums.append(
+                kernels(
+                    "histogram",
+                    found.values,
+                    found.region + len(histograms.REGIONS) * channel[found.events],
+                    np.column_stack(list(weights.values())),
+                    categories=len(histograms.CHANNELS) * len(histograms.REGIONS),
+                )
+            )
+            cutflow[shift] = _steps(len(events), region)
+
+        histogram = histograms.new(process, names)
+        histograms.add_sums(histogram, np.concatenate(sums, axis=-1))
+        return {
+            "histograms": {sample_name(process, variation): histogram},
+            "cutflow": {process: {variation: cutflow}},
+        }
+
+    def postprocess(self, accumulator: Any) -> Any:
+        """Nothing to do: see `normalise`."""
+        return accumulator
+
+
+class _Observables(NamedTuple):
+    """What is filled: one entry for each event in a region, those of 4j1b first."""
+
+    values: NDArray[np.float64]
+    """HT or mass of the trijet in GeV."""
+    region: NDArray[np.int64]
+    """Index into histograms.REGIONS."""
+    events: NDArray[np.int64]
+    """Index of the event among those with one lepton."""
+    pt: tuple[ak.Array, ak.Array]
+    """pt of the selected jets in GeV, of each region (events x jets)."""
+
+
+def _channel(columns: Mapping[str, Any], kernels: Callable[..., Any]) -> NDArray[np.int8]:
+    electrons = (columns[f"Electron_{field}"] for field in ("pt", "eta", "cutBased", "sip3d"))
+    muons = (
+        columns[f"Muon_{field}"] for field in ("pt", "eta", "tightId", "sip3d", "pfRelIso04_all")
+    )
+    channel: NDArray[np.int8] = kernels(
+        "leptons", kernels("electrons", *electrons), kernels("muons", *muons)
+    )
+    return channel
+
+
+def _select(
+    jets: Mapping[str, ak.Array], kernels: Callable[..., Any]
+) -> tuple[NDArray[np.int8], _Observables]:
+    """One selection pass over the jets of the events with one lepton."""
+    mask = kernels("jets", jets["pt"], jets["eta"], jets["jetId"])
+    region = kernels("regions", mask, jets["btagCSVV2"])
+    one_b, two_b = region == FOUR_JETS_ONE_B, region == FOUR_JETS_TWO_B
+    one_b_pt = kernels("selected", jets["pt"], mask, one_b)
+    two_b_jets = {
+        field: kernels("selected", jets[field], mask, two_b)
+        for field in ("pt", "eta", "phi", "mass", "btagCSVV2")
+    }
+    _, trijet_mass = kernels("trijet_pt", *two_b_jets.values())
+    values = kernels("ht", one_b_pt), trijet_mass
+    return region, _Observables(
+        values=np.concatenate(values),
+        region=np.repeat([0, 1], [len(one) for one in values]),
+        events=np.concatenate([np.flatnonzero(one_b), np.flatnonzero(two_b)]),
+        pt=(one_b_pt, two_b_jets["pt"]),
+    )
+
+
+def _weights(
+    pt: tuple[ak.Array, ak.Array], process: str, kernels: Callable[..., Any]
+) -> dict[str, NDArray[np.float64]]:
+    """Weights of the variations that change nothing else."""
+    btag = np.concatenate([kernels("btag_weights", one) for one in pt])
+    weights = dict(zip(BTAG_VARIATIONS, btag.T, strict=True))
+    if process == SCALE_PROCESS:
+        weights |= {name: np.full(len(btag), weight) for name, weight in SCALE_WEIGHTS.items()}
+    return weights
+
+
+def _steps(n_events: int, region: NDArray[np.int8]) -> dict[str, int]:
+    counts = (
+        n_events,
+        len(region),
+        np.count_nonzero(region >= FOUR_JETS),
+        np.count_nonzero(region == FOUR_JETS_ONE_B),
+        np.count_nonzero(region == FOUR_JETS_TWO_B),
+    )
+    return {step: int(count) for step, count in zip(STEPS, counts, strict=True)}
+
+
+def normalise(accumulated: Mapping[str, Any], fileset: Mapping[str, Any]) -> dict[str, hist.Hist]:
+    """Histograms scaled to the luminosity.
+
+    Parameters
+    ----------
+    accumulated
+        What the processor returned, merged over all chunks.
+    fileset
+        The file set that was processed: coffea's form, with ``process``, ``variation`` and
+        ``xsec`` (pb) in each data set's metadata; ``nevts`` is the number of events processed
+        where it is not given.
+
+    Returns
+    -------
+    dict[str, hist.Hist]
+        By sample. Each event weighs cross section x luminosity / number of events.
+
+    Raises
+    ------
+    InputError
+        If data sets of one sample have different cross sections.
+    """
+    sections: dict[str, set[float]] = {}
+    events: dict[str, float | None] = {}
+    for dataset in fileset.values():
+        metadata = dataset["metadata"]
+        name = sample_name(metadata["process"], metadata["variation"])
+        sections.setdefault(name, set()).add(metadata["xsec"])
+        known = events.get(name, 0)
+        one = metadata.get("nevts")
+        events[name] = None if one is None or known is None else known + one
+    scaled = {}
+    for name, histogram in accumulated["histograms"].items():
+        if len(sections[name]) != 1:
+            msg = f"the data sets of {name} have different cross sections: give them the same xsec"
+            raise InputError(msg)
+        process, _, variation = name.partition("__")
+        processed = accumulated["cutflow"][process][variation][NOMINAL]["all"]
+        scaled[name] = histogram * event_weight(*sections[name], events[name] or processed)
+    return scaled

@@ -26,9 +26,6 @@ BINS: Final = 100
 BTAGS: Final = ("Jet_btag", "Jet_btagCSVV2")
 """The b-tag branch: its name in the Open Data of 2012, and later."""
 
-Kernels = "Callable[..., Any]"
-Values = "NDArray[np.float64]"
-
 
 @dataclass(frozen=True)
 class Query:
@@ -226,8 +223,10 @@ QUERIES: Final[dict[str, Query]] = {
 }
 """Every query, by name."""
 
-INPUTS: Final = tuple(sorted({name for query in QUERIES.values() for name in query.inputs}))
-"""Branches that the queries read, the b-tag under its name of 2012."""
+INPUTS: Final = tuple(
+    sorted({name for query in QUERIES.values() for name in query.inputs} - set(BTAGS))
+)
+"""Branches that the queries read, beside one of BTAGS."""
 
 
 class AdlProcessor(processor.ProcessorABC):  # type: ignore[misc]

@@ -92,6 +92,12 @@ def picks_agree(
     """
     if got.shape != want.shape or not np.array_equal(got == NONE, want == NONE):
         return False
+    counts = np.diff(offsets)[:, None]
+    for side in (got, want):
+        some = side[:, 0] != NONE
+        in_order = np.all(np.diff(side[some]) > 0)
+        if not in_order or np.any(side[some] < 0) or np.any(side >= np.maximum(counts, 1)):
+            return False
     (differ,) = np.nonzero(np.any(got != want, axis=1))
     sides = [merit(*(offsets[differ, None] + side[differ]).T) for side in (got, want)]
     (value, bound), (other, other_bound) = sides

@@ -1,8 +1,9 @@
 """Cartesian components of (pt, eta, phi, mass), and what rounding does to a mass.
 
 Everything is in double precision: px = pt cos(phi), py = pt sin(phi), pz = pt sinh(eta),
-E^2 = pt^2 + pz^2 + mass^2. An object with a coordinate that is not finite has NaN in all. The mass of a sum of four-vectors is sqrt(max(0, E^2 - p^2)), and NaN
-where the components are not finite.
+E^2 = pt^2 + pz^2 + mass^2. An object of which a coordinate is not finite (or their sum, beyond
+1.8e308) has NaN in all. The mass of a sum of four-vectors is sqrt(max(0, E^2 - p^2)), and NaN
+where the squares are not finite.
 
 Sine, cosine and hyperbolic sine come from the C library in Python and numba, and from numpy's
 vector code in awkward; they may differ in the last bits. All else is rounded alike.
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 ROUNDING: Final = 64 * 2.0**-52
 """Bound on a relative rounding error: each component carries at most about 4 + 1 units in the
 last place (numpy states 4 for its vector functions), a sum of three some 16, squares twice."""
+
+TINY: Final = 2.0**-1022
+"""Bound on the rounding of squares too small to have all their digits, in GeV^2."""
 
 
 class FourVector(NamedTuple):
@@ -54,12 +58,12 @@ class FourVector(NamedTuple):
 
 def cartesian_reference(pt: float, eta: float, phi: float, mass: float) -> FourVector:
     """Cartesian components of one object."""
-    if not all(map(math.isfinite, (pt, eta, phi, mass))):
+    if not math.isfinite(pt + eta + phi + mass):
         return FourVector(math.nan, math.nan, math.nan, math.nan)
     try:
         pz = pt * math.sinh(eta)
     except OverflowError:  # Python raises where C gives infinity
-        pz = math.copysign(math.inf, eta) if pt else math.nan
+        pz = pt * math.copysign(math.inf, eta)
     return FourVector(
         pt * math.cos(phi),
         pt * math.sin(phi),
@@ -161,17 +165,17 @@ def mass_agrees(
     """Whether masses are equal within what rounding can do to them.
 
     A small mass is the difference of large squares, so the bound is on the squared mass:
-    ROUNDING x energy^2, with the energy of the system in GeV.
+    ROUNDING x energy^2 + TINY, with the energy of the system in GeV.
     """
     with np.errstate(invalid="ignore", over="ignore"):
-        near = np.abs(mass * mass - other * other) <= ROUNDING * energy * energy
+        near = np.abs(mass * mass - other * other) <= ROUNDING * energy * energy + TINY
     agrees: NDArray[np.bool_] = near | (np.isnan(mass) & np.isnan(other))
     return agrees
 
 
 def mass_bound(mass: NDArray[np.float64], energy: NDArray[np.float64]) -> NDArray[np.float64]:
     """What rounding can do to a mass, in GeV, by the bound of `mass_agrees`."""
-    error2 = ROUNDING * energy * energy
+    error2 = ROUNDING * energy * energy + TINY
     # From mass^2 - error2 (not below zero) to mass: the wider side of the interval.
     bound: NDArray[np.float64] = mass - np.sqrt(np.maximum(mass * mass - error2, 0.0))
     return np.maximum(bound, np.sqrt(mass * mass + error2) - mass)

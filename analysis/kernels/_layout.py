@@ -6,13 +6,17 @@ A jagged array of *n* events is ``offsets`` (int64, *n* + 1 entries, starting at
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import awkward as ak
 import numpy as np
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+quiet: Final = np.errstate(over="ignore", invalid="ignore")
+"""Decorates columnar kernels: that overflow gives infinity, and infinity less infinity NaN, is
+part of their definitions and no reason for numpy to warn."""
 
 
 class Jagged(NamedTuple):
@@ -74,7 +78,10 @@ def _split_one(column: ak.Array) -> tuple[NDArray[np.int64], NDArray[Any]]:
             and values.flags.c_contiguous
         ):
             return offsets, values[: offsets[-1]]
-    layout = ak.to_layout(ak.materialize(column)).to_ListOffsetArray64(start_at_zero=True)
+    layout = ak.to_layout(ak.materialize(column))
+    if layout.is_indexed:  # of events that were chosen before the column was taken
+        layout = layout.project()
+    layout = layout.to_ListOffsetArray64(start_at_zero=True)
     offsets = layout.offsets.data
     return offsets, _flat(layout.content)[: offsets[-1]]
 

@@ -26,7 +26,7 @@ from analysis.kernels._four_vectors import (
     mass_reference,
     scratch,
 )
-from analysis.kernels._layout import join, rows, split
+from analysis.kernels._layout import join, quiet, rows, split
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -72,6 +72,7 @@ def reference(
     return np.array(found, dtype=np.bool_)
 
 
+@quiet
 def columnar(
     pt: ak.Array,
     eta: ak.Array,
@@ -140,7 +141,7 @@ def agree(
     eta: ak.Array,
     phi: ak.Array,
     mass: ak.Array,
-    charge: ak.Array,  # noqa: ARG001  (one signature for all)
+    charge: ak.Array,
     *,
     low: float = LOW,
     high: float = HIGH,
@@ -149,11 +150,12 @@ def agree(
     if got.shape != want.shape:
         return False
     differ = got != want
-    offsets, contents = split(pt, eta, phi, mass)
+    offsets, (*kinematics, charges) = split(pt, eta, phi, mass, charge)
     pair_offsets, (i, j) = combine(offsets, 2)
-    vectors = cartesian_columnar(*contents)
+    vectors = cartesian_columnar(*kinematics)
     pairs = vectors.take(i) + vectors.take(j)
     masses = mass_columnar(pairs)
     to_edge = np.minimum(abs(masses - low), abs(masses - high))
-    at_edge = join(pair_offsets, to_edge <= mass_bound(masses, pairs.energy))
+    near = to_edge <= mass_bound(masses, pairs.energy)
+    at_edge = join(pair_offsets, near & (charges[i] * charges[j] < 0))
     return bool(np.all(ak.to_numpy(ak.any(at_edge, axis=1))[differ]))

@@ -15,7 +15,7 @@ import awkward as ak
 import numpy as np
 
 from analysis.kernels._compile import loop
-from analysis.kernels._layout import from_lists, join, rows, split
+from analysis.kernels._layout import from_lists, join, quiet, rows, split
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -72,6 +72,7 @@ def _close(eta: float, phi: float, other_eta: float, other_phi: float, dr_min: f
 _close_compiled = loop(_close)
 
 
+@quiet
 def columnar(
     jet_eta: ak.Array,
     jet_phi: ak.Array,

@@ -14,6 +14,7 @@ import boost_histogram as bh
 import numpy as np
 
 from analysis.kernels._compile import loop
+from analysis.kernels._layout import quiet
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -73,6 +74,7 @@ def reference(
     return np.array(sums, dtype=np.float64).reshape(2, categories, bins + 2, n_variations)
 
 
+@quiet
 def columnar(
     values: NDArray[np.float64],
     category: NDArray[np.int64],

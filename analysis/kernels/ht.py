@@ -30,7 +30,13 @@ def reference(pt: ak.Array) -> NDArray[np.float64]:
     NDArray[np.float64]
         HT in GeV (events); 0 for an event without jets, NaN if a jet's pt is NaN.
     """
-    return np.array([sum(pts, start=0.0) for (pts,) in rows(pt)], dtype=np.float64)
+    sums = []
+    for (pts,) in rows(pt):
+        total = 0.0
+        for one in pts:  # not sum(), which compensates for rounding from Python 3.12 on
+            total += one
+        sums.append(total)
+    return np.array(sums, dtype=np.float64)
 
 
 def columnar(pt: ak.Array) -> NDArray[np.float64]:

@@ -14,7 +14,7 @@ import awkward as ak
 import numpy as np
 
 from analysis.kernels._compile import loop
-from analysis.kernels._layout import flat, from_lists, join, rows, split
+from analysis.kernels._layout import flat, from_lists, join, quiet, rows, split
 from analysis.kernels._random import (
     MASK,
     normal_columnar,
@@ -66,6 +66,7 @@ def reference(
     return from_lists(smeared, np.float64)
 
 
+@quiet
 def columnar(
     run: ak.Array,
     luminosity_block: ak.Array,

@@ -24,7 +24,7 @@ from analysis.kernels._four_vectors import (
     mass_reference,
     scratch,
 )
-from analysis.kernels._layout import from_lists, join, rows, split
+from analysis.kernels._layout import from_lists, join, quiet, rows, split
 
 
 def reference(pt: ak.Array, eta: ak.Array, phi: ak.Array, mass: ak.Array) -> ak.Array:
@@ -47,6 +47,7 @@ def reference(pt: ak.Array, eta: ak.Array, phi: ak.Array, mass: ak.Array) -> ak.
     return from_lists(masses, np.float64)
 
 
+@quiet
 def columnar(pt: ak.Array, eta: ak.Array, phi: ak.Array, mass: ak.Array) -> ak.Array:
     """As `reference`, in awkward."""
     offsets, contents = split(pt, eta, phi, mass)

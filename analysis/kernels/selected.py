@@ -42,7 +42,10 @@ def reference(column: ak.Array, object_mask: ak.Array, event_mask: NDArray[np.bo
 def columnar(column: ak.Array, object_mask: ak.Array, event_mask: NDArray[np.bool_]) -> ak.Array:
     """As `reference`, in awkward."""
     # Events first: the objects of an event that is dropped are never looked at.
-    return column[event_mask][object_mask[event_mask]]
+    keeps = object_mask[event_mask]
+    if keeps.layout.is_regular:  # would be taken for a numpy mask, and flatten the result
+        keeps = ak.from_regular(keeps)
+    return column[event_mask][keeps]
 
 
 def compiled(column: ak.Array, object_mask: ak.Array, event_mask: NDArray[np.bool_]) -> ak.Array:

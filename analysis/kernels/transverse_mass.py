@@ -17,7 +17,7 @@ import numpy as np
 
 from analysis.kernels._combinations import NONE, pick_largest
 from analysis.kernels._compile import loop
-from analysis.kernels._layout import flat, rows, split
+from analysis.kernels._layout import flat, quiet, rows, split
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -67,6 +67,7 @@ def _mass(pt: float, phi: float, met_pt: float, met_phi: float) -> float:
     return 2 * math.sqrt(product) * abs(math.sin(angle))
 
 
+@quiet
 def columnar(
     pt: ak.Array,
     phi: ak.Array,
@@ -84,9 +85,8 @@ def columnar(
     lepton = leading[some]
     masses = np.full(len(leading), np.nan)
     angle = (phis[lepton].astype(np.float64) - flat(met_phi)[some]) / 2
-    with np.errstate(invalid="ignore"):
-        product = candidates[lepton] * flat(met_pt)[some]
-        masses[some] = 2 * np.sqrt(product) * np.abs(np.sin(angle))
+    product = candidates[lepton] * flat(met_pt)[some]
+    masses[some] = 2 * np.sqrt(product) * np.abs(np.sin(angle))
     return masses
 
 

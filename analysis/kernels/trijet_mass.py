@@ -25,6 +25,7 @@ from analysis.kernels._combinations import (
 from analysis.kernels._compile import loop
 from analysis.kernels._four_vectors import (
     ROUNDING,
+    TINY,
     cartesian_columnar,
     cartesian_compiled,
     cartesian_reference,
@@ -34,7 +35,7 @@ from analysis.kernels._four_vectors import (
     mass_reference,
     scratch,
 )
-from analysis.kernels._layout import rows, split
+from analysis.kernels._layout import quiet, rows, split
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -77,6 +78,7 @@ def reference(
     return np.array(chosen, dtype=np.int64).reshape(-1, 3), np.array(pts, dtype=np.float64)
 
 
+@quiet
 def columnar(
     pt: ak.Array, eta: ak.Array, phi: ak.Array, mass: ak.Array, *, target: float = TARGET
 ) -> Trijet:
@@ -156,8 +158,8 @@ def agree(
 ) -> bool:
     """Whether results are equal within rounding.
 
-    Another trijet may be picked where two masses are equally close within rounding; where the
-    picks are the same, pt agrees to ROUNDING x the sum of the jets' pt.
+    Another trijet may be picked where two masses are equally close within rounding; the pt of
+    each pick is right to ROUNDING x the sum of the jets' pt (+ sqrt(TINY)).
     """
     offsets, contents = split(pt, eta, phi, mass)
     vectors = cartesian_columnar(*contents)
@@ -169,8 +171,14 @@ def agree(
 
     if not picks_agree(got[0], want[0], offsets, distance):
         return False
-    (same,) = np.nonzero(np.all(got[0] == want[0], axis=1) & (got[0][:, 0] != NONE))
-    sum_pt = contents[0][offsets[same, None] + want[0][same]].astype(np.float64).sum(axis=1)
-    return np.array_equal(np.isnan(got[1]), np.isnan(want[1])) and bool(
-        np.all(abs(got[1][same] - want[1][same]) <= ROUNDING * sum_pt)
-    )
+    jet_pt = abs(contents[0].astype(np.float64))
+    for indices, system_pt in (got, want):
+        some = indices[:, 0] != NONE
+        if not np.array_equal(some, ~np.isnan(system_pt)):
+            return False
+        i, j, k = (offsets[:-1][some, None] + indices[some]).T
+        system = vectors.take(i) + vectors.take(j) + vectors.take(k)
+        bound = ROUNDING * (jet_pt[i] + jet_pt[j] + jet_pt[k]) + math.sqrt(TINY)
+        if not np.all(abs(system_pt[some] - np.sqrt(system.pt2)) <= bound):
+            return False
+    return True

@@ -26,6 +26,7 @@ from analysis.kernels._combinations import (
 from analysis.kernels._compile import loop
 from analysis.kernels._four_vectors import (
     ROUNDING,
+    TINY,
     cartesian_columnar,
     cartesian_compiled,
     cartesian_reference,
@@ -37,7 +38,7 @@ from analysis.kernels._four_vectors import (
     transverse_columnar,
     transverse_compiled,
 )
-from analysis.kernels._layout import rows, split
+from analysis.kernels._layout import quiet, rows, split
 from analysis.kernels.regions import BTAG_MIN
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ def reference(
     return np.array(chosen, dtype=np.int64).reshape(-1, 3), np.array(masses, dtype=np.float64)
 
 
+@quiet
 def columnar(
     pt: ak.Array,
     eta: ak.Array,
@@ -182,8 +184,9 @@ def agree(
 ) -> bool:
     """Whether results are equal within rounding.
 
-    Another trijet may be picked where two are equal in pt within rounding; where the picks are
-    the same, the masses agree as `mass_agrees` says.
+    Another trijet may be picked where the pt^2 of two are equal within ROUNDING x the square of
+    the sum of the jets' pt (+ TINY); the mass of each pick is right within rounding
+    (`mass_agrees`).
     """
     offsets, (*kinematics, tags) = split(pt, eta, phi, mass, btag)
     vectors = cartesian_columnar(*kinematics)
@@ -191,14 +194,17 @@ def agree(
 
     def pt2(i: Any, j: Any, k: Any) -> tuple[Any, Any]:
         system = vectors.take(i) + vectors.take(j) + vectors.take(k)
-        bound = ROUNDING * (jet_pt[i] + jet_pt[j] + jet_pt[k]) ** 2
+        bound = ROUNDING * (jet_pt[i] + jet_pt[j] + jet_pt[k]) ** 2 + TINY
         tagged = (tags[i] > btag_min) | (tags[j] > btag_min) | (tags[k] > btag_min)
         return np.where(tagged, system.pt2, np.nan), bound
 
     if not picks_agree(got[0], want[0], offsets, pt2):
         return False
-    (same,) = np.nonzero(np.all(got[0] == want[0], axis=1) & (got[0][:, 0] != NONE))
-    energy = vectors.energy[offsets[same, None] + want[0][same]].sum(axis=1)
-    return np.array_equal(
-        got[0][:, 0] == NONE, np.isnan(got[1]) & (got[0][:, 0] == NONE)
-    ) and bool(np.all(mass_agrees(got[1][same], want[1][same], energy)))
+    for indices, masses in (got, want):
+        some = indices[:, 0] != NONE
+        i, j, k = (offsets[:-1][some, None] + indices[some]).T
+        system = vectors.take(i) + vectors.take(j) + vectors.take(k)
+        right = mass_agrees(masses[some], mass_columnar(system), system.energy)
+        if not np.all(right) or not np.all(np.isnan(masses[~some])):
+            return False
+    return True

@@ -33,7 +33,7 @@ from analysis.kernels._four_vectors import (
     mass_reference,
     scratch,
 )
-from analysis.kernels._layout import rows, split
+from analysis.kernels._layout import quiet, rows, split
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -84,6 +84,7 @@ def reference(
     return np.array(chosen, dtype=np.int64).reshape(-1, 2)
 
 
+@quiet
 def columnar(
     pt: ak.Array,
     eta: ak.Array,

@@ -1,0 +1,251 @@
+"""Input files: looked at before any work is done, so that bad ones end in one sentence.
+
+What is learnt by opening them (number of events, identity) is given to coffea's Runner, which
+then opens each file only to process it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import pyarrow.parquet as pq
+import pydantic
+import uproot
+from coffea.processor.executor import FileMeta
+
+from analysis.columns import missing_branch
+from analysis.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+PARQUET: Final = ".parquet"
+OPENING_THREADS: Final = 8
+"""Files opened at once: remote files are waited for side by side."""
+
+
+class Metadata(pydantic.BaseModel):
+    """What a file set says of a data set; more is allowed and passed on."""
+
+    model_config = pydantic.ConfigDict(extra="allow")
+
+    process: str
+    variation: str = "nominal"
+    xsec: float = pydantic.Field(gt=0)
+    nevts: float | None = pydantic.Field(default=None, gt=0)
+
+
+class Dataset(pydantic.BaseModel):
+    """One data set of a file set, in coffea's form."""
+
+    model_config = pydantic.ConfigDict(extra="forbid")
+
+    files: dict[str, str] = pydantic.Field(min_length=1)
+    metadata: Metadata
+
+
+Fileset = pydantic.RootModel[dict[str, Dataset]]
+
+
+@dataclass(frozen=True)
+class File:
+    """One input file that was opened and found usable."""
+
+    dataset: str
+    path: str
+    tree: str
+    events: int
+    uuid: bytes
+
+
+def read_fileset(path: Path) -> dict[str, Any]:
+    """Read and check a file set.
+
+    Parameters
+    ----------
+    path
+        JSON of coffea's form: ``{name: {"files": {path: tree}, "metadata": {"process",
+        "variation", "xsec", "nevts"}}}``; ``variation`` defaults to nominal, ``nevts`` to the
+        number of events in the files.
+
+    Returns
+    -------
+    dict
+        The same, defaults filled in.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read or has another form.
+    """
+    try:
+        fileset = Fileset.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        msg = f"there is no file set {path}: make one with `python -m analysis make-data DIR`"
+        raise InputError(msg) from None
+    except OSError as error:
+        msg = f"the file set {path} cannot be read: {error.strerror}"
+        raise InputError(msg) from None
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        msg = f"{path} is not a file set: at {where}: {first['msg']}"
+        raise InputError(msg) from None
+    if not fileset.root:
+        msg = f"the file set {path} names no data set: add one"
+        raise InputError(msg)
+    read: dict[str, Any] = json.loads(fileset.model_dump_json(exclude_none=True))
+    return read
+
+
+def data_format(fileset: Mapping[str, Any]) -> str:
+    """Format of all files as coffea's Runner calls it: ``root`` or ``parquet``.
+
+    Raises
+    ------
+    InputError
+        If they are not all of one format.
+    """
+    formats = {
+        "parquet" if path.endswith(PARQUET) else "root"
+        for dataset in fileset.values()
+        for path in dataset["files"]
+    }
+    if len(formats) > 1:
+        msg = "the file set mixes Parquet with ROOT files: make a file set of each"
+        raise InputError(msg)
+    return formats.pop()
+
+
+def inspect(
+    fileset: Mapping[str, Any],
+    branches: Collection[str | tuple[str, ...]],
+    *,
+    replacements: Mapping[str, str] | None = None,
+    allow_empty: bool = False,
+) -> list[File]:
+    """Open every file and check that it holds what is read.
+
+    Parameters
+    ----------
+    fileset
+        Of coffea's form.
+    branches
+        Branches that will be read; of a tuple any one will do.
+    replacements
+        Branch to read in the place of another.
+    allow_empty
+        Whether a tree may have no events.
+
+    Returns
+    -------
+    list[File]
+        In the order of the file set.
+
+    Raises
+    ------
+    InputError
+        Names the first file that is missing, truncated, damaged, empty, or without the tree or
+        a branch, and says what to do.
+    """
+    wanted = [
+        [(replacements or {}).get(name, name) for name in ([one] if isinstance(one, str) else one)]
+        for one in branches
+    ]
+    todo = [
+        (name, path, tree)
+        for name, dataset in fileset.items()
+        for path, tree in dataset["files"].items()
+    ]
+    with ThreadPoolExecutor(OPENING_THREADS) as threads:
+        files = list(threads.map(lambda one: _inspect_one(*one, wanted), todo))
+    if not allow_empty:
+        for file in files:
+            if not file.events:
+                msg = (
+                    f"{file.path}: the tree {file.tree} has no events; "
+                    "leave the file out or pass --allow-empty"
+                )
+                raise InputError(msg)
+    return files
+
+
+def _inspect_one(dataset: str, path: str, tree: str, wanted: list[list[str]]) -> File:
+    local = Path(path.removeprefix("file://"))
+    if "://" not in str(local) and not local.exists():
+        msg = f"{path}: there is no such file; correct the path in the file set"
+        raise InputError(msg)
+    try:
+        if path.endswith(PARQUET):
+            events, uuid, available = _look_at_parquet(path)
+        else:
+            events, uuid, available = _look_at_root(path, tree)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(unreadable(path, error)) from error
+    for alternatives in wanted:
+        if available.isdisjoint(alternatives):
+            msg = f"{path}: {missing_branch(alternatives[0], available)}"
+            raise InputError(msg)
+    return File(dataset, path, tree, events, uuid)
+
+
+def unreadable(path: str, error: BaseException) -> str:
+    """One sentence on a file whose reading failed."""
+    reason = " ".join(str(error).split()) or type(error).__name__
+    if len(reason) > 160:
+        reason = f"{reason[:160]}..."
+    return f"{path} cannot be read, fetch it again or leave it out: {reason}"
+
+
+def _look_at_root(path: str, tree: str) -> tuple[int, bytes, set[str]]:
+    with uproot.open({path: None}) as file:
+        size = file.file.source.num_bytes
+        if size is not None and size < file.file.fEND:
+            msg = (
+                f"{path} is truncated: it has {size} of {file.file.fEND} bytes; "
+                "fetch it again or leave it out"
+            )
+            raise InputError(msg)
+        trees = sorted(
+            {
+                name.partition(";")[0]
+                for name, kind in file.classnames().items()
+                if kind in {"TTree", "ROOT::RNTuple"}
+            }
+        )
+        if tree not in trees:
+            msg = (
+                f"{path} has no tree {tree}: correct the file set, "
+                f"it has {', '.join(trees) or 'no tree at all'}"
+            )
+            raise InputError(msg)
+        found = file[tree]
+        return int(found.num_entries), file.file.uuid.bytes, set(found.keys(recursive=False))
+
+
+def _look_at_parquet(path: str) -> tuple[int, bytes, set[str]]:
+    with pq.ParquetFile(path) as file:
+        # A Parquet file has no identity of its own: coffea takes its path.
+        identity = hashlib.md5(path.encode(), usedforsecurity=False).digest()
+        return file.metadata.num_rows, identity, set(file.schema_arrow.names)
+
+
+def metadata_cache(
+    fileset: Mapping[str, Any], files: Collection[File]
+) -> dict[FileMeta, dict[str, Any]]:
+    """What coffea's Runner would learn by opening the files, in the form of its cache."""
+    return {
+        FileMeta(file.dataset, file.path, file.tree): {
+            **fileset[file.dataset]["metadata"],
+            "numentries": file.events,
+            "uuid": file.uuid,
+        }
+        for file in files
+    }

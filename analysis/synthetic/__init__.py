@@ -1,0 +1,16 @@
+"""Deterministic synthetic CMS NanoAOD: events that the analysis makes sense of, and a writer."""
+
+from __future__ import annotations
+
+from analysis.synthetic.events import GENERATOR_VERSION, SLIM_BRANCHES, digest, generate
+from analysis.synthetic.writer import COMPRESSION_LEVELS, FORMATS, write_fileset
+
+__all__ = [
+    "COMPRESSION_LEVELS",
+    "FORMATS",
+    "GENERATOR_VERSION",
+    "SLIM_BRANCHES",
+    "digest",
+    "generate",
+    "write_fileset",
+]

@@ -1,0 +1,341 @@
+"""Columns of synthetic events, and the identity of their contents."""
+
+from __future__ import annotations
+
+import hashlib
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Final
+
+import awkward as ak
+import numpy as np
+
+from analysis.errors import InputError
+from analysis.samples import SAMPLE_VARIATIONS
+from analysis.synthetic.physics import (
+    MAX_JETS,
+    MAX_LEPTONS,
+    PROCESS_CODES,
+    PROCESS_TUNES,
+    TTBAR_TUNES,
+    Output,
+    Tune,
+    simulate,
+)
+from analysis.synthetic.random import stream_key
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy.typing as npt
+
+    Columns = dict[str, np.ndarray[Any, Any] | ak.Array]
+
+GENERATOR_VERSION: Final = 1
+"""Raised whenever the same seed no longer gives the same arrays."""
+
+SLIM_BRANCHES: Final[tuple[str, ...]] = (
+    "run",
+    "luminosityBlock",
+    "event",
+    "genWeight",
+    "nElectron",
+    "Electron_pt",
+    "Electron_eta",
+    "Electron_phi",
+    "Electron_mass",
+    "Electron_charge",
+    "Electron_cutBased",
+    "Electron_sip3d",
+    "nMuon",
+    "Muon_pt",
+    "Muon_eta",
+    "Muon_phi",
+    "Muon_mass",
+    "Muon_charge",
+    "Muon_tightId",
+    "Muon_sip3d",
+    "Muon_pfRelIso04_all",
+    "nJet",
+    "Jet_pt",
+    "Jet_eta",
+    "Jet_phi",
+    "Jet_mass",
+    "Jet_jetId",
+    "Jet_btagCSVV2",
+    "MET_pt",
+    "MET_phi",
+)
+"""Branches that the analysis reads, with the names and types of CMS NanoAOD."""
+
+BRANCH_SETS: Final = ("slim", "full")
+
+FULL_PRECISION: Final = 23
+MANTISSA_BITS: Final[dict[str, int]] = {
+    # As found in TTJets; pt of leptons and missing ET are stored whole there.
+    "eta": 12,
+    "phi": 12,
+    "mass": 10,
+    "sip3d": 10,
+    "pt": 10,
+    "btagCSVV2": 10,
+}
+
+EVENTS_PER_LUMINOSITY_BLOCK: Final = 100
+BLOCK: Final = 65_536
+"""Events simulated at a time: bounds the memory, does not change the arrays."""
+
+
+def truncate(values: npt.NDArray[np.float32], bits: int) -> npt.NDArray[np.float32]:
+    """Round to a mantissa of `bits` bits, as CMS does before it stores a float.
+
+    Parameters
+    ----------
+    values
+        Finite float32 values of any shape.
+    bits
+        Mantissa bits to keep, 1 to 23.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32; the dropped bits are zero, which is what makes NanoAOD compress. Like
+        ``MiniFloatConverter::reduceMantissaToNbitsRounding`` of CMSSW except that a mantissa of
+        all ones rounds up to the next power of two instead of staying.
+    """
+    dropped = FULL_PRECISION - bits
+    if dropped <= 0:
+        return values
+    raw = values.view(np.uint32)
+    half = np.uint32(1 << (dropped - 1))
+    mask = np.uint32((0xFFFFFFFF << dropped) & 0xFFFFFFFF)
+    return ((raw + half) & mask).view(np.float32)
+
+
+def check_sample(process: str, variation: str) -> None:
+    """Refuse a process or a variation that there is no sample of."""
+    if process not in SAMPLE_VARIATIONS:
+        msg = f"unknown process {process!r}: choose from {', '.join(SAMPLE_VARIATIONS)}"
+        raise InputError(msg)
+    if variation not in SAMPLE_VARIATIONS[process]:
+        msg = (
+            f"{process} has no variation {variation!r}: "
+            f"choose from {', '.join(SAMPLE_VARIATIONS[process])}"
+        )
+        raise InputError(msg)
+
+
+def check_branches(branches: str) -> None:
+    """Refuse an unknown set of branches."""
+    if branches not in BRANCH_SETS:
+        msg = f"unknown branches {branches!r}: choose from {', '.join(BRANCH_SETS)}"
+        raise InputError(msg)
+
+
+def tune_of(process: str, variation: str) -> Tune:
+    """Shape parameters of a sample."""
+    return TTBAR_TUNES[variation] if process == "ttbar" else PROCESS_TUNES[process]
+
+
+def generate(
+    process: str,
+    variation: str,
+    start: int,
+    stop: int,
+    *,
+    seed: int,
+    branches: str = "slim",
+) -> Columns:
+    """Columns of the events [start, stop) of one sample.
+
+    Every event has a random stream of its own, so any division of a sample into ranges gives
+    the same arrays.
+
+    Parameters
+    ----------
+    process, variation
+        Sample, of `analysis.samples.SAMPLE_VARIATIONS`.
+    start, stop
+        Range of event indices, ``0 <= start <= stop``.
+    seed
+        Any integer; another seed gives another sample.
+    branches
+        ``slim``: `SLIM_BRANCHES`. ``full``: about as many branches as CMS stores; the slim ones
+        are the same arrays in both.
+
+    Returns
+    -------
+    dict
+        Name to column, of length ``stop - start``: a numpy array, or an awkward array of
+        ``var`` lists for collections. Energies, momenta and masses in GeV, angles in rad.
+        (run, luminosityBlock, event) is unique within the sample.
+
+    Raises
+    ------
+    InputError
+        If there is no such sample, branch set or range.
+    """
+    check_sample(process, variation)
+    check_branches(branches)
+    if not 0 <= start <= stop:
+        msg = f"no events [{start}, {stop}): give 0 <= start <= stop"
+        raise InputError(msg)
+    columns = _slim(process, variation, start, stop, seed)
+    if branches == "full":
+        from analysis.synthetic.full import extend_to_full  # noqa: PLC0415
+
+        return extend_to_full(columns, stream_key(seed, process, variation, "full"), start)
+    return columns
+
+
+def _slim(process: str, variation: str, start: int, stop: int, seed: int) -> Columns:
+    key = stream_key(seed, process, variation)
+    tune = tune_of(process, variation)
+    edges = [*range(start, stop, BLOCK), stop] if stop > start else [start, start]
+    parts = [
+        _simulated(key, PROCESS_CODES[process], tune, low, high) for low, high in pairwise(edges)
+    ]
+    flat = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    offsets = {
+        collection: offsets_of(flat[f"n{collection}"])
+        for collection in ("Electron", "Muon", "Jet")
+    }
+    index = np.arange(start, stop, dtype=np.uint64)
+    flat["run"] = np.ones(stop - start, np.uint32)
+    flat["luminosityBlock"] = (index // EVENTS_PER_LUMINOSITY_BLOCK + 1).astype(np.uint32)
+    flat["event"] = index + np.uint64(1)
+    columns: Columns = {}
+    for name in SLIM_BRANCHES:
+        collection, _, _ = name.partition("_")
+        if collection in offsets:
+            columns[name] = jagged(offsets[collection], flat[name])
+        else:
+            columns[name] = flat[name]
+    return columns
+
+
+def offsets_of(counts: npt.NDArray[np.uint32]) -> npt.NDArray[np.int64]:
+    """Offsets of lists of these lengths: ``len(counts) + 1`` numbers from 0 on."""
+    offsets = np.zeros(len(counts) + 1, np.int64)
+    np.cumsum(counts, out=offsets[1:])
+    return offsets
+
+
+def jagged(offsets: npt.NDArray[np.int64], content: npt.NDArray[Any]) -> ak.Array:
+    """Awkward array of lists from offsets and flat content, without a copy."""
+    return ak.Array(
+        ak.contents.ListOffsetArray(ak.index.Index64(offsets), ak.contents.NumpyArray(content))
+    )
+
+
+def _simulated(
+    key: np.uint64, code: int, tune: Tune, start: int, stop: int
+) -> dict[str, npt.NDArray[Any]]:
+    n = stop - start
+    # Pages of these that are never written take no memory.
+    out = Output(
+        n_electron=np.empty(n, np.uint32),
+        n_muon=np.empty(n, np.uint32),
+        n_jet=np.empty(n, np.uint32),
+        gen_weight=np.empty(n, np.float32),
+        met_pt=np.empty(n, np.float32),
+        met_phi=np.empty(n, np.float32),
+        electron=np.empty((5, n * MAX_LEPTONS), np.float32),
+        electron_integer=np.empty((2, n * MAX_LEPTONS), np.int32),
+        muon=np.empty((6, n * MAX_LEPTONS), np.float32),
+        muon_integer=np.empty((2, n * MAX_LEPTONS), np.int32),
+        jet=np.empty((5, n * MAX_JETS), np.float32),
+        jet_id=np.empty(n * MAX_JETS, np.int32),
+    )
+    electrons, muons, jets = simulate(key, code, tune, start, stop, out)
+    electron = out.electron[:, :electrons]
+    muon = out.muon[:, :muons]
+    jet = out.jet[:, :jets]
+    bits = MANTISSA_BITS
+    return {
+        "genWeight": truncate(out.gen_weight, 10),
+        "nElectron": out.n_electron,
+        "Electron_pt": electron[0],
+        "Electron_eta": truncate(electron[1], bits["eta"]),
+        "Electron_phi": truncate(electron[2], bits["phi"]),
+        "Electron_mass": truncate(electron[3], bits["mass"]),
+        "Electron_charge": out.electron_integer[0, :electrons],
+        "Electron_cutBased": out.electron_integer[1, :electrons],
+        "Electron_sip3d": truncate(electron[4], bits["sip3d"]),
+        "nMuon": out.n_muon,
+        "Muon_pt": muon[0],
+        "Muon_eta": truncate(muon[1], bits["eta"]),
+        "Muon_phi": truncate(muon[2], bits["phi"]),
+        "Muon_mass": truncate(muon[3], bits["mass"]),
+        "Muon_charge": out.muon_integer[0, :muons],
+        "Muon_tightId": out.muon_integer[1, :muons] != 0,
+        "Muon_sip3d": truncate(muon[4], bits["sip3d"]),
+        "Muon_pfRelIso04_all": muon[5],
+        "nJet": out.n_jet,
+        "Jet_pt": truncate(jet[0], bits["pt"]),
+        "Jet_eta": truncate(jet[1], bits["eta"]),
+        "Jet_phi": truncate(jet[2], bits["phi"]),
+        "Jet_mass": truncate(jet[3], bits["mass"]),
+        "Jet_jetId": out.jet_id[:jets],
+        "Jet_btagCSVV2": truncate(jet[4], bits["btagCSVV2"]),
+        "MET_pt": out.met_pt,
+        "MET_phi": truncate(out.met_phi, bits["phi"]),
+    }
+
+
+class Digest:
+    """Identity of columns that arrive piece by piece.
+
+    Every column has two hashes, one over the list lengths and one over the values, so that the
+    result depends on the content alone, not on memory layout or chunks.
+    """
+
+    def __init__(self) -> None:
+        self._types: dict[str, str] = {}
+        self._counts: dict[str, Any] = {}
+        self._values: dict[str, Any] = {}
+
+    def update(self, columns: Mapping[str, np.ndarray[Any, Any] | ak.Array]) -> None:
+        """Append a chunk: the same names and types every time."""
+        for name, column in columns.items():
+            self._counts.setdefault(name, hashlib.sha256())
+            values = column
+            if column.ndim > 1:
+                counts = ak.to_numpy(ak.num(column, axis=1)).astype("<i4")
+                self._counts[name].update(counts)
+                values = ak.flatten(column, axis=1)
+            if isinstance(values, ak.Array):
+                values = ak.to_numpy(values)
+            little = np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
+            kind = f"{little.dtype.str}{' var' if column.ndim > 1 else ''}"
+            if self._types.setdefault(name, kind) != kind:
+                msg = f"column {name} is {kind} in one chunk, {self._types[name]} in another"
+                raise ValueError(msg)
+            self._values.setdefault(name, hashlib.sha256()).update(little)
+
+    def hexdigest(self) -> str:
+        """SHA-256 over names in sorted order, types, list lengths and values."""
+        total = hashlib.sha256()
+        for name in sorted(self._types):
+            counts, values = self._counts[name], self._values[name]
+            line = f"{name} {self._types[name]} {counts.hexdigest()} {values.hexdigest()}\n"
+            total.update(line.encode())
+        return total.hexdigest()
+
+
+def digest(columns: Mapping[str, np.ndarray[Any, Any] | ak.Array]) -> str:
+    """Identity of the content of columns.
+
+    Parameters
+    ----------
+    columns
+        Name to numpy array or to awkward array of lists (one level).
+
+    Returns
+    -------
+    str
+        Hexadecimal SHA-256 over names, types, list lengths and values: the same for equal
+        arrays, in whatever order, memory layout or byte order they come.
+    """
+    result = Digest()
+    result.update(columns)
+    return result.hexdigest()

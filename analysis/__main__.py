@@ -219,8 +219,12 @@ def _process(
             ready,
             files=files,
             chunksize=chunksize,
-            branches=[*(replacements.get(b, b) for b in branches)],
+            branches=[replacements.get(name, name) for name in _names(branches)],
         )
+
+
+def _names(branches: Collection[str | tuple[str, ...]]) -> list[str]:
+    return [name for one in branches for name in ([one] if isinstance(one, str) else one)]
 
 
 def _report(table: Table, result: Result, output: Path) -> None:

@@ -229,7 +229,7 @@ INPUTS: Final = tuple(
 """Branches that the queries read, beside one of BTAGS."""
 
 
-class AdlProcessor(processor.ProcessorABC):  # type: ignore[misc]
+class AdlProcessor(processor.ProcessorABC):
     """All queries as a coffea processor.
 
     Parameters

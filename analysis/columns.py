@@ -40,7 +40,7 @@ class Columns(Mapping[str, ak.Array]):
             branch = self._replacements.get(name, name)
             column = self._find(branch)
             if column is None:
-                raise InputError(missing_branch(branch, list(self)))
+                raise InputError(missing_branches([branch], list(self)))
             # Kernels add no vectors: without NanoEvents' behaviours every operation is cheaper.
             self._read[name] = ak.Array(ak.materialize(column).layout)
         return self._read[name]
@@ -65,15 +65,18 @@ class Columns(Mapping[str, ak.Array]):
         return sum(1 for _ in self)
 
 
-def missing_branch(branch: str, available: Collection[str]) -> str:
-    """One sentence on a branch that is not there, and which others could serve."""
-    candidates = substitutes(branch, available)
-    advice = (
-        f"one of {', '.join(candidates)} could serve (--map {branch}={candidates[0]})"
-        if candidates
-        else "none of its branches looks like a substitute"
-    )
-    return f"there is no branch {branch}; {advice}"
+def missing_branches(branches: Collection[str], available: Collection[str]) -> str:
+    """One sentence on branches that are not there, and which others could serve."""
+    parts = []
+    for branch in branches:
+        candidates = substitutes(branch, available)
+        advice = (
+            f"one of {', '.join(candidates)} could serve: --map {branch}={candidates[0]}"
+            if candidates
+            else "none of its branches looks like a substitute"
+        )
+        parts.append(f"no branch {branch} ({advice})")
+    return f"there is {' and '.join(parts)}"
 
 
 def substitutes(branch: str, available: Collection[str]) -> list[str]:

@@ -18,7 +18,7 @@ import pydantic
 import uproot
 from coffea.processor.executor import FileMeta
 
-from analysis.columns import missing_branch
+from analysis.columns import missing_branches
 from analysis.errors import InputError
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ def inspect(
         for path, tree in dataset["files"].items()
     ]
     with ThreadPoolExecutor(OPENING_THREADS) as threads:
-        files = list(threads.map(lambda one: _inspect_one(*one, wanted), todo))
+        files = list(threads.map(lambda one: _inspect_one(one[0], one[1], one[2], wanted), todo))
     if not allow_empty:
         for file in files:
             if not file.events:
@@ -189,10 +189,10 @@ def _inspect_one(dataset: str, path: str, tree: str, wanted: list[list[str]]) ->
         raise
     except Exception as error:
         raise InputError(unreadable(path, error)) from error
-    for alternatives in wanted:
-        if available.isdisjoint(alternatives):
-            msg = f"{path}: {missing_branch(alternatives[0], available)}"
-            raise InputError(msg)
+    missing = [names[0] for names in wanted if available.isdisjoint(names)]
+    if missing:
+        msg = f"{path}: {missing_branches(missing, available)}"
+        raise InputError(msg)
     return File(dataset, path, tree, events, uuid)
 
 

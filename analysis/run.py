@@ -52,7 +52,8 @@ class Result:
     chunks
         Number of chunks processed.
     bytes_read
-        Bytes read from the files, metadata included.
+        Bytes read from ROOT files, metadata included; None for Parquet, which coffea does not
+        count.
     wall_seconds
         From the first chunk's start to the end of merging; without opening files to look at them
         and without the start of the executor.
@@ -61,7 +62,7 @@ class Result:
     accumulated: Any
     events: int
     chunks: int
-    bytes_read: int
+    bytes_read: int | None
     wall_seconds: float
 
 
@@ -134,7 +135,7 @@ def run(
             "the result is not used, run it again"
         )
         raise InputError(msg)
-    return Result(accumulated, expected, metrics["chunks"], metrics["bytesread"], wall)
+    return Result(accumulated, expected, metrics["chunks"], metrics.get("bytesread"), wall)
 
 
 class _MemoryBound(ProcessorABC):

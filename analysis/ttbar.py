@@ -69,7 +69,7 @@ def branches(variations: Variations) -> tuple[str, ...]:
     return INPUTS if variations == "all" else INPUTS[3:]
 
 
-class TtbarProcessor(processor.ProcessorABC):  # type: ignore[misc]
+class TtbarProcessor(processor.ProcessorABC):
     """Histograms and cutflow of the ttbar analysis.
 
     Parameters
@@ -217,7 +217,7 @@ def _weights(
 
 
 def _steps(n_events: int, region: NDArray[np.int8]) -> dict[str, int]:
-    counts = (
+    counts: tuple[Any, ...] = (
         n_events,
         len(region),
         np.count_nonzero(region >= FOUR_JETS),
@@ -247,7 +247,7 @@ def normalise(accumulated: Mapping[str, Any], fileset: Mapping[str, Any]) -> dic
     Raises
     ------
     InputError
-        If data sets of one sample have different cross sections.
+        If data sets of one sample have different cross sections, or no events at all.
     """
     sections: dict[str, set[float]] = {}
     events: dict[str, float | None] = {}
@@ -260,10 +260,14 @@ def normalise(accumulated: Mapping[str, Any], fileset: Mapping[str, Any]) -> dic
         events[name] = None if one is None or known is None else known + one
     scaled = {}
     for name, histogram in accumulated["histograms"].items():
-        if len(sections[name]) != 1:
+        section, *others = sections[name]
+        if others:
             msg = f"the data sets of {name} have different cross sections: give them the same xsec"
             raise InputError(msg)
         process, _, variation = name.partition("__")
         processed = accumulated["cutflow"][process][variation][NOMINAL]["all"]
-        scaled[name] = histogram * event_weight(*sections[name], events[name] or processed)
+        if not (n_events := events[name] or processed):
+            msg = f"the sample {name} has no events to normalise to: leave it out"
+            raise InputError(msg)
+        scaled[name] = histogram * event_weight(section, n_events)
     return scaled

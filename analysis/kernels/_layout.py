@@ -47,20 +47,13 @@ def split(*columns: ak.Array) -> Jagged:
     ValueError
         If the columns do not have the same objects.
     """
-    if not columns:
-        msg = "at least one column is needed"
-        raise ValueError(msg)
-    first, contents = None, []
-    for column in columns:
-        offsets, values = _split_one(column)
-        if first is None:
-            first = offsets
+    first, *others = map(_split_one, columns)
+    for offsets, _ in others:
         # Columns of one NanoAOD collection share their offsets: the comparison is rare.
-        elif not (_same_memory(offsets, first) or np.array_equal(offsets, first)):
+        if not (_same_memory(offsets, first[0]) or np.array_equal(offsets, first[0])):
             msg = "the columns of one collection must have the same number of objects"
             raise ValueError(msg)
-        contents.append(values)
-    return Jagged(first, tuple(contents))
+    return Jagged(first[0], tuple(contents for _, contents in (first, *others)))
 
 
 def _split_one(column: ak.Array) -> tuple[NDArray[np.int64], NDArray[Any]]:
@@ -123,7 +116,8 @@ def rows(*columns: Any) -> list[tuple[Any, ...]]:
 
 
 def _plain(column: Any) -> list[Any]:
-    return column.to_list() if isinstance(column, ak.Array) else np.asarray(column).tolist()
+    plain: list[Any] = (column if isinstance(column, ak.Array) else np.asarray(column)).tolist()
+    return plain
 
 
 def from_lists(lists: list[list[Any]], dtype: type[np.generic]) -> ak.Array:

@@ -227,13 +227,13 @@ def normal_compiled(high, low) -> Any:  # type: ignore[no-untyped-def]
         mantissa = 2 * mantissa
         exponent = exponent - 1
     s = (mantissa - 1) / (mantissa + 1)
-    r = math.sqrt(-(exponent * _LN2 + 2 * s * _horner_compiled(_ATANH, s * s)))
-    if r <= _FAR:
-        size = _horner_compiled(_TAIL_NUMERATOR, r - 1.6) / _horner_compiled(
-            _TAIL_DENOMINATOR, r - 1.6
+    depth = math.sqrt(-(exponent * _LN2 + 2 * s * _horner_compiled(_ATANH, s * s)))
+    if depth <= _FAR:
+        size = _horner_compiled(_TAIL_NUMERATOR, depth - 1.6) / _horner_compiled(
+            _TAIL_DENOMINATOR, depth - 1.6
         )
     else:
-        size = _horner_compiled(_FAR_NUMERATOR, r - _FAR) / _horner_compiled(
-            _FAR_DENOMINATOR, r - _FAR
+        size = _horner_compiled(_FAR_NUMERATOR, depth - _FAR) / _horner_compiled(
+            _FAR_DENOMINATOR, depth - _FAR
         )
     return -size if q < 0 else size

@@ -89,7 +89,8 @@ def columnar(
     vectors = cartesian_columnar(*kinematics)
     masses = mass_columnar(vectors.take(i) + vectors.take(j))
     good = (charges[i] * charges[j] < 0) & (masses > low) & (masses < high)
-    return ak.to_numpy(ak.any(join(pair_offsets, good), axis=1))
+    found: NDArray[np.bool_] = ak.to_numpy(ak.any(join(pair_offsets, good), axis=1))
+    return found
 
 
 def compiled(

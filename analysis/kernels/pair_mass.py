@@ -92,12 +92,8 @@ def agree(
     offsets, contents = split(pt, eta, phi, mass)
     energy = cartesian_columnar(*contents).energy
     pair_offsets, (i, j) = combine(offsets, 2)
-    return all(
-        np.array_equal(split(result).offsets, pair_offsets) for result in (got, want)
-    ) and bool(
-        np.all(
-            mass_agrees(
-                *(split(result).contents[0] for result in (got, want)), energy[i] + energy[j]
-            )
-        )
+    (got_offsets, (masses,)), (want_offsets, (others,)) = split(got), split(want)
+    same_pairs = np.array_equal(got_offsets, pair_offsets) and np.array_equal(
+        want_offsets, pair_offsets
     )
+    return same_pairs and bool(np.all(mass_agrees(masses, others, energy[i] + energy[j])))

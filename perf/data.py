@@ -1,0 +1,272 @@
+"""Inputs of measurements: made in one place, from one seed, kept on disk.
+
+The synthetic events are those of one sample, event 0 onwards, in zstd NanoAOD files with the
+branches that the analysis reads. Kernels and queries are measured on the columns of these files,
+the processor on the files: all on the same events, which do not change with the version of what
+is measured.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final
+
+from perf.results import Input
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+# The packages of the analysis take seconds to import, which collecting tests need not wait for:
+# in this module they are imported where they are used.
+# ruff: noqa: PLC0415
+
+SEED: Final = 20150
+PROCESS: Final = "ttbar"
+VARIATION: Final = "nominal"
+TREE: Final = "Events"
+CLUSTER: Final = 50_000
+"""Events of a cluster, as `analysis.synthetic.write_fileset` writes them by default."""
+
+DEFAULT_DIRECTORY: Final = ".perf/data"
+"""Below the root directory of the project; not under version control."""
+
+COUNTERS: Final = ("nElectron", "nMuon", "nJet")
+
+DENSE_JETS: Final = 4
+DENSE_FRACTION: Final = 0.69
+"""Share of events with at least DENSE_JETS selected jets in 1e6 events of this sample."""
+
+
+@dataclass(frozen=True)
+class Events:
+    """Columns of events by branch, and their identity."""
+
+    columns: Mapping[str, Any]
+    identity: Input
+
+
+class Store:
+    """The synthetic events of one seed.
+
+    Parameters
+    ----------
+    directory
+        Where the files are kept; made if missing. Files of an earlier session are used again.
+    file_events
+        Events of each file.
+    """
+
+    def __init__(self, directory: Path, file_events: int = 250_000) -> None:
+        self.directory = directory
+        self.file_events = file_events
+        self._events: dict[tuple[str, int], Events] = {}
+        self._pool: dict[str, Any] = {}
+
+    def events(self, n: int) -> Events:
+        """Columns of the events [0, n)."""
+        return self._cut("all", n)
+
+    def dense(self, n: int) -> Events:
+        """Columns of the selected jets of the first `n` events with at least four of them."""
+        return self._cut("dense", n)
+
+    def _cut(self, which: str, n: int) -> Events:
+        if (which, n) not in self._events:
+            if which == "all":
+                whole, what = self._columns(n), "events"
+            else:
+                whole, what = self._dense(n), f"events with {DENSE_JETS} selected jets"
+            columns = {name: _first(column, n) for name, column in whole.items()}
+            self._events[which, n] = Events(
+                columns, _identity(columns, f"synthetic {self._sample()}, {what}", n)
+            )
+        return self._events[which, n]
+
+    def _dense(self, n: int) -> dict[str, Any]:
+        import awkward as ak
+
+        from analysis.kernels import KERNELS
+
+        wanted = int(n / DENSE_FRACTION) + 64
+        while True:
+            columns = self._columns(wanted)
+            kernel = KERNELS["jets"]
+            mask = kernel.run("columnar", *kernel.arguments(columns))
+            kept = ak.sum(mask, axis=1) >= DENSE_JETS
+            if ak.sum(kept) >= n:
+                return {
+                    name: column[mask][kept]
+                    for name, column in columns.items()
+                    if name.startswith("Jet_")
+                }
+            wanted += wanted // 10
+
+    def _columns(self, n: int) -> dict[str, Any]:
+        """Columns of at least `n` events."""
+        if not self._pool or len(self._pool["event"]) < n:
+            self._pool = _read([self._file(i) for i in range(-(-n // self.file_events))])
+        return self._pool
+
+    def fileset(self, events: int) -> dict[str, Any]:
+        """File set of at least `events` events, in whole files, of coffea's form."""
+        from analysis.samples import CROSS_SECTIONS, sample_name
+
+        count = -(-events // self.file_events)
+        return {
+            sample_name(PROCESS, VARIATION): {
+                "files": {str(self._file(i)): TREE for i in range(count)},
+                "metadata": {
+                    "process": PROCESS,
+                    "variation": VARIATION,
+                    "xsec": CROSS_SECTIONS[PROCESS],
+                    "nevts": count * self.file_events,
+                },
+            }
+        }
+
+    def fileset_identity(self, events: int) -> Input:
+        """Identity of the events of `fileset`."""
+        total = -(-events // self.file_events) * self.file_events
+        return self.events(total).identity
+
+    def _sample(self) -> str:
+        from analysis.synthetic import GENERATOR_VERSION
+
+        return f"{PROCESS} {VARIATION}, generator {GENERATOR_VERSION}, seed {SEED}"
+
+    def _file(self, index: int) -> Path:
+        """File of the events [index, index + 1) x file_events, written if it is not there."""
+        from analysis.synthetic import GENERATOR_VERSION
+
+        name = f"g{GENERATOR_VERSION}-s{SEED}-n{self.file_events}-{index:03d}.root"
+        path = self.directory / name
+        if not path.exists():
+            self.directory.mkdir(parents=True, exist_ok=True)
+            part = path.with_name(f".{name}.{os.getpid()}.part")
+            try:
+                _write(part, index * self.file_events, (index + 1) * self.file_events)
+                part.replace(path)
+            finally:
+                part.unlink(missing_ok=True)
+        return path
+
+
+def _write(path: Path, start: int, stop: int) -> None:
+    import uproot
+
+    from analysis.synthetic import COMPRESSION_LEVELS, generate
+    from analysis.synthetic.writer import collections_of
+
+    with uproot.recreate(path, compression=uproot.ZSTD(COMPRESSION_LEVELS["zstd"])) as file:
+        tree: Any = None
+        for begin in range(start, stop, CLUSTER):
+            end = min(begin + CLUSTER, stop)
+            columns = collections_of(generate(PROCESS, VARIATION, begin, end, seed=SEED))
+            if tree is None:
+                types = {
+                    name: getattr(c, "dtype", None) or c.type.content
+                    for name, c in columns.items()
+                }
+                tree = file.mktree(TREE, types)
+            tree.extend(columns)
+
+
+def _read(paths: list[Path], tree: str = TREE) -> dict[str, Any]:
+    """Columns of all events of some files, but for the counters."""
+    import awkward as ak
+    import uproot
+
+    from analysis.synthetic import SLIM_BRANCHES
+
+    wanted = [name for name in SLIM_BRANCHES if name not in COUNTERS]
+    parts: list[dict[str, Any]] = []
+    for path in paths:
+        with uproot.open({path: tree}) as events:
+            parts.append({name: events[name].array(library="ak") for name in wanted})
+    joined = {name: ak.concatenate([part[name] for part in parts]) for name in wanted}
+    return {name: _first(column, len(column)) for name, column in joined.items()}
+
+
+def real_columns(path: Path, branches: tuple[str, ...], tree: str = TREE) -> Events:
+    """Columns of all events of a real file.
+
+    Parameters
+    ----------
+    path
+        NanoAOD file.
+    branches
+        To read, those that the file has.
+    tree
+        Name of its tree.
+    """
+    import uproot
+
+    with uproot.open({path: tree}) as events:
+        have = set(events.keys(recursive=False))
+        columns = {
+            name: _first(events[name].array(library="ak"), events.num_entries)
+            for name in branches
+            if name in have
+        }
+        return Events(columns, _identity(columns, path.name, events.num_entries))
+
+
+def real_identity(path: Path, events: int) -> Input:
+    """Identity of a real file: of its bytes."""
+    import hashlib
+
+    return Input(
+        digest=hashlib.sha256(path.read_bytes()).hexdigest(), events=events, source=path.name
+    )
+
+
+def _first(column: Any, n: int) -> Any:
+    """The first `n` events, in memory of their own: as a file of just these would give them."""
+    import awkward as ak
+
+    packed = ak.to_packed(column[:n])
+    return packed if packed.ndim > 1 else ak.to_numpy(packed)
+
+
+def _identity(columns: Mapping[str, Any], source: str, events: int) -> Input:
+    from analysis.synthetic import digest
+
+    return Input(digest=digest(columns), events=events, source=source)
+
+
+@cache
+def store(directory: Path, file_events: int) -> Store:
+    """The one store of a session."""
+    return Store(directory, file_events)
+
+
+SHARED_VARIABLE: Final = "COFFEA_SCALING_DATA"
+"""Environment variable that names the data folder: real CMS files and reference histograms."""
+
+SHARED_CANDIDATES: Final = ("../shared/data", "shared-data")
+"""Where it is looked for otherwise, from the root directory of the project."""
+
+
+def find_shared(root: Path) -> Path | None:
+    """The data folder, None if it is absent.
+
+    Parameters
+    ----------
+    root
+        Root directory of the project.
+    """
+    named = os.environ.get(SHARED_VARIABLE)
+    candidates = [named] if named else SHARED_CANDIDATES
+    for candidate in candidates:
+        folder = (root / candidate).resolve()
+        if folder.is_dir():
+            return folder
+    return None
+
+
+def why_no_shared() -> str:
+    """One sentence on why `find_shared` found nothing."""
+    return f"the data folder is absent: name it in the environment variable {SHARED_VARIABLE}"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
-from analysis.kernels._compile import loop
+from analysis.compiling import loop
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -15,9 +15,9 @@ from functools import cache
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-import numba
 import numpy as np
 
+from analysis.compiling import loop
 from analysis.synthetic.events import jagged, offsets_of, truncate
 from analysis.synthetic.random import (
     DROPPED_BITS,
@@ -299,7 +299,7 @@ def full_branches() -> tuple[Branch, ...]:
 _SLIM_COLLECTIONS: Final = ("Electron", "Muon", "Jet")
 
 
-@numba.njit(cache=True)
+@loop
 def _fill(
     key: np.uint64,
     start: int,
@@ -323,7 +323,7 @@ def _fill(
             out[k] = value
 
 
-@numba.njit(cache=True)
+@loop
 def _fill_index(
     key: np.uint64,
     start: int,
@@ -341,7 +341,7 @@ def _fill_index(
             out[k] = int(unit * (size + 1)) - 1
 
 
-@numba.njit(cache=True)
+@loop
 def _fill_bits(
     key: np.uint64,
     start: int,
@@ -355,7 +355,7 @@ def _fill_bits(
         out[i] = unit < (probability * activity[i] if probability < 0.5 else probability)
 
 
-@numba.njit(cache=True)
+@loop
 def _fill_counts(key: np.uint64, start: int, mean: float, out: npt.NDArray[np.uint32]) -> None:
     """Poisson counts, from sums of exponential numbers."""
     for i in range(len(out)):

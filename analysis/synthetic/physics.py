@@ -12,9 +12,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-import numba
 import numpy as np
 
+from analysis.compiling import loop
 from analysis.synthetic.random import (
     event_state,
     exponential,
@@ -252,7 +252,7 @@ class Scratch(NamedTuple):
     muon: Floats
 
 
-@numba.njit(cache=True)
+@loop
 def quantile(table: Floats, row: int, probability: float) -> float:
     """Value of a table's row at a probability, linear between `PROBABILITIES`."""
     i = 1
@@ -264,7 +264,7 @@ def quantile(table: Floats, row: int, probability: float) -> float:
     return value
 
 
-@numba.njit(cache=True)
+@loop
 def breit_wigner(state: State, mass: float, width: float) -> float:
     """Mass of a resonance, cut `LINE_WIDTHS` half widths from the peak."""
     bound = math.atan(LINE_WIDTHS)
@@ -272,14 +272,14 @@ def breit_wigner(state: State, mass: float, width: float) -> float:
     return value
 
 
-@numba.njit(cache=True)
+@loop
 def azimuth(state: State) -> float:
     """Uniform angle in [-pi, pi)."""
     value: float = math.pi * (2.0 * uniform(state) - 1.0)
     return value
 
 
-@numba.njit(cache=True)
+@loop
 def two_body(
     state: State,
     px: float,
@@ -304,7 +304,7 @@ def two_body(
     return x + along * px, y + along * py, z + along * pz
 
 
-@numba.njit(cache=True)
+@loop
 def add_lepton(
     lepton: Floats,
     count: npt.NDArray[np.int64],
@@ -324,7 +324,7 @@ def add_lepton(
         count[which] = i + 1
 
 
-@numba.njit(cache=True)
+@loop
 def add_parton(ev: Scratch, px: float, py: float, pz: float, flavour: int) -> None:
     """Merge a parton into the first jet closer than 0.4, or begin a jet with it."""
     pt2 = px * px + py * py
@@ -364,7 +364,7 @@ def add_parton(ev: Scratch, px: float, py: float, pz: float, flavour: int) -> No
         ev.number[N_JETS] = n + 1
 
 
-@numba.njit(cache=True)
+@loop
 def add_quark(ev: Scratch, tune: Tune, px: float, py: float, pz: float, flavour: int) -> None:
     """Hadronise a quark: a hard gluon perhaps, a soft lepton of b or c perhaps, then a jet."""
     state = ev.state
@@ -411,7 +411,7 @@ def add_quark(ev: Scratch, tune: Tune, px: float, py: float, pz: float, flavour:
     add_parton(ev, px, py, pz, flavour)
 
 
-@numba.njit(cache=True)
+@loop
 def add_prompt_lepton(
     ev: Scratch, px: float, py: float, pz: float, flavour: int, origin: int
 ) -> None:
@@ -439,7 +439,7 @@ def add_prompt_lepton(
     add_parton(ev, scale * px, scale * py, scale * pz, flavour)
 
 
-@numba.njit(cache=True)
+@loop
 def decay_w(
     ev: Scratch, tune: Tune, px: float, py: float, pz: float, mass: float, channels: float
 ) -> None:
@@ -472,7 +472,7 @@ def decay_w(
         ev.met[1] += (1.0 - visible) * ay
 
 
-@numba.njit(cache=True)
+@loop
 def decay_top(ev: Scratch, tune: Tune, px: float, py: float, pz: float, mass: float) -> None:
     """Decay a top quark to W and b, and the W further."""
     state = ev.state
@@ -482,7 +482,7 @@ def decay_top(ev: Scratch, tune: Tune, px: float, py: float, pz: float, mass: fl
     decay_w(ev, tune, wx, wy, wz, w_mass, ALL_CHANNELS)
 
 
-@numba.njit(cache=True)
+@loop
 def radiate(ev: Scratch, tune: Tune, rapidity: float) -> tuple[float, float]:
     """Radiate jets from the initial state; return the transverse momentum of the recoil."""
     state = ev.state
@@ -516,7 +516,7 @@ def radiate(ev: Scratch, tune: Tune, rapidity: float) -> tuple[float, float]:
     return recoil_x, recoil_y
 
 
-@numba.njit(cache=True)
+@loop
 def hard_process(ev: Scratch, tune: Tune, process: int) -> None:
     """Initial-state radiation, then the heavy particles that recoil against it."""
     state = ev.state
@@ -571,7 +571,7 @@ def hard_process(ev: Scratch, tune: Tune, process: int) -> None:
         add_quark(ev, tune, bx, by, math.sqrt(bx * bx + by * by) * along, flavour)
 
 
-@numba.njit(cache=True)
+@loop
 def soft_activity(ev: Scratch) -> None:
     """Add jets of pile-up and leptons that no W, b or c made."""
     state = ev.state
@@ -597,7 +597,7 @@ def soft_activity(ev: Scratch) -> None:
         add_lepton(ev.muon, ev.number, N_MUONS, pt, eta, azimuth(state), OTHER)
 
 
-@numba.njit(cache=True)
+@loop
 def csv_row(flavour: int, pt: float, eta: float) -> int:
     """Row of `CSV_TABLE` for a jet."""
     if abs(eta) > CENTRAL_ETA:
@@ -611,7 +611,7 @@ def csv_row(flavour: int, pt: float, eta: float) -> int:
     return 0 + (pt > 30.0) + (pt > 100.0)
 
 
-@numba.njit(cache=True)
+@loop
 def measure_jets(ev: Scratch, tune: Tune) -> None:
     """Smear the jets, drop those below threshold, tag and identify the others."""
     state = ev.state
@@ -668,7 +668,7 @@ def measure_jets(ev: Scratch, tune: Tune) -> None:
     ev.met[1] += MET_RESOLUTION * rough_normal(state)
 
 
-@numba.njit(cache=True)
+@loop
 def descending(rows: Floats, column: int, n: int, order: npt.NDArray[np.int64]) -> None:
     """Put the order of falling values into `order`: insertion sort, stable, for few rows."""
     for i in range(n):
@@ -696,7 +696,7 @@ class Output(NamedTuple):
     jet_id: npt.NDArray[np.int32]
 
 
-@numba.njit(cache=True)
+@loop
 def store_electrons(ev: Scratch, order: npt.NDArray[np.int64], out: Output, at: int) -> int:
     """Identify the electrons and store them in order of falling pt."""
     state = ev.state
@@ -731,7 +731,7 @@ def store_electrons(ev: Scratch, order: npt.NDArray[np.int64], out: Output, at: 
     return at
 
 
-@numba.njit(cache=True)
+@loop
 def wrapped(phi: float) -> float:
     """Angle brought back to [-pi, pi]."""
     if phi > math.pi:
@@ -741,7 +741,7 @@ def wrapped(phi: float) -> float:
     return phi
 
 
-@numba.njit(cache=True)
+@loop
 def store_muons(ev: Scratch, order: npt.NDArray[np.int64], out: Output, at: int) -> int:
     """Identify the muons and store them in order of falling pt."""
     state = ev.state
@@ -769,7 +769,7 @@ def store_muons(ev: Scratch, order: npt.NDArray[np.int64], out: Output, at: int)
     return at
 
 
-@numba.njit(cache=True)
+@loop
 def simulate(
     key: np.uint64, process: int, tune: Tune, start: int, stop: int, out: Output
 ) -> tuple[int, int, int]:

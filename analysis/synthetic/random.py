@@ -3,9 +3,6 @@
 Every event owns a SplitMix64 stream (Steele, Lea, Flood 2014, doi:10.1145/2714064.2660195)
 that starts from a hash of (seed, sample, event number). An event is therefore the same
 whatever the chunk, the process or the machine that makes it: all is 64-bit integer arithmetic.
-
-Whoever changes this module touches `physics` and `full` as well: numba renews the cache of a
-kernel when the file of the kernel changes, not when that of a function it calls does.
 """
 
 from __future__ import annotations
@@ -14,8 +11,9 @@ import hashlib
 import math
 from typing import TYPE_CHECKING, Final
 
-import numba
 import numpy as np
+
+from analysis.compiling import loop
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -55,7 +53,7 @@ def stream_key(*parts: object) -> np.uint64:
     return np.uint64(int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()))
 
 
-@numba.njit(cache=True, inline="always")
+@loop
 def mixed(value: np.uint64) -> np.uint64:
     """Finaliser of SplitMix64: a bijection of 64 bits in which every bit counts."""
     value = (value ^ (value >> SHIFT_1)) * MIX_1
@@ -63,14 +61,14 @@ def mixed(value: np.uint64) -> np.uint64:
     return value ^ (value >> SHIFT_3)
 
 
-@numba.njit(cache=True, inline="always")
+@loop
 def event_state(key: np.uint64, event: int) -> np.uint64:
     """State in which the stream of one event starts."""
     state: np.uint64 = mixed(key + mixed(np.uint64(event) * GAMMA + GAMMA))
     return state
 
 
-@numba.njit(cache=True, inline="always")
+@loop
 def rough_normal_of(raw: np.uint64) -> float:
     """Sum of the four 16-bit parts of a random number, with mean 0 and variance 1."""
     total = (raw & LOW_PART) + ((raw >> PART_1) & LOW_PART)
@@ -78,14 +76,14 @@ def rough_normal_of(raw: np.uint64) -> float:
     return (float(total) * PART_SCALE - 2.0) * ROUGH_SCALE
 
 
-@numba.njit(cache=True)
+@loop
 def uniform(state: npt.NDArray[np.uint64]) -> float:
     """Uniform number inside (0, 1), ends excluded, so that its logarithm is finite."""
     state[0] += GAMMA
     return float(mixed(state[0]) >> DROPPED_BITS) * TO_UNIT + HALF_STEP
 
 
-@numba.njit(cache=True)
+@loop
 def normal(state: npt.NDArray[np.uint64]) -> float:
     """Normal number of mean 0 and variance 1 (Box and Muller, one of the pair)."""
     radius = math.sqrt(-2.0 * math.log(uniform(state)))
@@ -93,7 +91,7 @@ def normal(state: npt.NDArray[np.uint64]) -> float:
     return value
 
 
-@numba.njit(cache=True)
+@loop
 def rough_normal(state: npt.NDArray[np.uint64]) -> float:
     """Normal number but for the tails: the sum of four uniform ones, within 3.5 deviations."""
     state[0] += GAMMA
@@ -101,13 +99,13 @@ def rough_normal(state: npt.NDArray[np.uint64]) -> float:
     return value
 
 
-@numba.njit(cache=True)
+@loop
 def exponential(state: npt.NDArray[np.uint64]) -> float:
     """Exponential number of mean 1."""
     return -math.log(uniform(state))
 
 
-@numba.njit(cache=True)
+@loop
 def poisson(state: npt.NDArray[np.uint64], mean: float) -> int:
     """Poisson number, by multiplication (Knuth); meant for small means."""
     limit = math.exp(-mean)
@@ -119,7 +117,7 @@ def poisson(state: npt.NDArray[np.uint64], mean: float) -> int:
     return count
 
 
-@numba.njit(cache=True)
+@loop
 def power_law(state: npt.NDArray[np.uint64], low: float, high: float, exponent: float) -> float:
     """Number in [low, high) whose density falls as ``x ** -(exponent + 1)``."""
     tail = (low / high) ** exponent

@@ -1,21 +1,16 @@
-"""The one way in which compiled kernels are compiled."""
+"""The one way in which loops are compiled."""
 
 from __future__ import annotations
 
 import hashlib
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numba
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-_HERE: Final = Path(__file__).parent
-_SOURCES: Final = hashlib.sha256(
-    b"".join(path.read_bytes() for path in sorted(_HERE.glob("*.py")))
-).hexdigest()[:16]
-_CACHE: Final = _HERE / "__pycache__" / f"numba-{_SOURCES}"
 
 
 def loop(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -27,9 +22,9 @@ def loop(function: Callable[..., Any]) -> Callable[..., Any]:
     worker process starts without compiling.
     """
     # numba notices when the file of a cached function changes, but not when that of a function
-    # it calls does: so the cache belongs to one state of all sources of this package.
+    # it calls does: so the cache belongs to one state of all sources of the package.
     before = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = before or str(_CACHE)
+    numba.config.CACHE_DIR = before or str(_cache(Path(function.__code__.co_filename).parent))
     try:
         compiled: Callable[..., Any] = numba.njit(cache=True, nogil=True, error_model="numpy")(
             function
@@ -37,3 +32,9 @@ def loop(function: Callable[..., Any]) -> Callable[..., Any]:
     finally:
         numba.config.CACHE_DIR = before
     return compiled
+
+
+@cache
+def _cache(folder: Path) -> Path:
+    sources = b"".join(path.read_bytes() for path in sorted(folder.glob("*.py")))
+    return folder / "__pycache__" / f"numba-{hashlib.sha256(sources).hexdigest()[:16]}"

@@ -1,0 +1,809 @@
+"""Proofs of the kernels: the three implementations are one function, and it is the right one.
+
+Every test that is parametrised by `each_kernel` runs over the registry, so that a new line has
+its proofs. What the lines have to agree on (to the last bit, or a stated bound) is
+`Kernel.agree`; that it can fail is proved here too.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import pkgutil
+from dataclasses import replace
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Any, Final
+
+import awkward as ak
+import numpy as np
+import pytest
+from hypothesis import Phase, find, given, settings
+from hypothesis import strategies as st
+
+import analysis.kernels
+from analysis.kernels import IMPLEMENTATIONS, KERNELS, Implementation, Kernel, _random
+from analysis.kernels.jet_resolution import RESOLUTION
+from tests.strategies import (
+    LAYOUTS,
+    REGULAR,
+    Event,
+    Precision,
+    Sample,
+    branches_of,
+    corners,
+    jagged,
+    known,
+    relaid_flat,
+    samples,
+    typical,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+Words = tuple[int, int, int, int]
+
+each_kernel: Final = pytest.mark.parametrize(
+    "kernel", [pytest.param(kernel, id=kernel.name) for kernel in KERNELS.values()]
+)
+each_implementation: Final = pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+against_reference: Final = pytest.mark.parametrize("implementation", ["columnar", "compiled"])
+
+
+# The proofs.
+
+
+@each_kernel
+@against_reference
+@given(data=st.data())
+def test_agrees_with_reference(
+    kernel: Kernel, implementation: Implementation, data: st.DataObject
+) -> None:
+    sample = data.draw(samples(kernel))
+    arguments = kernel.arguments(sample.columns)
+    before = [contents_of(argument) for argument in arguments]
+    want = kernel.run("reference", *arguments)
+    got = kernel.run(implementation, *arguments)
+    assert kernel.agree(got, want, *arguments), f"{got} is not {want}"
+    assert [contents_of(argument) for argument in arguments] == before, "an input was changed"
+
+
+@each_kernel
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_agrees_with_reference_where_any_two_special_values_meet(
+    kernel: Kernel, precision: Precision
+) -> None:
+    for names in {kernel.inputs, branches_of(kernel)}:
+        sample = corners(names, precision)
+        arguments = kernel.arguments(sample.columns)
+        want = kernel.run("reference", *arguments)
+        for implementation in ("columnar", "compiled"):
+            got = kernel.run(implementation, *arguments)
+            if not kernel.agree(got, want, *arguments):
+                where = first_disagreement(kernel, implementation, sample)
+                pytest.fail(f"{implementation}: {where}")
+
+
+def first_disagreement(kernel: Kernel, implementation: Implementation, sample: Sample) -> str:
+    """The first event on which an implementation does not agree with the reference."""
+    for event in sample.events:
+        arguments = kernel.arguments(replace(sample, events=[event]).columns)
+        got, want = (kernel.run(one, *arguments) for one in (implementation, "reference"))
+        if not kernel.agree(got, want, *arguments):
+            return f"{got} is not {want} on {event}"
+    return "no single event"
+
+
+def contents_of(array: Any) -> tuple[str, int, dict[str, bytes]]:
+    """Everything that an array holds, to the last bit."""
+    form, length, buffers = ak.to_buffers(array)
+    return form.to_json(), length, {key: bytes(one) for key, one in buffers.items()}
+
+
+@each_kernel
+@each_implementation
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_any_layout_of_the_same_data_gives_the_same_result(
+    kernel: Kernel, implementation: Implementation, layout: str
+) -> None:
+    counts = [4] * 12 if layout == REGULAR else [4, 0, 2, 1, 3, 5, 4, 4, 6, 3, 4, 0]
+    arguments = kernel.arguments(typical(branches_of(kernel), counts).columns)
+    want = kernel.run("reference", *arguments)
+    got = kernel.run(implementation, *(relaid(one, layout) for one in arguments))
+    if layout == REGULAR and isinstance(got, ak.Array):
+        got = ak.from_regular(got, axis=None)
+    assert kernel.agree(got, want, *arguments), f"{got} is not {want}"
+
+
+def relaid(argument: Any, layout: str) -> Any:
+    """An argument in another layout; results of other kernels that are numpy stay so."""
+    if not isinstance(argument, ak.Array):
+        return argument
+    return LAYOUTS[layout](argument) if argument.ndim > 1 else relaid_flat(argument, layout)
+
+
+@each_kernel
+@each_implementation
+@pytest.mark.parametrize("counts", [[], [0], [0, 0, 0], [1], [2]], ids=str)
+def test_few_events_and_objects_give_a_result_of_the_usual_type(
+    kernel: Kernel, implementation: Implementation, counts: list[int]
+) -> None:
+    names = branches_of(kernel)
+    many, few = (kernel.arguments(typical(names, n).columns) for n in ([5, 4], counts))
+    usual = kernel.run("reference", *many)
+    got = kernel.run(implementation, *few)
+    assert [type_of(part) for part in parts_of(got)] == [type_of(part) for part in parts_of(usual)]
+
+
+def type_of(part: Any) -> str:
+    if isinstance(part, ak.Array):
+        return str(ak.without_parameters(part).type.content)
+    return f"{part.dtype}{part.shape[1:]}"
+
+
+def parts_of(result: Any) -> tuple[Any, ...]:
+    return result if isinstance(result, tuple) else (result,)
+
+
+# The registry.
+
+
+def test_every_line_has_a_proof() -> None:
+    for proof in (
+        test_agrees_with_reference,
+        test_any_layout_of_the_same_data_gives_the_same_result,
+        test_the_comparison_can_fail,
+    ):
+        marks = [mark for mark in vars(proof)["pytestmark"] if mark.args[0] == "kernel"]
+        assert {one.id for one in marks[0].args[1]} == set(KERNELS)
+
+
+@each_kernel
+def test_every_input_can_be_drawn(kernel: Kernel) -> None:
+    unknown = [name for name in (*kernel.inputs, *branches_of(kernel)) if not known(name)]
+    assert not unknown, f"tests/strategies.py cannot draw {unknown}"
+
+
+def test_every_module_is_a_line() -> None:
+    modules = {module.name for module in pkgutil.iter_modules(analysis.kernels.__path__)}
+    assert {name for name in modules if not name.startswith("_")} == set(KERNELS)
+
+
+@each_kernel
+def test_implementations_have_one_signature(kernel: Kernel) -> None:
+    signatures = [
+        inspect.signature(getattr(kernel.module, implementation))
+        for implementation in IMPLEMENTATIONS
+    ]
+    assert signatures[0] == signatures[1] == signatures[2]
+    positional = [
+        one for one in signatures[0].parameters.values() if one.kind is not one.KEYWORD_ONLY
+    ]
+    assert len(positional) == len(kernel.inputs)
+    assert set(kernel.options) <= set(signatures[0].parameters)
+
+
+@each_kernel
+def test_reference_is_documented(kernel: Kernel) -> None:
+    assert kernel.module.__doc__
+    text = inspect.getdoc(kernel.module.reference) or ""
+    documented, _, returned = text.partition("Returns\n-------\n")
+    _, _, documented = documented.partition("Parameters\n----------\n")
+    assert documented, "no section Parameters"
+    assert returned, "no section Returns"
+    names = {
+        name.strip()
+        for line in documented.splitlines()
+        if line and not line.startswith(" ")
+        for name in line.split(",")
+    }
+    assert names == set(inspect.signature(kernel.module.reference).parameters)
+
+
+@each_kernel
+def test_a_bound_is_stated_where_results_are_not_exact(kernel: Kernel) -> None:
+    if not kernel.exact:
+        text = inspect.getdoc(kernel.module.agree) or ""
+        assert any(word in text for word in ("rounding", "TOLERANCE")), text
+
+
+# The check can fail.
+
+COUNTS: Final = [5, 0, 3, 1, 4, 2, 6, 4, 3, 5]
+
+
+@each_kernel
+def test_the_comparison_can_fail(kernel: Kernel) -> None:
+    arguments = kernel.arguments(typical(kernel.inputs, COUNTS).columns)
+    want = kernel.run("reference", *arguments)
+    assert kernel.agree(want, want, *arguments)
+    tried = 0
+    for what, wrong in perturbed(want, exact=kernel.exact):
+        assert not kernel.agree(wrong, want, *arguments), what
+        assert not kernel.agree(want, wrong, *arguments), what
+        tried += 1
+    assert tried > 3
+
+
+@each_kernel
+def test_a_bound_is_as_wide_as_rounding(kernel: Kernel) -> None:
+    if kernel.exact:
+        return
+    arguments = kernel.arguments(typical(kernel.inputs, COUNTS).columns)
+    want = kernel.run("reference", *arguments)
+    got = tuple(
+        rebuilt(part, np.nextafter(values, math.inf)) if values.dtype.kind == "f" else part
+        for part, values in ((part, values_of(part)) for part in parts_of(want))
+    )
+    assert kernel.agree(got if isinstance(want, tuple) else got[0], want, *arguments)
+
+
+def perturbed(result: Any, *, exact: bool) -> Iterator[tuple[str, Any]]:
+    """The result with one thing changed: every value in turn, the type, the length, the lists."""
+    for number, part in enumerate(parts_of(result)):
+
+        def put(new: Any, number: int = number) -> Any:
+            if not isinstance(result, tuple):
+                return new
+            return (*result[:number], new, *result[number + 1 :])
+
+        values = values_of(part)
+        for index in np.ndindex(values.shape):
+            for other in others(values[index], exact=exact):
+                changed = values.copy()
+                changed[index] = other
+                what = f"part {number}: {other} for {values[index]} at {index}"
+                yield what, put(rebuilt(part, changed))
+        double, single = np.dtype(np.float64), np.dtype(np.float32)
+        another = single if values.dtype == double else double
+        yield f"part {number} of another type", put(rebuilt(part, values.astype(another)))
+        yield f"part {number} without the last event", put(part[:-1])
+        if isinstance(part, ak.Array):
+            for event in range(1, len(part)):
+                counts = ak.to_numpy(ak.num(part)).copy()
+                if counts[event]:
+                    counts[event - 1 : event + 1] += [1, -1]
+                    moved = ak.unflatten(values, counts)
+                    yield f"an object of event {event} moved to the one before", put(moved)
+
+
+def others(value: Any, *, exact: bool) -> list[Any]:
+    """Values that are not this one: as near as can be where results are exact."""
+    if value.dtype.kind == "b":
+        return [not value]
+    if value.dtype.kind == "i":
+        return [value + 1, value - 1]
+    if not np.isfinite(value):
+        return [0.0]
+    near = [np.nextafter(value, math.inf)] if exact else [value * (1 + 1e-9) if value else 1e-3]
+    return [*near, value + 1.0, math.nan]
+
+
+def values_of(part: Any) -> NDArray[Any]:
+    values: NDArray[Any] = ak.to_numpy(ak.flatten(part)) if isinstance(part, ak.Array) else part
+    return values
+
+
+def rebuilt(part: Any, values: NDArray[Any]) -> Any:
+    return ak.unflatten(values, ak.num(part)) if isinstance(part, ak.Array) else values
+
+
+# The strategies.
+
+
+def test_samples_shrink_to_readable_events() -> None:
+    def two_equal_jets(sample: Sample) -> bool:
+        return any(
+            a["pt"] == b["pt"]
+            for event in sample.events
+            for a, b in zip(event["Jet"], event["Jet"][1:], strict=False)
+        )
+
+    shrunk = find(
+        samples(KERNELS["jets"]),
+        two_equal_jets,
+        settings=settings(max_examples=2000, database=None, derandomize=True),
+    )
+    jet = {"pt": 50.0, "eta": 0.0, "jetId": 6}
+    assert shrunk == Sample(shrunk.names, "float32", [{"Jet": [jet, jet]}])
+
+
+@pytest.mark.parametrize(
+    "holds",
+    [
+        pytest.param(lambda events: not events, id="no events"),
+        pytest.param(lambda events: any(not one["Jet"] for one in events), id="no objects"),
+        pytest.param(lambda events: any(len(one["Jet"]) > 6 for one in events), id="many objects"),
+        *(
+            pytest.param(
+                lambda events, holds=holds: any(
+                    holds(jet) for one in events for jet in one["Jet"]
+                ),
+                id=name,
+            )
+            for name, holds in {
+                "NaN": lambda jet: math.isnan(jet["pt"]),
+                "infinity": lambda jet: math.isinf(jet["eta"]),
+                "phi at pi": lambda jet: abs(jet["phi"]) == math.pi,
+                "mass of zero": lambda jet: jet["mass"] == 0,
+                "very large": lambda jet: 1e29 < jet["pt"] < math.inf,
+                "very small": lambda jet: 0 < jet["pt"] < 1e-29,
+            }.items()
+        ),
+    ],
+)
+def test_samples_hold_what_matters(holds: Callable[[list[Event]], bool]) -> None:
+    find(
+        samples(KERNELS["trijet_mass"]),
+        lambda sample: holds(sample.events),
+        settings=settings(
+            max_examples=5000, database=None, derandomize=True, phases=[Phase.generate]
+        ),
+    )
+
+
+# Random numbers, against the vectors of Random123 and against the normal distribution.
+
+PHILOX: Final[dict[str, tuple[Words, tuple[int, int], Words]]] = {
+    "zero": (
+        (0, 0, 0, 0),
+        (0, 0),
+        (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8),
+    ),
+    "ones": (
+        (0xFFFFFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0xFFFFFFFF),
+        (0xFFFFFFFF, 0xFFFFFFFF),
+        (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD),
+    ),
+    "pi": (
+        (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344),
+        (0xA4093822, 0x299F31D0),
+        (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1),
+    ),
+}
+
+
+def philox(implementation: Implementation, counter: Words, key: tuple[int, int]) -> Words:
+    if implementation == "reference":
+        return _random.philox_reference(counter, key)
+    if implementation == "compiled":
+        words = _random.philox_compiled(*map(np.uint64, (*counter, *key)))
+    else:
+        numbers = [np.array([number], dtype=np.uint64) for number in (*counter, *key)]
+        x0, x1, x2, x3, k0, k1 = numbers
+        words = tuple(word[0] for word in _random.philox_columnar((x0, x1, x2, x3), (k0, k1)))
+    a, b, c, d = map(int, words)
+    return a, b, c, d
+
+
+def normal(implementation: Implementation, high: int, low: int) -> float:
+    if implementation == "reference":
+        return _random.normal_reference((high, low, 0, 0))
+    if implementation == "compiled":
+        return float(_random.normal_compiled(np.uint64(high), np.uint64(low)))
+    words = (np.array([word], dtype=np.uint64) for word in (high, low))
+    return float(_random.normal_columnar(*words)[0])
+
+
+@each_implementation
+@pytest.mark.parametrize("vector", PHILOX)
+def test_philox_gives_the_vectors_of_random123(
+    implementation: Implementation, vector: str
+) -> None:
+    counter, key, words = PHILOX[vector]
+    assert philox(implementation, counter, key) == words
+
+
+uint32 = st.integers(0, 2**32 - 1)
+
+
+@given(counter=st.tuples(uint32, uint32, uint32, uint32), key=st.tuples(uint32, uint32))
+def test_philox_is_one_function(counter: Words, key: tuple[int, int]) -> None:
+    assert (
+        philox("reference", counter, key)
+        == philox("columnar", counter, key)
+        == philox("compiled", counter, key)
+    )
+
+
+# Uniform numbers at the ends of the range, in the tails and at the seams of AS241.
+_UNIFORM: Final = (0.0, 1e-15, 1.3e-11, 1.4e-11, 1e-3, 0.074999999, 0.075, 0.0750001, 0.3, 0.5)
+_HIGH: Final = sorted(
+    {int(side * 2**32) for u in _UNIFORM for side in (u, 1 - u)} - {2**32} | {1, 2**32 - 1}
+)
+
+
+@given(high=st.sampled_from(_HIGH) | uint32, low=st.sampled_from([0, 2**32 - 1]) | uint32)
+def test_normal_numbers_are_quantiles_of_the_normal_distribution(high: int, low: int) -> None:
+    got = normal("reference", high, low)
+    assert got == normal("columnar", high, low) == normal("compiled", high, low)
+    uniform = ((high << 20 | low >> 12) + 0.5) * 2.0**-52
+    assert got == pytest.approx(NormalDist().inv_cdf(uniform), rel=2e-15, abs=1e-15)
+    # And back, by a function that has nothing to do with AS241. In the upper tail from above,
+    # since 1 - uniform is exact.
+    tail, sign = (uniform, -1) if uniform < 0.5 else (1 - uniform, 1)
+    assert math.erfc(sign * got / math.sqrt(2)) / 2 == pytest.approx(tail, rel=1e-13)
+
+
+def standard_normals(n: int, jets: int) -> NDArray[np.float64]:
+    """What jet_resolution draws: events x jets."""
+    pt = jagged([[1.0] * jets] * n, np.float64)
+    run, block, event = np.full(n, 1), np.full(n, 7), np.arange(n)
+    smeared = KERNELS["jet_resolution"].run("compiled", run, block, event, pt)
+    normals: NDArray[np.float64] = (ak.to_numpy(smeared) - 1.0) / RESOLUTION
+    return normals
+
+
+def test_normal_numbers_have_the_moments_of_the_normal_distribution() -> None:
+    z = standard_normals(25_000, 4).ravel()
+    n = len(z)
+    # Within 4 standard errors.
+    assert abs(z.mean()) < 4 / math.sqrt(n)
+    assert abs(z.var() - 1) < 4 * math.sqrt(2 / n)
+    assert abs((z**3).mean()) < 4 * math.sqrt(15 / n)
+    assert abs((z**4).mean() - 3) < 4 * math.sqrt(96 / n)
+    # Kolmogorov-Smirnov at 1 in 1000.
+    cdf = np.array([NormalDist().cdf(x) for x in np.sort(z)[::10]])
+    assert np.abs(cdf - np.arange(0, n, 10) / n).max() < 1.95 / math.sqrt(n) + 1 / n
+
+
+def test_normal_numbers_of_neighbours_are_independent() -> None:
+    n = 50_000
+    z = standard_normals(n, 2)
+    pairs = {
+        "jets": (z[:, 0], z[:, 1]),
+        "events": (z[:-1, 0], z[1:, 0]),
+        "a jet and the next event's": (z[:-1, 1], z[1:, 0]),
+    }
+    pt = jagged([[1.0]] * n, np.float64)
+    word = {"run": 1, "block": 1, "event": 1, "upper word of the event": 2**32}
+    for number, (name, step) in enumerate(word.items()):
+        ids = [np.full(n, 5), np.full(n, 9), np.arange(n)]
+        other = [*ids]
+        other[min(number, 2)] = other[min(number, 2)] + step
+        one, two = (
+            ak.to_numpy(KERNELS["jet_resolution"].run("compiled", *three, pt))[:, 0]
+            for three in (ids, other)
+        )
+        pairs[name] = one, two
+    for name, (a, b) in pairs.items():
+        for c, d in ((a, b), ((a - a.mean()) ** 2, (b - b.mean()) ** 2)):
+            assert abs(np.corrcoef(c, d)[0, 1]) < 4 / math.sqrt(len(a)), name
+
+
+@each_implementation
+def test_resolution_depends_on_neither_the_chunk_nor_other_events(
+    implementation: Implementation,
+) -> None:
+    kernel = KERNELS["jet_resolution"]
+    columns = typical(kernel.inputs, COUNTS * 3).columns
+    columns["event"] = ak.Array(np.arange(30, dtype=np.uint64) + 2**33)
+    whole = kernel.run(implementation, *kernel.arguments(columns))
+    for size in (1, 7, 30):
+        chunks = [
+            kernel.run(implementation, *(one[i : i + size] for one in kernel.arguments(columns)))
+            for i in range(0, 30, size)
+        ]
+        assert ak.array_equal(ak.concatenate(chunks), whole)
+    order = np.random.default_rng(1).permutation(30)
+    shuffled = kernel.run(implementation, *(one[order] for one in kernel.arguments(columns)))
+    assert ak.array_equal(shuffled, whole[order])
+
+
+@each_implementation
+def test_resolution_of_a_jet_is_not_that_of_another_event(implementation: Implementation) -> None:
+    kernel = KERNELS["jet_resolution"]
+    ids = [(1, 1, 1), (2, 1, 1), (1, 2, 1), (1, 1, 2), (1, 1, 2**32 + 1), (1, 1, 2**32 + 2)]
+    run, block, event = (np.array(one, dtype=np.uint64) for one in zip(*ids, strict=True))
+    smeared = kernel.run(implementation, run, block, event, jagged([[50.0] * 9] * 6, np.float32))
+    assert len(set(ak.flatten(smeared).to_list())) == 6 * 9
+
+
+# Known answers.
+
+
+@each_implementation
+@pytest.mark.parametrize("name", ["electrons", "muons", "jets"])
+def test_each_cut_is_strict_and_applied(implementation: Implementation, name: str) -> None:
+    passing: dict[str, dict[str, tuple[Any, ...]]] = {
+        # Values that pass, then values that do not.
+        "electrons": {
+            "pt": (30.5, 30.0, 5.0, math.nan),
+            "eta": (-2.0, 2.1, -2.5, math.nan),
+            "cutBased": (4, 3, 0),
+            "sip3d": (3.9, 4.0, 9.0, math.nan),
+        },
+        "muons": {
+            "pt": (30.5, 30.0, 5.0, math.nan),
+            "eta": (-2.0, 2.1, -2.5, math.nan),
+            "tightId": (True, False),
+            "sip3d": (3.9, 4.0, 9.0, math.nan),
+            "pfRelIso04_all": (0.1, 0.15, 2.0, math.nan),
+        },
+        "jets": {
+            "pt": (30.5, 30.0, 5.0, math.nan),
+            "eta": (-2.3, 2.4, -2.5, math.nan),
+            "jetId": (6, 2, 0, 3),
+        },
+    }
+    cuts = passing[name]
+    good = [values[0] for values in cuts.values()]
+    objects = [good]
+    for number, values in enumerate(cuts.values()):
+        objects += [[*good[:number], bad, *good[number + 1 :]] for bad in values[1:]]
+    columns = [
+        jagged([list(values)], np.bool_ if values[0] is True else type(values[0]))
+        for values in zip(*objects, strict=True)
+    ]
+    mask = KERNELS[name].run(implementation, *columns)
+    assert mask.to_list() == [[True] + [False] * (len(objects) - 1)]
+
+
+@each_implementation
+def test_channels_of_known_events(implementation: Implementation) -> None:
+    electrons = jagged([[], [True], [False, True], [True], [True, True], [False]], np.bool_)
+    muons = jagged([[True], [], [False], [True], [], [False, False]], np.bool_)
+    channels = KERNELS["leptons"].run(implementation, electrons, muons)
+    assert channels.tolist() == [2, 1, 1, 0, 0, 0]
+
+
+@each_implementation
+def test_regions_of_known_events(implementation: Implementation) -> None:
+    masks = [[], [1, 1, 1], [1, 1, 1, 1], [1, 1, 1, 1], [1, 1, 1, 1], [1, 1, 1, 0], [1] * 5]
+    btags = [
+        [],
+        [0.9, 0.9, 0.9],
+        [0.5, 0.1, math.nan, -10.0],
+        [0.1, 0.51, 0.5, 0.5],
+        [0.6, 0.7, 0.1, 0.1],
+        [0.9, 0.9, 0.9, 0.9],
+        [0.9, 0.9, 0.9, 0.1, 0.1],
+    ]
+    regions = KERNELS["regions"].run(
+        implementation, jagged(masks, np.bool_), jagged(btags, np.float32)
+    )
+    assert regions.tolist() == [0, 0, 1, 2, 3, 0, 3]
+
+
+@each_implementation
+def test_counts_skims_and_selections_of_known_events(implementation: Implementation) -> None:
+    pt = jagged([[1.0, 2.0], [], [3.0, 4.0, 5.0], [6.0]], np.float32)
+    mask = jagged([[1, 0], [], [0, 1, 1], [1]], np.bool_)
+    events = np.array([True, True, True, False])
+
+    def run(name: str, *arguments: Any) -> Any:
+        return KERNELS[name].run(implementation, *arguments).tolist()
+
+    assert run("count", mask) == [1, 0, 2, 1]
+    assert run("skim", pt, events) == [[1.0, 2.0], [], [3.0, 4.0, 5.0]]
+    assert run("selected", pt, mask, events) == [[1.0], [], [4.0, 5.0]]
+    indices = np.array([[0, 1], [-1, -1], [0, 2], [-1, -1]])
+    largest = KERNELS["largest"].run(implementation, pt, indices)
+    np.testing.assert_array_equal(largest, [2.0, math.nan, 5.0, math.nan])
+    eta = jagged([[2.0, 2.5], [], [-2.0, -3.0, 0.0], [0.0]], np.float32)
+    in_acceptance = getattr(KERNELS["acceptance"].module, implementation)(
+        pt, eta, pt_min=1.0, eta_max=2.4
+    )
+    assert in_acceptance.to_list() == [[False, False], [], [True, False, True], [True]]
+
+
+@each_implementation
+def test_ht_scale_and_btag_weights_of_known_events(implementation: Implementation) -> None:
+    pt = jagged([[], [100.0], [50.0, 25.0, 10.0, 200.0, 400.0]], np.float32)
+    assert KERNELS["ht"].run(implementation, pt).tolist() == [0.0, 100.0, 685.0]
+    scaled = KERNELS["jet_scale"].run(implementation, pt)
+    assert scaled.to_list() == [[], [103.0], [51.5, 25.75, 10.3, 206.0, 412.0]]
+    np.testing.assert_allclose(
+        KERNELS["btag_weights"].run(implementation, pt),
+        [
+            [1.0] * 8,
+            [1.15, 0.85] + [1.0] * 6,
+            [1.075, 0.925, 1.0375, 0.9625, 1.015, 0.985, 1.3, 0.7],
+        ],
+        rtol=1e-15,
+    )
+
+
+@each_implementation
+def test_masses_are_those_of_vector(implementation: Implementation) -> None:
+    import vector
+
+    kernel = KERNELS["pair_mass"]
+    columns = kernel.arguments(typical(kernel.inputs, COUNTS).columns)
+    names = ("pt", "eta", "phi", "mass")
+    objects = vector.zip(
+        {name: ak.values_astype(one, np.float64) for name, one in zip(names, columns, strict=True)}
+    )
+    first, second = ak.unzip(ak.combinations(objects, 2))
+    want = (first + second).mass
+    got = kernel.run(implementation, *columns)
+    assert ak.num(got).to_list() == ak.num(want).to_list()
+    np.testing.assert_allclose(ak.flatten(got), ak.flatten(want), rtol=1e-10)
+
+
+@each_implementation
+def test_mass_of_back_to_back_muons_is_the_sum_of_their_energies(
+    implementation: Implementation,
+) -> None:
+    columns = ([[45.0, 45.0]], [[1.0, -1.0]], [[0.0, math.pi]], [[0.0, 0.0]])
+    arrays = [jagged(one, np.float64) for one in columns]
+    (mass,) = KERNELS["pair_mass"].run(implementation, *arrays).to_list()[0]
+    assert mass == pytest.approx(90.0 * math.cosh(1.0), rel=1e-15)
+
+
+@each_implementation
+def test_cleaning_is_by_the_distance_of_vector(implementation: Implementation) -> None:
+    import vector
+
+    kernel = KERNELS["cleaning"]
+    rng = np.random.default_rng(3)
+    counts = rng.integers(0, 7, (2, 300))
+    columns: list[ak.Array] = []
+    for collection in counts:
+        n = collection.sum()
+        columns += [
+            ak.unflatten(rng.uniform(*ends, n), collection)
+            for ends in ((-0.5, 0.5), (-math.pi, math.pi))
+        ]
+    jets, leptons = (
+        vector.zip({"rho": ak.ones_like(eta), "eta": eta, "phi": phi})
+        for eta, phi in (columns[:2], columns[2:])
+    )
+    jet, lepton = ak.unzip(ak.cartesian([jets, leptons], nested=True))
+    want = ~ak.any(jet.deltaR(lepton) < 0.4, axis=-1)
+    assert 0.1 < ak.mean(want) < 0.9
+    assert ak.array_equal(kernel.run(implementation, *columns), want)
+
+
+@each_implementation
+def test_cleaning_wraps_around_in_phi(implementation: Implementation) -> None:
+    jet = [jagged([[value]], np.float64) for value in (0.0, math.pi - 0.1)]
+    near, far = (
+        [jagged([[value]], np.float64) for value in (0.0, phi)]
+        for phi in (-math.pi + 0.29, -math.pi + 0.31)
+    )
+    kernel = KERNELS["cleaning"]
+    assert kernel.run(implementation, *jet, *near).to_list() == [[False]]
+    assert kernel.run(implementation, *jet, *far).to_list() == [[True]]
+
+
+@each_implementation
+def test_charged_pair_and_z_pair_of_known_events(implementation: Implementation) -> None:
+    # At eta 0 and opposite phi the mass of massless leptons is 2 sqrt(pt1 pt2).
+    pt = jagged([[50, 50], [50, 50], [20, 20], [50, 50, 45, 45], [50, 50, 45]], np.float64)
+    opposite = jagged(
+        [[0, math.pi], [0, math.pi], [0, math.pi], [0, math.pi, 0, math.pi], [0, math.pi, 0]],
+        np.float64,
+    )
+    charge = jagged([[1, -1], [1, 1], [1, -1], [1, -1, 1, -1], [-1, 1, -1]], np.int32)
+    flavour = jagged([[11] * 2, [11] * 2, [11] * 2, [11] * 4, [11, 13, 13]], np.int32)
+    zero = pt * 0.0
+    kinematics = (pt, zero, opposite, zero)
+    found = KERNELS["charged_pair"].run(implementation, *kinematics, charge)
+    assert found.tolist() == [True, False, False, True, True]
+    pairs = KERNELS["z_pair"].run(implementation, *kinematics, charge, flavour)
+    # Two leptons are too few; 90 is closer to 91.2 than 100 and sqrt(4 * 50 * 45) = 94.9.
+    assert pairs.tolist() == [[-1, -1], [-1, -1], [-1, -1], [2, 3], [1, 2]]
+
+
+@each_implementation
+def test_transverse_mass_is_that_of_the_textbook(implementation: Implementation) -> None:
+    rng = np.random.default_rng(4)
+    n = 200
+    pt = rng.uniform(5.0, 100.0, (n, 4))
+    phi, met_phi = rng.uniform(-math.pi, math.pi, (n, 4)), rng.uniform(-math.pi, math.pi, n)
+    met = rng.uniform(0.0, 100.0, n)
+    pair = np.array([sorted(rng.permutation(4)[:2]) for _ in range(n)])
+    got = KERNELS["transverse_mass"].run(
+        implementation, ak.from_regular(pt), ak.from_regular(phi), pair, met, met_phi
+    )
+    outside = pt.copy()
+    np.put_along_axis(outside, pair, -1.0, axis=1)
+    leading = outside.argmax(axis=1)
+    dphi = phi[np.arange(n), leading] - met_phi
+    want = np.sqrt(2 * outside.max(axis=1) * met * (1 - np.cos(dphi)))
+    np.testing.assert_allclose(got, want, rtol=1e-9)
+
+
+@each_implementation
+def test_trijets_of_a_known_event(implementation: Implementation) -> None:
+    # Massless jets at eta 0 in steps of 90 degrees: the sums are written by hand.
+    pt, phi = [40.0, 30.0, 20.0, 10.0], [0.0, math.pi / 2, math.pi, -math.pi / 2]
+    columns = [jagged([one, one[:2]], np.float64) for one in (pt, [0.0] * 4, phi, [0.0] * 4)]
+    #   jets  energy  px  py   pt^2   mass^2
+    #   012     90    20  30   1300    6800
+    #   013     80    40  20   2000    4400
+    #   023     70    20 -10    500    4400
+    #   123     60   -20  20    800    2800
+    by_mass, system_pt = getattr(KERNELS["trijet_mass"].module, implementation)(
+        *columns, target=math.sqrt(2800) + 1
+    )
+    assert by_mass.tolist() == [[1, 2, 3], [-1, -1, -1]]
+    np.testing.assert_allclose(system_pt, [math.sqrt(800), math.nan], rtol=1e-14)
+    for btag, jets, mass2 in (
+        ([0.9, 0.0, 0.0, 0.0], [0, 1, 3], 4400),
+        ([0.0, 0.0, 0.6, 0.0], [0, 1, 2], 6800),
+        ([0.5, 0.5, 0.5, 0.5], [-1, -1, -1], math.nan),
+    ):
+        indices, mass = KERNELS["trijet_pt"].run(
+            implementation, *columns, jagged([btag, btag[:2]], np.float64)
+        )
+        assert indices.tolist() == [jets, [-1, -1, -1]]
+        np.testing.assert_allclose(mass, [math.sqrt(mass2), math.nan], rtol=1e-13)
+
+
+@each_implementation
+def test_histogram_is_that_of_hist(implementation: Implementation) -> None:
+    import hist
+
+    rng = np.random.default_rng(5)
+    n, variations = 2000, 4
+    values = np.concatenate(
+        [
+            rng.uniform(0.0, 600.0, n - 30),
+            np.arange(50.0, 560.0, 20.0),
+            [np.nan, np.inf, -np.inf, 0.0],
+        ]
+    )
+    category = rng.integers(0, 3, n)
+    weights = rng.normal(1.0, 0.5, (n, variations))
+    got = KERNELS["histogram"].run(implementation, values, category, weights)
+    for variation in range(variations):
+        want = hist.Hist(
+            hist.axis.Integer(0, 3, flow=False),
+            hist.axis.Regular(25, 50.0, 550.0),
+            storage=hist.storage.Weight(),
+        )
+        want.fill(category, values, weight=weights[:, variation])
+        view: Any = want.view(flow=True)
+        np.testing.assert_allclose(got[0, :, :, variation], view.value, rtol=1e-12)
+        np.testing.assert_allclose(got[1, :, :, variation], view.variance, rtol=1e-12)
+
+
+# Real events.
+
+
+@pytest.fixture(scope="module")
+def real_columns() -> dict[str, Any]:
+    """Columns of the real events, by where they come from: filled by `real`."""
+    return {}
+
+
+@pytest.fixture
+def real(shared_data: Path, real_columns: dict[str, Any]) -> Mapping[str, Mapping[str, Any]]:
+    """The branches that kernels need of 1000 simulated CMS events, of uproot and of coffea."""
+    if not real_columns:
+        import uproot
+        from coffea.nanoevents import NanoAODSchema, NanoEventsFactory
+
+        path = shared_data / "real" / "NanoAODv5_TTJets_1000.root"
+        names = sorted({name for kernel in KERNELS.values() for name in branches_of(kernel)})
+        with uproot.open(path) as file:
+            real_columns["uproot"] = {
+                name: file["Events"][name].array(library="ak") for name in names
+            }
+        events = NanoEventsFactory.from_root(
+            {str(path): "Events"}, schemaclass=NanoAODSchema, mode="virtual"
+        ).events()
+        for source, some in {"coffea": events, "chosen": events[np.arange(1000) % 3 == 1]}.items():
+            real_columns[source] = {
+                name: some[name] if name in some.fields else some[tuple(name.split("_", 1))]
+                for name in names
+            }
+    return real_columns
+
+
+@each_kernel
+@pytest.mark.parametrize("source", ["coffea", "chosen", "uproot"])
+@pytest.mark.filterwarnings("ignore:Missing cross-reference index", "ignore:Branch Photon_")
+def test_agrees_with_reference_on_real_events(
+    kernel: Kernel, source: str, real: Mapping[str, Mapping[str, Any]]
+) -> None:
+    arguments = kernel.arguments(real[source])
+    want = kernel.run("reference", *arguments)
+    for implementation in ("columnar", "compiled"):
+        got = kernel.run(implementation, *arguments)
+        assert kernel.agree(got, want, *arguments), implementation

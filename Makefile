@@ -1,0 +1,44 @@
+# Each target does all of its set-up in .venv; PYTHON chooses the interpreter (3.11 or newer).
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SCALE ?= default
+
+.PHONY: help bench test smoke claims lint format clean
+.DEFAULT_GOAL := help
+
+help: ## Show the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --editable . --group dev
+	touch $@
+
+bench: $(VENV)/.ready ## Measure everything on data it makes itself (SCALE=small|default|large)
+	$(BIN)/pytest --benchmark-only --benchmark-scale $(SCALE)
+
+test: $(VENV)/.ready ## Prove every kernel, and test all else
+	$(BIN)/pytest
+
+smoke: $(VENV)/.ready ## Every benchmark once, on the smallest size
+	$(BIN)/pytest --benchmark-only --benchmark-scale small
+
+claims: $(VENV)/.ready ## Measure the ratios that the README states, paired in one run
+	$(BIN)/python -m perf claims
+
+lint: $(VENV)/.ready ## Style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.ready ## Format and mend what can be mended
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## Remove the environment, caches and made data
+	rm -rf $(VENV) .perf .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

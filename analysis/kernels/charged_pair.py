@@ -17,6 +17,7 @@ import numpy as np
 from analysis.compiling import loop
 from analysis.kernels._combinations import combine
 from analysis.kernels._four_vectors import (
+    BLOCK,
     cartesian_columnar,
     cartesian_compiled,
     cartesian_reference,
@@ -111,27 +112,23 @@ def compiled(
 
 @loop
 def _found(offsets, pt, eta, phi, mass, charge, low, high) -> Any:  # type: ignore[no-untyped-def]
-    n = np.diff(offsets)
-    found = np.zeros(len(n), dtype=np.bool_)
-    px, py, pz, energy = scratch(n)
-    for event in range(len(n)):
-        if n[event] < 2:
-            continue
-        start = offsets[event]
-        for i in range(n[event]):
-            k = start + i
-            px[i], py[i], pz[i], energy[i] = cartesian_compiled(pt[k], eta[k], phi[k], mass[k])
-            # Against the objects before it: an early pair ends the search.
-            for j in range(i):
-                if charge[k] * charge[start + j] < 0:
-                    pair = mass_compiled(
-                        px[j] + px[i], py[j] + py[i], pz[j] + pz[i], energy[j] + energy[i]
-                    )
-                    if low < pair < high:
-                        found[event] = True
-                        break
-            if found[event]:
-                break
+    n_events = len(offsets) - 1
+    found = np.zeros(n_events, dtype=np.bool_)
+    px, py, pz, energy = scratch(offsets)
+    for first in range(0, n_events, BLOCK):
+        last = min(first + BLOCK, n_events)
+        block = slice(offsets[first], offsets[last])
+        cartesian_compiled(pt[block], eta[block], phi[block], mass[block], px, py, pz, energy)
+        charges = charge[block]
+        for event in range(first, last):
+            start, stop = offsets[event] - offsets[first], offsets[event + 1] - offsets[first]
+            for i in range(start, stop):
+                for j in range(i + 1, stop):
+                    if charges[i] * charges[j] < 0:
+                        pair = mass_compiled(
+                            px[i] + px[j], py[i] + py[j], pz[i] + pz[j], energy[i] + energy[j]
+                        )
+                        found[event] |= low < pair < high
     return found
 
 

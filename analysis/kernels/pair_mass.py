@@ -15,6 +15,7 @@ import numpy as np
 from analysis.compiling import loop
 from analysis.kernels._combinations import combine
 from analysis.kernels._four_vectors import (
+    BLOCK,
     cartesian_columnar,
     cartesian_compiled,
     cartesian_reference,
@@ -68,20 +69,21 @@ def _masses(offsets, pt, eta, phi, mass) -> Any:  # type: ignore[no-untyped-def]
     pair_offsets = np.zeros(len(offsets), dtype=np.int64)
     pair_offsets[1:] = np.cumsum(n * (n - 1) // 2)
     masses = np.empty(pair_offsets[-1], dtype=np.float64)
-    px, py, pz, energy = scratch(n)
+    px, py, pz, energy = scratch(offsets)
     pair = 0
-    for event in range(len(n)):
-        if n[event] < 2:
-            continue
-        for i in range(n[event]):
-            k = offsets[event] + i
-            px[i], py[i], pz[i], energy[i] = cartesian_compiled(pt[k], eta[k], phi[k], mass[k])
-        for i in range(n[event]):
-            for j in range(i + 1, n[event]):
-                masses[pair] = mass_compiled(
-                    px[i] + px[j], py[i] + py[j], pz[i] + pz[j], energy[i] + energy[j]
-                )
-                pair += 1
+    for first in range(0, len(n), BLOCK):
+        last = min(first + BLOCK, len(n))
+        block = slice(offsets[first], offsets[last])
+        cartesian_compiled(pt[block], eta[block], phi[block], mass[block], px, py, pz, energy)
+        for event in range(first, last):
+            start = offsets[event] - offsets[first]
+            stop = start + n[event]
+            for i in range(start, stop):
+                for j in range(i + 1, stop):
+                    masses[pair] = mass_compiled(
+                        px[i] + px[j], py[i] + py[j], pz[i] + pz[j], energy[i] + energy[j]
+                    )
+                    pair += 1
     return pair_offsets, masses
 
 

@@ -24,6 +24,7 @@ from analysis.kernels._combinations import (
     picks_agree,
 )
 from analysis.kernels._four_vectors import (
+    BLOCK,
     ROUNDING,
     TINY,
     cartesian_columnar,
@@ -110,39 +111,34 @@ def _closest(offsets, pt, eta, phi, mass, target) -> Any:  # type: ignore[no-unt
     n = np.diff(offsets)
     indices = np.full((len(n), 3), NONE, dtype=np.int64)
     system_pt = np.full(len(n), np.nan, dtype=np.float64)
-    px, py, pz, energy = scratch(n)
-    for event in range(len(n)):
-        if n[event] < 3:
-            continue
-        for i in range(n[event]):
-            jet = offsets[event] + i
-            px[i], py[i], pz[i], energy[i] = cartesian_compiled(
-                pt[jet], eta[jet], phi[jet], mass[jet]
-            )
-        best = np.inf
-        for i in range(n[event] - 2):
-            for j in range(i + 1, n[event] - 1):
-                px2, py2, pz2, energy2 = (
-                    px[i] + px[j],
-                    py[i] + py[j],
-                    pz[i] + pz[j],
-                    energy[i] + energy[j],
-                )
-                for k in range(j + 1, n[event]):
-                    distance = abs(
-                        mass_compiled(px2 + px[k], py2 + py[k], pz2 + pz[k], energy2 + energy[k])
-                        - target
-                    )
-                    if distance < best:
-                        best = distance
-                        indices[event, 0] = i
-                        indices[event, 1] = j
-                        indices[event, 2] = k
-        if best < np.inf:
-            i, j, k = indices[event]
-            x = px[i] + px[j] + px[k]
-            y = py[i] + py[j] + py[k]
-            system_pt[event] = np.sqrt(x * x + y * y)
+    px, py, pz, energy = scratch(offsets)
+    for first in range(0, len(n), BLOCK):
+        last = min(first + BLOCK, len(n))
+        block = slice(offsets[first], offsets[last])
+        cartesian_compiled(pt[block], eta[block], phi[block], mass[block], px, py, pz, energy)
+        for event in range(first, last):
+            start = offsets[event] - offsets[first]
+            stop = start + n[event]
+            best = np.inf
+            for i in range(start, stop - 2):
+                for j in range(i + 1, stop - 1):
+                    px2, py2, pz2 = px[i] + px[j], py[i] + py[j], pz[i] + pz[j]
+                    energy2 = energy[i] + energy[j]
+                    for k in range(j + 1, stop):
+                        mass3 = mass_compiled(
+                            px2 + px[k], py2 + py[k], pz2 + pz[k], energy2 + energy[k]
+                        )
+                        distance = abs(mass3 - target)
+                        if distance < best:
+                            best = distance
+                            indices[event, 0] = i - start
+                            indices[event, 1] = j - start
+                            indices[event, 2] = k - start
+            if best < np.inf:
+                i, j, k = indices[event] + start
+                x = px[i] + px[j] + px[k]
+                y = py[i] + py[j] + py[k]
+                system_pt[event] = np.sqrt(x * x + y * y)
     return indices, system_pt
 
 

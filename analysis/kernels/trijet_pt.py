@@ -25,11 +25,12 @@ from analysis.kernels._combinations import (
     picks_agree,
 )
 from analysis.kernels._four_vectors import (
+    BLOCK,
     ROUNDING,
     TINY,
     cartesian_columnar,
-    cartesian_compiled,
     cartesian_reference,
+    longitudinal_compiled,
     mass_agrees,
     mass_columnar,
     mass_compiled,
@@ -139,35 +140,40 @@ def _largest(offsets, pt, eta, phi, mass, btag, btag_min) -> Any:  # type: ignor
     n = np.diff(offsets)
     indices = np.full((len(n), 3), NONE, dtype=np.int64)
     masses = np.full(len(n), np.nan, dtype=np.float64)
-    px, py, _, _ = scratch(n)
-    for event in range(len(n)):
-        if n[event] < 3:
-            continue
-        start = offsets[event]
-        for i in range(n[event]):
-            jet = start + i
-            px[i], py[i] = transverse_compiled(pt[jet], eta[jet], phi[jet], mass[jet])
-        best = NO_PT2
-        for i in range(n[event] - 2):
-            for j in range(i + 1, n[event] - 1):
-                x2 = px[i] + px[j]
-                y2 = py[i] + py[j]
-                tagged = (btag[start + i] > btag_min) | (btag[start + j] > btag_min)
-                for k in range(j + 1, n[event]):
-                    x = x2 + px[k]
-                    y = y2 + py[k]
-                    pt2 = x * x + y * y
-                    if pt2 > best and (tagged or btag[start + k] > btag_min):
-                        best = pt2
-                        indices[event, 0] = i
-                        indices[event, 1] = j
-                        indices[event, 2] = k
-        if best > NO_PT2:
-            i, j, k = start + indices[event]
-            x1, y1, z1, e1 = cartesian_compiled(pt[i], eta[i], phi[i], mass[i])
-            x2, y2, z2, e2 = cartesian_compiled(pt[j], eta[j], phi[j], mass[j])
-            x3, y3, z3, e3 = cartesian_compiled(pt[k], eta[k], phi[k], mass[k])
-            masses[event] = mass_compiled(x1 + x2 + x3, y1 + y2 + y3, z1 + z2 + z3, e1 + e2 + e3)
+    px, py, _, _ = scratch(offsets)
+    for first in range(0, len(n), BLOCK):
+        last = min(first + BLOCK, len(n))
+        block = slice(offsets[first], offsets[last])
+        transverse_compiled(pt[block], eta[block], phi[block], mass[block], px, py)
+        tagged = btag[block] > btag_min
+        for event in range(first, last):
+            start = offsets[event] - offsets[first]
+            stop = start + n[event]
+            best = NO_PT2
+            for i in range(start, stop - 2):
+                for j in range(i + 1, stop - 1):
+                    x2, y2 = px[i] + px[j], py[i] + py[j]
+                    tagged2 = tagged[i] | tagged[j]
+                    for k in range(j + 1, stop):
+                        x, y = x2 + px[k], y2 + py[k]
+                        pt2 = x * x + y * y
+                        if pt2 > best and (tagged2 | tagged[k]):
+                            best = pt2
+                            indices[event, 0] = i - start
+                            indices[event, 1] = j - start
+                            indices[event, 2] = k - start
+            if best > NO_PT2:
+                # Only the jets that are chosen need their other components.
+                pz3 = 0.0
+                energy3 = 0.0
+                for i in indices[event] + offsets[event]:
+                    pz, energy = longitudinal_compiled(pt[i], eta[i], mass[i])
+                    pz3 += pz
+                    energy3 += energy
+                i, j, k = indices[event] + start
+                masses[event] = mass_compiled(
+                    px[i] + px[j] + px[k], py[i] + py[j] + py[k], pz3, energy3
+                )
     return indices, masses
 
 

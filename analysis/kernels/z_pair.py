@@ -24,6 +24,7 @@ from analysis.kernels._combinations import (
     picks_agree,
 )
 from analysis.kernels._four_vectors import (
+    BLOCK,
     cartesian_columnar,
     cartesian_compiled,
     cartesian_reference,
@@ -128,29 +129,30 @@ def compiled(
 def _closest(offsets, pt, eta, phi, mass, charge, flavour, target, leptons_min) -> Any:  # type: ignore[no-untyped-def]
     n = np.diff(offsets)
     indices = np.full((len(n), 2), NONE, dtype=np.int64)
-    px, py, pz, energy = scratch(n)
-    for event in range(len(n)):
-        if n[event] < leptons_min:
-            continue
-        start = offsets[event]
-        for i in range(n[event]):
-            k = start + i
-            px[i], py[i], pz[i], energy[i] = cartesian_compiled(pt[k], eta[k], phi[k], mass[k])
-        best = np.inf
-        for i in range(n[event]):
-            for j in range(i + 1, n[event]):
-                if (
-                    flavour[start + i] == flavour[start + j]
-                    and charge[start + i] * charge[start + j] < 0
-                ):
-                    pair = mass_compiled(
-                        px[i] + px[j], py[i] + py[j], pz[i] + pz[j], energy[i] + energy[j]
-                    )
-                    distance = abs(pair - target)
-                    if distance < best:
-                        best = distance
-                        indices[event, 0] = i
-                        indices[event, 1] = j
+    px, py, pz, energy = scratch(offsets)
+    for first in range(0, len(n), BLOCK):
+        last = min(first + BLOCK, len(n))
+        block = slice(offsets[first], offsets[last])
+        cartesian_compiled(pt[block], eta[block], phi[block], mass[block], px, py, pz, energy)
+        charges = charge[block]
+        flavours = flavour[block]
+        for event in range(first, last):
+            if n[event] < leptons_min:
+                continue
+            start = offsets[event] - offsets[first]
+            stop = start + n[event]
+            best = np.inf
+            for i in range(start, stop):
+                for j in range(i + 1, stop):
+                    if flavours[i] == flavours[j] and charges[i] * charges[j] < 0:
+                        pair = mass_compiled(
+                            px[i] + px[j], py[i] + py[j], pz[i] + pz[j], energy[i] + energy[j]
+                        )
+                        distance = abs(pair - target)
+                        if distance < best:
+                            best = distance
+                            indices[event, 0] = i - start
+                            indices[event, 1] = j - start
     return indices
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -16,7 +17,7 @@ from analysis.kernels import Implementation
 from analysis.run import DEFAULT_CHUNKSIZE, provenance, run, write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from coffea.processor import ProcessorABC
 
@@ -166,16 +167,17 @@ def make_data(
     """Write synthetic NanoAOD of all processes and variations, and DIR/fileset.json."""
     from analysis.synthetic import write_fileset  # noqa: PLC0415  (imports numba)
 
-    fileset = write_fileset(
-        directory,
-        events=events,
-        seed=seed,
-        processes=None if processes == "all" else processes.split(","),
-        compression=compression,
-        format=data_format,
-        branches=branches,
-        progress=True,
-    )
+    with _interruptible("the files that are whole are kept, run it again to go on"):
+        fileset = write_fileset(
+            directory,
+            events=events,
+            seed=seed,
+            processes=None if processes == "all" else processes.split(","),
+            compression=compression,
+            format=data_format,
+            branches=branches,
+            progress=True,
+        )
     table = Table("sample", "files", "events", title=str(directory / "fileset.json"))
     for name, dataset in fileset.items():
         table.add_row(name, str(len(dataset["files"])), str(dataset["metadata"]["nevts"]))
@@ -212,7 +214,10 @@ def _process(
         msg = f"there is no folder {output.parent} to write {output.name} to: make it first"
         raise InputError(msg)
     files = inspect(fileset, branches, replacements=replacements, allow_empty=allow_empty)
-    with open_executor(executor, workers=workers) as ready:
+    with (
+        _interruptible("nothing was written"),
+        open_executor(executor, workers=workers) as ready,
+    ):
         return run(
             fileset,
             processor,
@@ -238,6 +243,18 @@ def _report(table: Table, result: Result, output: Path) -> None:
     )
 
 
+class _Interrupted(Exception):  # noqa: N818  (not an error)
+    """Ctrl-C; typer would say no more of it than "Aborted"."""
+
+
+@contextmanager
+def _interruptible(outcome: str) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise _Interrupted(outcome) from None
+
+
 def main() -> None:
     """Run the command line; an InputError is one sentence and exit status 2."""
     try:
@@ -245,8 +262,8 @@ def main() -> None:
     except InputError as error:
         Console(stderr=True).print(f"error: {error}", soft_wrap=True, markup=False)
         sys.exit(2)
-    except KeyboardInterrupt:
-        Console(stderr=True).print("interrupted: nothing was written")
+    except _Interrupted as stop:
+        Console(stderr=True).print(f"interrupted: {stop}", soft_wrap=True, markup=False)
         sys.exit(130)
 
 

@@ -110,7 +110,7 @@ def run(
     data_format = inputs.data_format(fileset)
     runner = Runner(
         executor=executor,
-        schema=NanoAODSchema,
+        schema=_Schema,
         chunksize=chunksize,
         format=data_format,
         savemetrics=True,
@@ -136,6 +136,12 @@ def run(
         )
         raise InputError(msg)
     return Result(accumulated, expected, metrics["chunks"], metrics.get("bytesread"), wall)
+
+
+class _Schema(NanoAODSchema):
+    """NanoAODSchema without a warning for each cross reference that the file does not have."""
+
+    warn_missing_crossrefs = False
 
 
 class _MemoryBound(ProcessorABC):
@@ -184,8 +190,6 @@ def _form_of(branches: Collection[str]) -> list[str]:
 def _quiet() -> Iterator[None]:
     """Keep coffea's progress bars off what is not a terminal, and its tracebacks off both."""
     with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
-        # NanoAODSchema's remarks on cross references and Photon_mass, once a file.
-        warnings.filterwarnings("ignore", category=RuntimeWarning, module="coffea")
         warnings.filterwarnings("ignore", message="Performed attempt")
         if sys.stdout.isatty():
             yield

@@ -243,7 +243,7 @@ def _report(table: Table, result: Result, output: Path) -> None:
     )
 
 
-class _Interrupted(Exception):  # noqa: N818  (not an error)
+class _Interrupted(Exception):
     """Ctrl-C; typer would say no more of it than "Aborted"."""
 
 

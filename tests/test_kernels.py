@@ -21,7 +21,14 @@ from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st
 
 import analysis.kernels
-from analysis.kernels import IMPLEMENTATIONS, KERNELS, Implementation, Kernel, _random
+from analysis.kernels import (
+    IMPLEMENTATIONS,
+    KERNELS,
+    Implementation,
+    Kernel,
+    _random,
+    _trigonometry,
+)
 from analysis.kernels.jet_resolution import RESOLUTION
 from tests.strategies import (
     LAYOUTS,
@@ -77,14 +84,24 @@ def test_agrees_with_reference_where_any_two_special_values_meet(
     kernel: Kernel, precision: Precision
 ) -> None:
     for names in {kernel.inputs, branches_of(kernel)}:
-        sample = corners(names, precision)
-        arguments = kernel.arguments(sample.columns)
-        want = kernel.run("reference", *arguments)
-        for implementation in ("columnar", "compiled"):
-            got = kernel.run(implementation, *arguments)
-            if not kernel.agree(got, want, *arguments):
-                where = first_disagreement(kernel, implementation, sample)
-                pytest.fail(f"{implementation}: {where}")
+        prove(kernel, corners(names, precision))
+
+
+@each_kernel
+def test_agrees_with_reference_on_many_ordinary_events(kernel: Kernel) -> None:
+    counts = np.random.default_rng(0).integers(0, 8, 400).tolist()
+    for names in {kernel.inputs, branches_of(kernel)}:
+        prove(kernel, typical(names, counts))
+
+
+def prove(kernel: Kernel, sample: Sample) -> None:
+    """All at once; the event is looked for where that fails."""
+    arguments = kernel.arguments(sample.columns)
+    want = kernel.run("reference", *arguments)
+    for implementation in IMPLEMENTATIONS[1:]:
+        got = kernel.run(implementation, *arguments)
+        if not kernel.agree(got, want, *arguments):
+            pytest.fail(f"{implementation}: {first_disagreement(kernel, implementation, sample)}")
 
 
 def first_disagreement(kernel: Kernel, implementation: Implementation, sample: Sample) -> str:
@@ -502,6 +519,18 @@ def test_resolution_of_a_jet_is_not_that_of_another_event(implementation: Implem
     assert len(set(ak.flatten(smeared).to_list())) == 6 * 9
 
 
+@given(
+    angle=st.floats(-math.pi, math.pi)
+    | st.floats(-_trigonometry.ANGLE_MAX, _trigonometry.ANGLE_MAX)
+    | st.integers(-60_000, 60_000).map(lambda quarters: quarters * math.pi / 2)
+)
+def test_sine_and_cosine_are_those_of_the_c_library(angle: float) -> None:
+    # Absolute: where they are zero but for the rounding of pi, only 1e-10 of them is left.
+    sine, cosine = _trigonometry.sine_cosine(angle)
+    assert sine == pytest.approx(math.sin(angle), rel=0, abs=2.0**-52)
+    assert cosine == pytest.approx(math.cos(angle), rel=0, abs=2.0**-52)
+
+
 # Known answers.
 
 
@@ -690,6 +719,21 @@ def test_charged_pair_and_z_pair_of_known_events(implementation: Implementation)
 
 
 @each_implementation
+def test_the_window_of_the_charged_pair_is_strict(implementation: Implementation) -> None:
+    # With 50 GeV back to back: masses a billionth below and above 60 and 120.
+    other = [pt * (1 + side * 2e-9) for pt in (18.0, 72.0) for side in (-1, 1)]
+    columns = (
+        jagged([[50.0, pt] for pt in other], np.float64),
+        jagged([[0.0, 0.0]] * 4, np.float64),
+        jagged([[0.0, math.pi]] * 4, np.float64),
+        jagged([[0.0, 0.0]] * 4, np.float64),
+        jagged([[1, -1]] * 4, np.int32),
+    )
+    found = KERNELS["charged_pair"].run(implementation, *columns)
+    assert found.tolist() == [False, True, True, False]
+
+
+@each_implementation
 def test_transverse_mass_is_that_of_the_textbook(implementation: Implementation) -> None:
     rng = np.random.default_rng(4)
     n = 200
@@ -718,11 +762,16 @@ def test_trijets_of_a_known_event(implementation: Implementation) -> None:
     #   013     80    40  20   2000    4400
     #   023     70    20 -10    500    4400
     #   123     60   -20  20    800    2800
-    by_mass, system_pt = getattr(KERNELS["trijet_mass"].module, implementation)(
-        *columns, target=math.sqrt(2800) + 1
-    )
-    assert by_mass.tolist() == [[1, 2, 3], [-1, -1, -1]]
-    np.testing.assert_allclose(system_pt, [math.sqrt(800), math.nan], rtol=1e-14)
+    for target, chosen, pt2 in (
+        (math.sqrt(2800) + 1, [1, 2, 3], 800),
+        # Closer to sqrt(6800) than to sqrt(4400); of the squares it is the other way round.
+        (74.6, [0, 1, 2], 1300),
+    ):
+        by_mass, system_pt = getattr(KERNELS["trijet_mass"].module, implementation)(
+            *columns, target=target
+        )
+        assert by_mass.tolist() == [chosen, [-1, -1, -1]]
+        np.testing.assert_allclose(system_pt, [math.sqrt(pt2), math.nan], rtol=1e-14)
     for btag, jets, mass2 in (
         ([0.9, 0.0, 0.0, 0.0], [0, 1, 3], 4400),
         ([0.0, 0.0, 0.6, 0.0], [0, 1, 2], 6800),

@@ -1,6 +1,7 @@
 """Which objects lie in a range of transverse momentum and pseudorapidity.
 
-pt > pt_min and abs(eta) < eta_max, in double precision; a comparison with NaN is false.
+pt > pt_min and abs(eta) < eta_max, in double precision; a comparison with NaN is false, and
+abs(eta) of infinity is below no eta_max.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def reference(
     pt, eta
         Transverse momentum in GeV and pseudorapidity (events x objects).
     pt_min, eta_max
-        The cuts; without one, every number but NaN and infinity passes it.
+        The cuts; each passes what it can compare with when it is left out.
 
     Returns
     -------

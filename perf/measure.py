@@ -1,0 +1,381 @@
+"""Clocks, memory, versions, machine, and the identity of results."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import os
+import platform
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import psutil
+
+from perf.results import Machine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+PACKAGES: Final = ("coffea", "awkward", "uproot", "numba", "numpy", "hist", "boost-histogram")
+"""Packages whose versions stand in every record."""
+
+MACHINE_VARIABLE: Final = "PERF_MACHINE"
+"""Environment variable that names the machine, where its own name changes."""
+
+ROUND_SECONDS: Final = 0.005
+"""Shortest sample: 0.1 % of it is 5 us, far above what reading both clocks takes (under 1 us)."""
+
+MIN_ROUNDS: Final = 5
+SLOW_ROUNDS: Final = 3
+SLOW_SECONDS: Final = 0.5
+"""Least number of samples, and of calls that are slower than this: the latter vary by a few
+percent where the short ones vary by tens, and a run should end within minutes."""
+
+MAX_ROUNDS: Final = 50
+"""Samples of a case: a median needs a few, and more than these do not make it steadier here
+(notes on noise: what differs between processes does not average out within one)."""
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of PACKAGES, those that are installed."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def machine(name: str | None = None) -> Machine:
+    """Identity of the machine that runs this process.
+
+    Parameters
+    ----------
+    name
+        What to call it; by default the environment variable PERF_MACHINE, or its own name.
+    """
+    return Machine(
+        name=name or os.environ.get(MACHINE_VARIABLE) or platform.node(),
+        cpu=_cpu_model(),
+        cores=_usable_cores(),
+        memory=psutil.virtual_memory().total,
+        kernel=f"{platform.system()} {platform.release()}",
+        python=f"{platform.python_implementation()} {platform.python_version()}",
+    )
+
+
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@cache
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        key, _, value = line.partition(":")
+        if key.strip() == "model name":
+            return value.strip()
+    return platform.processor() or platform.machine()
+
+
+def load_average() -> float | None:
+    """Load average of the last minute, None where the system has none."""
+    try:
+        return os.getloadavg()[0]
+    except OSError:
+        return None
+
+
+# --- clocks
+
+
+@dataclass(eq=False)
+class Clock:
+    """A timer that reads wall and CPU time at the same instants.
+
+    pytest-benchmark calls it for wall time; CPU time is kept beside, so that both are of the
+    same calls: of the same noise, and without a second run.
+
+    Attributes
+    ----------
+    cpu
+        CPU clock in seconds: of this process by default.
+    readings
+        (wall, CPU) in seconds of each call of the timer.
+    """
+
+    cpu: Callable[[], float] = time.process_time
+    readings: list[tuple[float, float]] = field(default_factory=list)
+
+    # By which pytest-benchmark names the timer in its files.
+    __name__ = "Clock"
+
+    def __call__(self) -> float:
+        """Wall time in seconds."""
+        cpu, wall = self.cpu(), time.perf_counter()
+        self.readings.append((wall, cpu))
+        return wall
+
+    def samples(self, rounds: int, iterations: int) -> tuple[list[float], list[float]]:
+        """Wall and CPU seconds a call of the last `rounds` pairs of readings.
+
+        Parameters
+        ----------
+        rounds
+            Number of samples: each began and ended with a reading.
+        iterations
+            Calls in each.
+        """
+        measured = self.readings[-2 * rounds :]
+        if len(measured) != 2 * rounds:
+            msg = f"the clock was read {len(measured)} times, not {2 * rounds}"
+            raise ValueError(msg)
+        wall, cpu = (
+            [
+                (end[which] - begin[which]) / iterations
+                for begin, end in zip(measured[::2], measured[1::2], strict=True)
+            ]
+            for which in (0, 1)
+        )
+        return wall, cpu
+
+
+def cpu_of_tree() -> float:
+    """CPU seconds of this process and of its children, running or ended, in steps of 10 ms.
+
+    A child that ends between the two looks is missed once: the difference may be negative then.
+    """
+    ended = os.times()
+    total = time.process_time() + ended.children_user + ended.children_system
+    for child in psutil.Process().children(recursive=True):
+        try:
+            times = child.cpu_times()
+        except psutil.Error:
+            continue
+        total += times.user + times.system
+    return total
+
+
+def cpu_with_ended() -> float:
+    """CPU seconds of this process and of its children that have ended and were waited for."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+@contextmanager
+def settled() -> Iterator[None]:
+    """Keep what exists already out of garbage collections.
+
+    With the analysis imported each takes 0.1 s and more, at a moment that nobody chooses.
+    """
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How often to call what is measured: `rounds` samples of `iterations` calls."""
+
+    rounds: int
+    iterations: int
+
+
+def plan(act: Callable[[], Any], *, seconds: float, min_rounds: int = MIN_ROUNDS) -> Plan:
+    """Choose rounds and iterations by calling `act`, which must be warm.
+
+    Parameters
+    ----------
+    act
+        What is measured.
+    seconds
+        Time to spend on the samples, about; the least number is taken whatever it costs.
+    min_rounds
+        Least number of samples; SLOW_ROUNDS of calls slower than SLOW_SECONDS.
+
+    Returns
+    -------
+    Plan
+        Each sample of at least ROUND_SECONDS.
+    """
+    gc.collect()
+    iterations, elapsed = 1, 0.0
+    while True:
+        begin = time.perf_counter()
+        for _ in range(iterations):
+            act()
+        elapsed = time.perf_counter() - begin
+        if elapsed >= ROUND_SECONDS:
+            break
+        # Aim above the target, so that one more turn suffices even if this one was slow.
+        wanted = iterations * 1.2 * ROUND_SECONDS / max(elapsed, 1e-9)
+        iterations = max(iterations + 1, min(int(wanted), 10 * iterations))
+    rounds = int(seconds / elapsed)
+    least = min(min_rounds, SLOW_ROUNDS) if elapsed >= SLOW_SECONDS else min_rounds
+    return Plan(max(least, min(rounds, MAX_ROUNDS)), iterations)
+
+
+# --- memory
+
+
+def reset_peak_memory() -> bool:
+    """Forget this process's largest resident memory so far, if the system can.
+
+    Returns
+    -------
+    bool
+        Whether it did: Linux can (``/proc/self/clear_refs``).
+    """
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
+
+
+def peak_memory(pid: int | None = None) -> int | None:
+    """Largest resident memory of a process in bytes since its start or the last reset.
+
+    Parameters
+    ----------
+    pid
+        Process; this one by default.
+
+    Returns
+    -------
+    int or None
+        ``VmHWM`` of Linux, which belongs to one program: ``ru_maxrss`` would begin with what the
+        parent had when it started this one. None where there is none.
+    """
+    try:
+        status = Path(f"/proc/{pid or 'self'}/status").read_text()
+    except OSError:
+        return None
+    for line in status.splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def peak_memory_of_children() -> int | None:
+    """Largest resident memory of any running child in bytes; None if there is none."""
+    peaks = [peak_memory(child.pid) for child in psutil.Process().children(recursive=True)]
+    return max((peak for peak in peaks if peak is not None), default=None)
+
+
+# --- identity of results
+
+
+def digest(result: Any) -> str:
+    """Identity of the content of a result.
+
+    Parameters
+    ----------
+    result
+        numpy or awkward array, hist.Hist, number, text, or a list, tuple or dict of these.
+
+    Returns
+    -------
+    str
+        Hexadecimal SHA-256. The same for equal content whatever its memory layout or byte
+        order, the order of a dict, or that in which a growing axis met its categories.
+
+    Raises
+    ------
+    TypeError
+        If it is or holds anything else.
+    """
+    total = hashlib.sha256()
+    _feed(total.update, result)
+    return total.hexdigest()
+
+
+def _feed(update: Callable[[bytes], None], result: Any) -> None:
+    # Measuring needs these two only where they were imported to make the result.
+    import awkward as ak  # noqa: PLC0415  (seconds)
+    import hist  # noqa: PLC0415
+    import numpy as np  # noqa: PLC0415
+
+    match result:
+        case dict():
+            update(f"dict {len(result)}\n".encode())
+            for key in sorted(result, key=repr):
+                update(f"{key!r}\n".encode())
+                _feed(update, result[key])
+        case list() | tuple():
+            update(f"list {len(result)}\n".encode())
+            for one in result:
+                _feed(update, one)
+        case hist.BaseHist():
+            _feed(update, _plain_histogram(result))
+        case ak.Array():
+            _feed(update, _plain_awkward(ak.to_packed(result).layout))
+        case np.ndarray() if result.dtype.names:
+            _feed(
+                update, {name: np.ascontiguousarray(result[name]) for name in result.dtype.names}
+            )
+        case np.ndarray() if result.dtype.kind in "biufc":
+            little = np.ascontiguousarray(result, result.dtype.newbyteorder("<"))
+            update(f"array {little.dtype.str} {little.shape}\n".encode())
+            update(little.tobytes())
+        case bool() | int() | float() | str() | bytes() | None | np.generic():
+            update(f"{type(result).__name__} {result!r}\n".encode())
+        case _:
+            msg = f"there is no identity of a {type(result).__name__}"
+            raise TypeError(msg)
+
+
+def _plain_awkward(layout: Any) -> Any:
+    """Lengths and values of an awkward array, however it is laid out."""
+    import awkward as ak  # noqa: PLC0415
+    import numpy as np  # noqa: PLC0415
+
+    if layout.is_numpy:
+        return np.asarray(layout.data)
+    if layout.is_unknown:
+        return ["unknown", layout.length]
+    if layout.is_list:
+        lists = layout.to_ListOffsetArray64(True)  # noqa: FBT003  (positional in awkward)
+        offsets = np.asarray(lists.offsets.data)
+        content = lists.content[: int(offsets[-1])]
+        return {"lengths": np.diff(offsets), "content": _plain_awkward(content)}
+    if layout.is_record:
+        return {name: _plain_awkward(layout.content(name)) for name in layout.fields}
+    if layout.is_option:
+        missing = np.asarray(ak.is_none(ak.Array(layout)))
+        present = ak.to_packed(ak.drop_none(ak.Array(layout), axis=0)).layout
+        return {"missing": missing, "present": _plain_awkward(present)}
+    msg = f"there is no identity of an awkward {type(layout).__name__}"
+    raise TypeError(msg)
+
+
+def _plain_histogram(histogram: Any) -> dict[str, Any]:
+    """Axes and contents of a histogram, categories sorted."""
+    import numpy as np  # noqa: PLC0415
+
+    view = np.asarray(histogram.view(flow=True))
+    axes: list[Mapping[str, Any]] = []
+    for number, axis in enumerate(histogram.axes):
+        # Regular and variable axes have edges that are numbers, the others list their bins.
+        bins = list(axis) if axis.traits.discrete else np.asarray(axis.edges)
+        if isinstance(bins, list):
+            order = sorted(range(len(bins)), key=lambda i, bins=bins: repr(bins[i]))  # type: ignore[misc]
+            flow = range(len(bins), view.shape[number])
+            view = np.take(view, [*order, *flow], axis=number)
+            bins = [bins[i] for i in order]
+        axes.append({"name": axis.name, "bins": bins})
+    return {"storage": histogram.storage_type.__name__, "axes": axes, "view": view}

@@ -1,0 +1,298 @@
+"""The one record of a measurement, and the file of records: one JSON line each.
+
+Whoever measures (pytest-benchmark, the paired claims, the scaling runs, the history) leaves the
+same record, so that the table, the comparison and the report read one form. Seconds are stored;
+rates are derived for display alone, because a tool that compares numbers takes the larger one
+for the slower.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import statistics
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+
+import pydantic
+
+from analysis.errors import InputError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SCHEMA_VERSION: Final = 1
+"""Raised whenever an older reader would misread a record."""
+
+DEFAULT_PATH: Final = ".perf/records.jsonl"
+"""Below the root directory of the project; not under version control."""
+
+Seconds = Annotated[float, pydantic.Field(ge=0, allow_inf_nan=False)]
+
+
+class _Frozen(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+
+
+class What(_Frozen):
+    """What was measured.
+
+    Attributes
+    ----------
+    name
+        Of the measurement; the same in every run.
+    group
+        What it is compared with: one kernel, one query, one configuration of the processor.
+    kind
+        What `subject` is.
+    subject
+        Name of the kernel, query, processor or executor.
+    implementation
+        Of the kernels; none where none is called.
+    executor, workers, chunksize
+        How the processor was run; chunksize in events.
+    size
+        Events asked for.
+    parameters
+        Whatever else distinguishes it.
+    """
+
+    name: str
+    group: str
+    kind: Literal["kernel", "query", "processor", "executor", "selection"]
+    subject: str
+    implementation: str | None = None
+    executor: str | None = None
+    workers: int | None = None
+    size: int
+    chunksize: int | None = None
+    parameters: dict[str, str | int | float | bool] = pydantic.Field(default_factory=dict)
+
+
+class Input(_Frozen):
+    """Identity of what was measured on.
+
+    Attributes
+    ----------
+    digest
+        SHA-256 of the content, hexadecimal.
+    events
+        Number of events.
+    source
+        Where the events come from, for people: generator and seed, or name of a file.
+    """
+
+    digest: str
+    events: int = pydantic.Field(ge=0)
+    source: str
+
+
+class Machine(_Frozen):
+    """Where it was measured.
+
+    Attributes
+    ----------
+    name
+        As given; a virtual machine's own name changes with every start.
+    cpu
+        Model of the processor.
+    cores
+        Cores that this process may use.
+    memory
+        In bytes.
+    kernel, python
+        Operating system with its version; Python with its version.
+    """
+
+    name: str
+    cpu: str
+    cores: int
+    memory: int
+    kernel: str
+    python: str
+
+
+class Record(_Frozen):
+    """One measurement.
+
+    Attributes
+    ----------
+    schema_version
+        SCHEMA_VERSION of the writer.
+    run
+        One for each session that measures.
+    timestamp
+        When the measurement ended, UTC.
+    what, input, versions, machine
+        What, on what, with which versions of which packages, where.
+    load_before, load_after
+        Load average of the last minute around the measurement; None where there is none.
+    iterations
+        Calls in each sample.
+    wall_seconds, cpu_seconds
+        Seconds a call, one entry for each sample. CPU time is that of all threads and workers.
+    peak_memory
+        Largest resident memory during the samples in bytes (of one process); None if not known.
+    check
+        SHA-256 of the result that was compared with another implementation's.
+    """
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    run: str
+    timestamp: pydantic.AwareDatetime = pydantic.Field(default_factory=lambda: datetime.now(UTC))
+    what: What
+    input: Input
+    versions: dict[str, str]
+    machine: Machine
+    load_before: float | None
+    load_after: float | None
+    iterations: int = pydantic.Field(ge=1)
+    wall_seconds: tuple[Seconds, ...] = pydantic.Field(min_length=1)
+    cpu_seconds: tuple[Seconds, ...] = ()
+    peak_memory: int | None = None
+    check: str
+
+    @property
+    def wall_median(self) -> float:
+        """Median of seconds a call."""
+        return statistics.median(self.wall_seconds)
+
+    @property
+    def wall_minimum(self) -> float:
+        """Minimum of seconds a call."""
+        return min(self.wall_seconds)
+
+    @property
+    def cpu_median(self) -> float | None:
+        """Median of CPU seconds a call, if CPU time was measured."""
+        return statistics.median(self.cpu_seconds) if self.cpu_seconds else None
+
+    @property
+    def seconds_per_event(self) -> float | None:
+        """Median of seconds an event; None if no events are involved."""
+        return self.wall_median / self.input.events if self.input.events else None
+
+    @property
+    def cpu_seconds_per_event(self) -> float | None:
+        """Median of CPU seconds an event; None if not measured or no events are involved."""
+        cpu = self.cpu_median
+        return cpu / self.input.events if cpu is not None and self.input.events else None
+
+    @property
+    def events_per_second(self) -> float | None:
+        """Events a second, for display alone."""
+        seconds = self.seconds_per_event
+        return 1 / seconds if seconds else None
+
+
+def append(path: Path, record: Record) -> None:
+    """Add a record to the end of a file, whole or not at all.
+
+    Processes may append to one file at the same time. What an interrupted writer left of a line
+    is taken away.
+
+    Parameters
+    ----------
+    path
+        File of records; made with its folder if missing.
+    record
+        What to add.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be written.
+    """
+    line = (record.model_dump_json() + "\n").encode()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            end = _end_of_whole_lines(file)
+            os.ftruncate(file, end)
+            written = os.write(file, line)
+            if written != len(line):
+                # A full disk: nobody must find half a record.
+                os.ftruncate(file, end)
+                msg = f"{path} cannot be written: only {written} of {len(line)} bytes fit"
+                raise InputError(msg)
+            os.fsync(file)
+        finally:
+            # Closing gives the lock back.
+            os.close(file)
+    except OSError as error:
+        msg = f"{path} cannot be written: {error.strerror}"
+        raise InputError(msg) from error
+
+
+def _end_of_whole_lines(file: int, block: int = 65_536) -> int:
+    """Length of a file up to its last newline."""
+    end = os.fstat(file).st_size
+    while end > 0:
+        start = max(0, end - block)
+        found = os.pread(file, end - start, start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        end = start
+    return 0
+
+
+def read(path: Path) -> list[Record]:
+    """Records of a file, oldest first.
+
+    What an interrupted writer left of the last line is passed over.
+
+    Parameters
+    ----------
+    path
+        File of records.
+
+    Returns
+    -------
+    list[Record]
+        All of them.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, a line is not a record, or is of a newer schema.
+    """
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH)
+            lines = file.read().split(b"\n")
+    except FileNotFoundError:
+        msg = f"there are no records at {path}: make some with `pytest --benchmark-only`"
+        raise InputError(msg) from None
+    except OSError as error:
+        msg = f"{path} cannot be read: {error.strerror}"
+        raise InputError(msg) from error
+    return [
+        _parse(line, f"{path}, line {number}")
+        for number, line in enumerate(lines[:-1], start=1)
+        if line.strip()
+    ]
+
+
+def _parse(line: bytes, where: str) -> Record:
+    try:
+        content: Any = json.loads(line)
+    except ValueError:
+        msg = f"{where} is not JSON: take the line away"
+        raise InputError(msg) from None
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        msg = (
+            f"{where} has schema {version}, this version reads up to {SCHEMA_VERSION}: "
+            "update the project"
+        )
+        raise InputError(msg)
+    try:
+        return Record.model_validate_json(line)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        at = ".".join(map(str, first["loc"])) or "the top"
+        msg = f"{where} is not a record: at {at}: {first['msg']}; take the line away"
+        raise InputError(msg) from None

@@ -156,6 +156,9 @@ def make_data(
     processes: Annotated[
         str, typer.Option(help="all, or names of processes with commas between them.")
     ] = "all",
+    variations: Annotated[
+        str, typer.Option(help="all, or names of sample variations with commas between them.")
+    ] = "all",
     compression: Annotated[str, typer.Option(help="zstd, lz4, zlib, lzma or none.")] = "zstd",
     data_format: Annotated[
         str, typer.Option("--format", help="ttree, rntuple or parquet.")
@@ -173,6 +176,7 @@ def make_data(
             events=events,
             seed=seed,
             processes=None if processes == "all" else processes.split(","),
+            variations=None if variations == "all" else variations.split(","),
             compression=compression,
             format=data_format,
             branches=branches,

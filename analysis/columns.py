@@ -33,6 +33,7 @@ class Columns(Mapping[str, ak.Array]):
         self._events = events
         self._replacements = dict(replacements or {})
         self._read: dict[str, ak.Array] = {}
+        self._collections: dict[str, ak.Array] = {}
 
     def __getitem__(self, name: str) -> ak.Array:
         """Column `name`, materialised and without behaviours."""
@@ -49,9 +50,11 @@ class Columns(Mapping[str, ak.Array]):
         if branch in self._events.fields:
             return self._events[branch]
         collection, _, field = branch.partition("_")
-        if collection in self._events.fields and field in self._events[collection].fields:
-            return self._events[collection][field]
-        return None
+        # Kept, because coffea checks a collection's fields each time that it is taken.
+        if collection not in self._collections and collection in self._events.fields:
+            self._collections[collection] = self._events[collection]
+        objects = self._collections.get(collection)
+        return objects[field] if objects is not None and field in objects.fields else None
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and self._find(self._replacements.get(name, name)) is not None

@@ -91,8 +91,9 @@ def run(
         Events a chunk, about: coffea divides each file into equal parts of this size or up to
         half as much again.
     branches
-        Branches that the processor reads, if they are known: then events have no others, which
-        spares making the form of a thousand, some 0.1 s a chunk.
+        Branches that the processor reads, if they are known. Then events have no others, which
+        spares making the form of a thousand, some 0.1 s a chunk; and ROOT files are read in one
+        go when a chunk is opened, which takes four fifths of the time of a branch at a time.
 
     Returns
     -------
@@ -116,14 +117,17 @@ def run(
         savemetrics=True,
         metadata_cache=inputs.metadata_cache(fileset, files),
     )
+    todo: dict[str, Any] = dict(fileset)
     options: dict[str, Any] = {}
     if branches and data_format == "root":
+        preload = sorted({*branches, *_counters(branches)})  # those that do not exist do no harm
+        todo = {name: {**one, "preload": preload} for name, one in fileset.items()}
         options = {"iteritems_options": {"filter_name": _form_of(branches)}}
     started = time.perf_counter()
     try:
         with _quiet():
             accumulated, metrics = runner(
-                dict(fileset), processor_instance=_MemoryBound(processor), **options
+                todo, processor_instance=_MemoryBound(processor), **options
             )
     except Exception as error:
         raise InputError(_reason(error)) from error
@@ -176,14 +180,21 @@ def _form_of(branches: Collection[str]) -> list[str]:
     The counters of the collections, what it takes an object's four-vector and charge from, and
     what identifies an event.
     """
-    collections = {name.partition("_")[0] for name in branches if "_" in name}
     kinematics = {
         f"{collection}_{field}"
-        for collection in collections
+        for collection in _collections(branches)
         for field in ("pt", "eta", "phi", "mass", "charge")
     }
-    counters = {f"n{collection}" for collection in collections}
-    return sorted({*branches, *kinematics, *counters, "run", "luminosityBlock", "event"})
+    identity = {"run", "luminosityBlock", "event"}
+    return sorted({*branches, *kinematics, *_counters(branches), *identity})
+
+
+def _counters(branches: Collection[str]) -> set[str]:
+    return {f"n{collection}" for collection in _collections(branches)}
+
+
+def _collections(branches: Collection[str]) -> set[str]:
+    return {name.partition("_")[0] for name in branches if "_" in name}
 
 
 @contextmanager

@@ -147,6 +147,20 @@ def records(
     console.print(footnote(runs[chosen[0]][-1]), highlight=False, markup=False)
 
 
+@app.command()
+def picture(
+    output: Annotated[Path, typer.Argument(help="Picture to write: .svg, .png or .pdf.")],
+    path: RecordsOption = Path(results.DEFAULT_PATH),
+    size: Annotated[int, typer.Option(help="Events of the measurements to draw.")] = 100_000,
+) -> None:
+    """Draw what each kernel costs an event, from the last run that measured kernels."""
+    from perf.picture import draw  # noqa: PLC0415  (imports matplotlib)
+
+    kernels = [one for one in results.read(path) if one.what.kind == "kernel"]
+    draw([one for one in kernels if one.run == kernels[-1].run], output, size=size)
+    _console().print(f"written to {output}", highlight=False)
+
+
 def main() -> None:
     """Run the command line; an InputError is one sentence and exit status 2."""
     try:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 from perf import catalogue
 from perf.plugin import SESSION, parameters
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import pytest
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -24,11 +24,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("case", parameters(make(scale)))
 
 
-# NanoAODSchema's remarks on the real file: Photon_mass, and cross references of collections.
-@pytest.mark.filterwarnings("ignore::RuntimeWarning:coffea.nanoevents")
-# loky ends a worker that grew by 300 MB and says so in its managing thread, which an error there
-# would break. The restart is in the time measured, as it is in the user's.
-@pytest.mark.filterwarnings("ignore:A worker was restarted:UserWarning")
 def test_processor(case: catalogue.ProcessorCase, timed: Callable[..., Any]) -> None:
     """Process every event of a file set."""
     timed(case)

@@ -11,13 +11,13 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from perf.results import Input
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 # The packages of the analysis take seconds to import, which collecting tests need not wait for:
 # in this module they are imported where they are used.
@@ -27,9 +27,6 @@ SEED: Final = 20150
 PROCESS: Final = "ttbar"
 VARIATION: Final = "nominal"
 TREE: Final = "Events"
-CLUSTER: Final = 50_000
-"""Events of a cluster, as `analysis.synthetic.write_fileset` writes them by default."""
-
 DEFAULT_DIRECTORY: Final = ".perf/data"
 """Below the root directory of the project; not under version control."""
 
@@ -107,25 +104,23 @@ class Store:
     def _columns(self, n: int) -> dict[str, Any]:
         """Columns of at least `n` events."""
         if not self._pool or len(self._pool["event"]) < n:
-            self._pool = _read([self._file(i) for i in range(-(-n // self.file_events))])
+            (sample,) = self.fileset(n).values()
+            self._pool = _read([Path(path) for path in sample["files"]])
         return self._pool
 
     def fileset(self, events: int) -> dict[str, Any]:
         """File set of at least `events` events, in whole files, of coffea's form."""
-        from analysis.samples import CROSS_SECTIONS, sample_name
+        from analysis.synthetic import write_fileset
 
-        count = -(-events // self.file_events)
-        return {
-            sample_name(PROCESS, VARIATION): {
-                "files": {str(self._file(i)): TREE for i in range(count)},
-                "metadata": {
-                    "process": PROCESS,
-                    "variation": VARIATION,
-                    "xsec": CROSS_SECTIONS[PROCESS],
-                    "nevts": count * self.file_events,
-                },
-            }
-        }
+        # Files that are there are kept, and a larger set has the same first files.
+        return write_fileset(
+            self.directory / f"files of {self.file_events}",
+            events=-(-events // self.file_events) * self.file_events,
+            seed=SEED,
+            processes=[PROCESS],
+            variations=[VARIATION],
+            events_per_file=self.file_events,
+        )
 
     def fileset_identity(self, events: int) -> Input:
         """Identity of the events of `fileset`."""
@@ -136,42 +131,6 @@ class Store:
         from analysis.synthetic import GENERATOR_VERSION
 
         return f"{PROCESS} {VARIATION}, generator {GENERATOR_VERSION}, seed {SEED}"
-
-    def _file(self, index: int) -> Path:
-        """File of the events [index, index + 1) x file_events, written if it is not there."""
-        from analysis.synthetic import GENERATOR_VERSION
-
-        name = f"g{GENERATOR_VERSION}-s{SEED}-n{self.file_events}-{index:03d}.root"
-        path = self.directory / name
-        if not path.exists():
-            self.directory.mkdir(parents=True, exist_ok=True)
-            part = path.with_name(f".{name}.{os.getpid()}.part")
-            try:
-                _write(part, index * self.file_events, (index + 1) * self.file_events)
-                part.replace(path)
-            finally:
-                part.unlink(missing_ok=True)
-        return path
-
-
-def _write(path: Path, start: int, stop: int) -> None:
-    import uproot
-
-    from analysis.synthetic import COMPRESSION_LEVELS, generate
-    from analysis.synthetic.writer import collections_of
-
-    with uproot.recreate(path, compression=uproot.ZSTD(COMPRESSION_LEVELS["zstd"])) as file:
-        tree: Any = None
-        for begin in range(start, stop, CLUSTER):
-            end = min(begin + CLUSTER, stop)
-            columns = collections_of(generate(PROCESS, VARIATION, begin, end, seed=SEED))
-            if tree is None:
-                types = {
-                    name: getattr(c, "dtype", None) or c.type.content
-                    for name, c in columns.items()
-                }
-                tree = file.mktree(TREE, types)
-            tree.extend(columns)
 
 
 def _read(paths: list[Path], tree: str = TREE) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 # The analysis takes seconds to import, which collecting tests need not wait for.
 # ruff: noqa: PLC0415
@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
     from analysis.kernels import Implementation
 
-RELATIVE_ROUNDING = 1e-9
+IDIOMATIC: Final = "idiomatic"
+"""In the place of an implementation: the analysis as published, without kernels."""
+
+RELATIVE_ROUNDING: Final = 1e-9
 """Between sums of weights that are not whole, added in another order: the least of the bounds
 that double precision allows for 1e6 terms is 1e-16 x 1e6."""
 
@@ -23,7 +26,7 @@ def process(
     fileset: Mapping[str, Any],
     executor: ExecutorBase,
     *,
-    implementation: Implementation,
+    implementation: Implementation | Literal["idiomatic"],
     variations: Literal["all", "nominal"],
     chunksize: int,
 ) -> Callable[[], Any]:
@@ -36,7 +39,7 @@ def process(
     executor
         Ready, as `analysis.executors.open_executor` yields it.
     implementation, variations
-        Of the processor.
+        Of the processor; IDIOMATIC has nominal alone.
     chunksize
         In events.
 
@@ -47,12 +50,24 @@ def process(
         at them, and starting and ending the executor, are left out.
     """
     from analysis import ttbar
+    from analysis.idiomatic import IdiomaticProcessor
     from analysis.inputs import inspect
     from analysis.run import run
 
-    files = inspect(fileset, ttbar.branches(variations))
-    processor = ttbar.TtbarProcessor(implementation, variations)
-    return lambda: run(fileset, processor, executor, files=files, chunksize=chunksize).accumulated
+    branches = ttbar.branches(variations)
+    files = inspect(fileset, branches)
+    processor = (
+        IdiomaticProcessor()
+        if implementation == IDIOMATIC
+        else ttbar.TtbarProcessor(implementation, variations)
+    )
+
+    def act() -> Any:
+        return run(
+            fileset, processor, executor, files=files, chunksize=chunksize, branches=branches
+        ).accumulated
+
+    return act
 
 
 def agree(got: Mapping[str, Any], want: Mapping[str, Any]) -> bool:

@@ -25,7 +25,7 @@ PLAIN_WIDTH: Final = 124
 MIN_WIDTH: Final = 80
 """Of a table on a terminal: in a narrower one lines wrap, which is better than cut numbers."""
 
-_ORDER: Final = ("reference", "columnar", "compiled")
+_ORDER: Final = ("reference", "idiomatic", "columnar", "compiled")
 
 
 def summary(records: Sequence[Record], title: str | None = None) -> Table:

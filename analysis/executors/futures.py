@@ -7,13 +7,20 @@ imports coffea anew (seconds). Here one pool serves all calls.
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import loky
 from coffea.processor import FuturesExecutor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+ENVIRONMENT: Final = {
+    # By default loky ends a worker that grew by 300 MB, which any chunk of 250,000 events does,
+    # and starts another: seconds. What bounds memory here is `analysis.run`.
+    "LOKY_MAX_MEMORY_LEAK_SIZE": "1e12",
+}
+"""Environment variables of the workers."""
 
 
 @contextmanager
@@ -27,7 +34,7 @@ def start(*, workers: int = 1, **options: Any) -> Iterator[FuturesExecutor]:
     **options
         Fields of coffea's FuturesExecutor.
     """
-    pool = loky.ProcessPoolExecutor(max_workers=workers, initializer=_warm)
+    pool = loky.ProcessPoolExecutor(max_workers=workers, initializer=_warm, env=ENVIRONMENT)
     finished = False
     try:
         # One task for each worker starts them all.

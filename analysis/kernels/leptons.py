@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 NEITHER: Final = 0
 ELECTRON: Final = 1
 MUON: Final = 2
+SEVERAL: Final = 3
+"""More than one lepton: only on the way to NEITHER."""
 
 
 def reference(electron_mask: ak.Array, muon_mask: ak.Array) -> NDArray[np.int8]:
@@ -66,18 +68,22 @@ def compiled(electron_mask: ak.Array, muon_mask: ak.Array) -> NDArray[np.int8]:
 
 @loop
 def _channel(electron_offsets, electrons, muon_offsets, muons) -> Any:  # type: ignore[no-untyped-def]
-    channels = np.empty(len(electron_offsets) - 1, dtype=np.int8)
+    channels = np.zeros(len(electron_offsets) - 1, dtype=np.int8)
+    _count(electron_offsets, electrons, ELECTRON, channels)
+    _count(muon_offsets, muons, MUON, channels)
     for event in range(len(channels)):
-        n_electrons = 0
-        for i in range(electron_offsets[event], electron_offsets[event + 1]):
-            n_electrons += electrons[i]
-        n_muons = 0
-        for i in range(muon_offsets[event], muon_offsets[event + 1]):
-            n_muons += muons[i]
-        if n_electrons + n_muons != 1:
+        if channels[event] == SEVERAL:
             channels[event] = NEITHER
-        elif n_electrons == 1:
-            channels[event] = ELECTRON
-        else:
-            channels[event] = MUON
     return channels
+
+
+@loop
+def _count(offsets, selected, channel, channels) -> Any:  # type: ignore[no-untyped-def]
+    # Over the leptons rather than the events, since few of them are selected: the branch is
+    # foreseen by the processor, and the event of a lepton is found by walking along.
+    event = 0
+    for i in range(len(selected)):
+        if selected[i]:
+            while offsets[event + 1] <= i:
+                event += 1
+            channels[event] = channel if channels[event] == NEITHER else SEVERAL

@@ -8,7 +8,7 @@ import awkward as ak
 import numpy as np
 
 from analysis.compiling import loop
-from analysis.kernels._layout import flat, from_lists, join, rows, split
+from analysis.kernels._layout import from_lists, join, rows, split
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -51,28 +51,22 @@ def columnar(column: ak.Array, object_mask: ak.Array, event_mask: NDArray[np.boo
 def compiled(column: ak.Array, object_mask: ak.Array, event_mask: NDArray[np.bool_]) -> ak.Array:
     """As `reference`, in numba over contents and offsets."""
     offsets, (values, keeps) = split(column, object_mask)
-    return join(*_compact(offsets, values, keeps.view(np.bool_), flat(event_mask)))
+    return join(*_compact(offsets, values, keeps.view(np.bool_), np.flatnonzero(event_mask)))
 
 
 @loop
-def _compact(offsets, values, keeps, keep_events) -> Any:  # type: ignore[no-untyped-def]
-    n_events = 0
-    n_objects = 0
-    for event in range(len(keep_events)):
-        if keep_events[event]:
-            n_events += 1
-            for i in range(offsets[event], offsets[event + 1]):
-                n_objects += keeps[i]
-    kept_offsets = np.zeros(n_events + 1, dtype=np.int64)
-    kept_values = np.empty(n_objects, dtype=values.dtype)
-    n_events = 0
-    n_objects = 0
-    for event in range(len(keep_events)):
-        if keep_events[event]:
-            for i in range(offsets[event], offsets[event + 1]):
-                if keeps[i]:
-                    kept_values[n_objects] = values[i]
-                    n_objects += 1
-            n_events += 1
-            kept_offsets[n_events] = n_objects
+def _compact(offsets, values, keeps, events) -> Any:  # type: ignore[no-untyped-def]
+    kept_offsets = np.zeros(len(events) + 1, dtype=np.int64)
+    for i in range(len(events)):
+        size = 0
+        for j in range(offsets[events[i]], offsets[events[i] + 1]):
+            size += keeps[j]
+        kept_offsets[i + 1] = kept_offsets[i] + size
+    kept_values = np.empty(kept_offsets[-1], dtype=values.dtype)
+    n = 0
+    for event in events:
+        for j in range(offsets[event], offsets[event + 1]):
+            if keeps[j]:
+                kept_values[n] = values[j]
+                n += 1
     return kept_offsets, kept_values

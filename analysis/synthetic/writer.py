@@ -82,6 +82,7 @@ def write_fileset(
     events: int,
     seed: int,
     processes: Sequence[str] | None = None,
+    variations: Sequence[str] | None = None,
     compression: str = "zstd",
     format: str = "ttree",
     branches: str = "slim",
@@ -104,6 +105,8 @@ def write_fileset(
         Seed of `generate`.
     processes
         Names out of `analysis.samples.CROSS_SECTIONS`; all if not given.
+    variations
+        Variations of each process to write, of those that it has; all if not given.
     compression
         ``zstd``, ``lz4``, ``zlib``, ``lzma`` or ``none``; the level is that of
         `COMPRESSION_LEVELS`. Parquet has no lzma.
@@ -136,6 +139,10 @@ def write_fileset(
     if not chosen:
         msg = f"no process to write: choose from {', '.join(CROSS_SECTIONS)}"
         raise InputError(msg)
+    for variation in variations or ():
+        _check_choice(
+            "variation", variation, {name: None for p in chosen for name in SAMPLE_VARIATIONS[p]}
+        )
     _check_choice("format", format, FORMATS)
     _check_choice(
         "compression",
@@ -158,6 +165,7 @@ def write_fileset(
         piece
         for process in chosen
         for variation in SAMPLE_VARIATIONS[process]
+        if variations is None or variation in variations
         for piece in _pieces(process, variation, events, events_per_file, FORMATS[format])
     ]
     recorded = _recorded(directory)

@@ -61,7 +61,7 @@ def test_processor_is_measured_with_every_executor_and_chunk_size(scale: catalog
         for implementation in catalogue.VECTORISED
         for executor in ("iterative", "futures")
         for chunksize in scale.chunksizes
-    }
+    } | {("idiomatic", "iterative", chunksize) for chunksize in scale.chunksizes}
     assert {(c.variations, c.of) for c in cases} == {
         (variations, source)
         for variations in ("nominal", "all")
@@ -69,7 +69,7 @@ def test_processor_is_measured_with_every_executor_and_chunk_size(scale: catalog
     }
 
 
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("implementation", [*IMPLEMENTATIONS, "idiomatic"])
 @pytest.mark.parametrize("size", [1_000, 1_000_000])
 def test_no_implementation_is_compared_with_itself(implementation: str, size: int) -> None:
     assert catalogue.another(implementation, size) != implementation
@@ -115,11 +115,11 @@ def test_dense_events_have_four_selected_jets(tmp_path: Path) -> None:
 
 def test_store_writes_each_file_once(tmp_path: Path) -> None:
     Store(tmp_path, 200).events(400)
-    written = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.root")}
     assert len(written) == 2
     fileset = Store(tmp_path, 200).fileset(300)
     assert fileset["ttbar__nominal"]["metadata"]["nevts"] == 400
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == written
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.root")} == written
 
 
 def test_cpu_of_a_pool_is_that_of_its_workers() -> None:

@@ -116,6 +116,9 @@ def records(
     run: Annotated[
         str | None, typer.Option(help="Beginning of a run's identity; the last by default.")
     ] = None,
+    group: Annotated[
+        list[str] | None, typer.Option(help="Only this group (may be repeated).")
+    ] = None,
     all_runs: Annotated[bool, typer.Option("--list", help="List the runs.")] = False,  # noqa: FBT002  (a flag)
 ) -> None:
     """Show the measurements of a run as a table, or list the runs."""
@@ -143,8 +146,13 @@ def records(
     if len(chosen) != 1:
         msg = f"{len(chosen)} runs begin with {run!r}: see `python -m perf records --list`"
         raise InputError(msg)
-    console.print(summary(runs[chosen[0]]))
-    console.print(footnote(runs[chosen[0]][-1]), highlight=False, markup=False)
+    found = [one for one in runs[chosen[0]] if not group or one.what.group in group]
+    if not found:
+        groups = ", ".join(dict.fromkeys(one.what.group for one in runs[chosen[0]]))
+        msg = f"the run has no group {' or '.join(group or ())}: it has {groups}"
+        raise InputError(msg)
+    console.print(summary(found))
+    console.print(footnote(found[-1]), highlight=False, markup=False)
 
 
 @app.command()

@@ -7,13 +7,16 @@ import signal
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
+from coffea.processor import ProcessorABC
 
 from analysis.errors import InputError
 from analysis.executors import EXECUTORS, open_executor
+from analysis.inputs import inspect
+from analysis.run import run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,6 +73,32 @@ def test_no_worker_survives_an_exception() -> None:
 
     with pytest.raises(ZeroDivisionError):
         fail_while_a_worker_is_busy()
+    wait_for("the end of the workers", lambda: children() <= before)
+
+
+class Killer(ProcessorABC):
+    """Ends the process that it runs in, as the kernel does when memory is short."""
+
+    def process(self, events: object) -> None:  # noqa: ARG002
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def postprocess(self, accumulator: object) -> object:
+        return accumulator
+
+
+def test_dead_worker_ends_the_run_in_one_sentence(synthetic_fileset: dict[str, Any]) -> None:
+    before = children()
+    name = "ttbar__nominal"
+    fileset = {name: synthetic_fileset[name]}
+    files = inspect(fileset, ["Jet_pt"])
+
+    def process() -> None:
+        with open_executor("futures", workers=2) as executor:
+            run(fileset, Killer(), executor, files=files, chunksize=500)
+
+    with pytest.raises(InputError, match="the run failed: A worker process") as caught:
+        process()
+    assert "\n" not in str(caught.value)
     wait_for("the end of the workers", lambda: children() <= before)
 
 

@@ -11,7 +11,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import pyarrow.parquet as pq
 import pydantic
@@ -61,6 +61,8 @@ class File:
     tree: str
     events: int
     uuid: bytes
+    ttree: bool
+    """Whether it holds a TTree, rather than an RNTuple or Parquet."""
 
 
 def read_fileset(path: Path) -> dict[str, Any]:
@@ -182,18 +184,18 @@ def _inspect_one(dataset: str, path: str, tree: str, wanted: list[list[str]]) ->
         raise InputError(msg)
     try:
         if path.endswith(PARQUET):
-            events, uuid, available = _look_at_parquet(path)
+            seen = _look_at_parquet(path)
         else:
-            events, uuid, available = _look_at_root(path, tree)
+            seen = _look_at_root(path, tree)
     except InputError:
         raise
     except Exception as error:
         raise InputError(unreadable(path, error)) from error
-    missing = [names[0] for names in wanted if available.isdisjoint(names)]
+    missing = [names[0] for names in wanted if seen.branches.isdisjoint(names)]
     if missing:
-        msg = f"{path}: {missing_branches(missing, available)}"
+        msg = f"{path}: {missing_branches(missing, seen.branches)}"
         raise InputError(msg)
-    return File(dataset, path, tree, events, uuid)
+    return File(dataset, path, tree, seen.events, seen.uuid, seen.ttree)
 
 
 def unreadable(path: str, error: BaseException) -> str:
@@ -204,7 +206,16 @@ def unreadable(path: str, error: BaseException) -> str:
     return f"{path} cannot be read, fetch it again or leave it out: {reason}"
 
 
-def _look_at_root(path: str, tree: str) -> tuple[int, bytes, set[str]]:
+class _Seen(NamedTuple):
+    """What opening a file tells of it."""
+
+    events: int
+    uuid: bytes
+    branches: set[str]
+    ttree: bool
+
+
+def _look_at_root(path: str, tree: str) -> _Seen:
     with uproot.open({path: None}) as file:
         size = file.file.source.num_bytes
         if size is not None and size < file.file.fEND:
@@ -213,28 +224,28 @@ def _look_at_root(path: str, tree: str) -> tuple[int, bytes, set[str]]:
                 "fetch it again or leave it out"
             )
             raise InputError(msg)
-        trees = sorted(
-            {
-                name.partition(";")[0]
-                for name, kind in file.classnames().items()
-                if kind in {"TTree", "ROOT::RNTuple"}
-            }
-        )
+        trees = {
+            name.partition(";")[0]: kind == "TTree"
+            for name, kind in file.classnames().items()
+            if kind in {"TTree", "ROOT::RNTuple"}
+        }
         if tree not in trees:
             msg = (
                 f"{path} has no tree {tree}: correct the file set, "
-                f"it has {', '.join(trees) or 'no tree at all'}"
+                f"it has {', '.join(sorted(trees)) or 'no tree at all'}"
             )
             raise InputError(msg)
         found = file[tree]
-        return int(found.num_entries), file.file.uuid.bytes, set(found.keys(recursive=False))
+        branches = set(found.keys(recursive=False))
+        return _Seen(int(found.num_entries), file.file.uuid.bytes, branches, trees[tree])
 
 
-def _look_at_parquet(path: str) -> tuple[int, bytes, set[str]]:
+def _look_at_parquet(path: str) -> _Seen:
     with pq.ParquetFile(path) as file:
         # A Parquet file has no identity of its own: coffea takes its path.
         identity = hashlib.md5(path.encode(), usedforsecurity=False).digest()
-        return file.metadata.num_rows, identity, set(file.schema_arrow.names)
+        branches = set(file.schema_arrow.names)
+        return _Seen(file.metadata.num_rows, identity, branches, ttree=False)
 
 
 def metadata_cache(

@@ -183,10 +183,7 @@ def _inspect_one(dataset: str, path: str, tree: str, wanted: list[list[str]]) ->
         msg = f"{path}: there is no such file; correct the path in the file set"
         raise InputError(msg)
     try:
-        if path.endswith(PARQUET):
-            seen = _look_at_parquet(path)
-        else:
-            seen = _look_at_root(path, tree)
+        seen = _look_at_parquet(path) if path.endswith(PARQUET) else _look_at_root(path, tree)
     except InputError:
         raise
     except Exception as error:

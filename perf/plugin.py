@@ -11,7 +11,7 @@ import uuid
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
@@ -63,6 +63,10 @@ class Session:
 
 SESSION = pytest.StashKey[Session]()
 HELD_BACK = pytest.StashKey[int]()
+
+WORKER_WARMUPS: Final = 2
+"""Calls before those measured, where the work is done in other processes: the first takes a worker
+some 2 s, in which it loads the machine code of compiled kernels."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -210,7 +214,11 @@ def timed(
         before = measure.load_average()
         forgotten = measure.reset_peak_memory()
         benchmark.pedantic(  # type: ignore[no-untyped-call]
-            ready.act, rounds=plan.rounds, iterations=plan.iterations
+            ready.act,
+            rounds=plan.rounds,
+            iterations=plan.iterations,
+            # The check may have kept one worker busy and left another cold, without machine code.
+            warmup_rounds=WORKER_WARMUPS if case.in_workers else 0,
         )
         wall, cpu = clock.samples(plan.rounds, plan.iterations)
         if min(cpu) < 0:

@@ -59,8 +59,8 @@ class Scale:
     ----------
     name
         Of the scale.
-    sizes
-        Events of kernels and queries.
+    sizes, query_sizes
+        Events of kernels, and of queries.
     seconds
         For the samples of one case, about.
     min_rounds
@@ -75,6 +75,7 @@ class Scale:
 
     name: str
     sizes: tuple[int, ...]
+    query_sizes: tuple[int, ...]
     seconds: float
     min_rounds: int
     processor_rounds: int
@@ -87,11 +88,12 @@ SCALES: Final[dict[str, Scale]] = {
     scale.name: scale
     for scale in (
         # A smoke test: every case is checked, the numbers mean little.
-        Scale("small", (1_000,), 0.02, 3, 1, 2_000, 4_000, (2_000,)),
+        Scale("small", (1_000,), (1_000,), 0.02, 3, 1, 2_000, 4_000, (2_000,)),
         # Within five minutes on two cores with the making of data.
         Scale(
             "default",
             (1_000, 10_000, 100_000, 1_000_000),
+            (1_000, 10_000, 100_000),
             0.1,
             measure.MIN_ROUNDS,
             5,
@@ -101,6 +103,7 @@ SCALES: Final[dict[str, Scale]] = {
         ),
         Scale(
             "large",
+            (1_000, 10_000, 100_000, 1_000_000),
             (1_000, 10_000, 100_000, 1_000_000),
             2.0,
             10,
@@ -543,7 +546,7 @@ def queries(scale: Scale) -> list[QueryCase]:
         for name in QUERIES
         for source, sizes in cast(
             "tuple[tuple[Source, tuple[int, ...]], ...]",
-            (("synthetic", scale.sizes), ("real", (REAL_EVENTS,))),
+            (("synthetic", scale.query_sizes), ("real", (REAL_EVENTS,))),
         )
         for size in sizes
         if size <= MAX_QUERY_SIZES.get(name, size)

@@ -4,8 +4,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SCALE ?= default
+REPORTS := reports
 
-.PHONY: help bench test smoke claims lint format clean
+.PHONY: help bench test smoke claims report lint format clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets
@@ -29,6 +30,12 @@ smoke: $(VENV)/.ready ## Every benchmark once, on the smallest size
 
 claims: $(VENV)/.ready ## Measure the ratios that the README states, paired in one run
 	$(BIN)/python -m perf claims
+
+report: bench ## Measure, and publish table, picture and claims in reports/
+	mkdir -p $(REPORTS)
+	$(BIN)/python -m perf records > $(REPORTS)/benchmarks.txt
+	$(BIN)/python -m perf picture $(REPORTS)/kernels.svg
+	-$(BIN)/python -m perf claims > $(REPORTS)/claims.txt
 
 lint: $(VENV)/.ready ## Style and types
 	$(BIN)/ruff check .

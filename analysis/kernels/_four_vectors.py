@@ -155,7 +155,7 @@ def longitudinal_compiled(pt, eta, mass) -> Any:  # type: ignore[no-untyped-def]
     # np.float64, because float() of a float32 stays in single precision in numba.
     one_pt = np.float64(pt)
     one_mass = np.float64(mass)
-    # An exponential costs a fifth of a hyperbolic sine. Near eta = 0 the difference loses digits
+    # An exponential costs much less than a hyperbolic sine. Near eta = 0 the difference loses digits
     # of pz, but no more than a rounding of the energy.
     growth = math.exp(np.float64(eta))
     pz = one_pt * (0.5 * (growth - 1.0 / growth))

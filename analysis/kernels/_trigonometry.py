@@ -1,8 +1,8 @@
 """Sine and cosine that numba turns into vector instructions.
 
-The C library computes one at a time, some 20 ns for a pair; these take a vector of them, 1.3 ns
-for a pair, and differ from the true value by less than 2^-52. That is what a momentum's component
-needs; relative to a sine that is almost zero the error can be larger.
+The C library computes one at a time; these take a vector of them, and differ from the true value
+by less than 2^-52. That is what a momentum's component needs; relative to a sine that is almost
+zero the error can be larger.
 
 Source: fdlibm's argument reduction (e_rem_pio2.c) and polynomials (k_sin.c, k_cos.c), Copyright
 (C) 1993 by Sun Microsystems, Inc.: "Permission to use, copy, modify, and distribute this software

@@ -12,9 +12,12 @@ from rich.console import Console
 from rich.table import Table
 
 from analysis.errors import InputError
-from analysis.executors import open_executor
+from analysis.executors import DEFAULT_CHUNKSIZE, open_executor
 from analysis.kernels import Implementation
-from analysis.run import DEFAULT_CHUNKSIZE, provenance, run, write_json
+
+# What imports coffea is imported where it is used: it takes seconds, which --help, a wrong option
+# and make-data need not wait for.
+# ruff: noqa: PLC0415
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -55,7 +58,8 @@ def adl(
     allow_empty: AllowEmptyOption = False,  # noqa: FBT002  (a flag)
 ) -> None:
     """Fill the histograms of the eight ADL queries."""
-    from analysis.adl import BTAGS, INPUTS, QUERIES, AdlProcessor  # noqa: PLC0415  (seconds)
+    from analysis.adl import BTAGS, INPUTS, QUERIES, AdlProcessor
+    from analysis.run import write_json
 
     replacements = _replacements(mapping)
     result = _process(
@@ -101,10 +105,10 @@ def run_command(
     allow_empty: AllowEmptyOption = False,  # noqa: FBT002  (a flag)
 ) -> None:
     """Run the ttbar analysis over a file set: histograms, cutflow, normalisation."""
-    # Importing these takes seconds, which --help and a wrong option need not wait for.
-    from analysis import ttbar  # noqa: PLC0415
-    from analysis.histograms import published  # noqa: PLC0415
-    from analysis.inputs import read_fileset  # noqa: PLC0415
+    from analysis import ttbar
+    from analysis.histograms import published
+    from analysis.inputs import read_fileset
+    from analysis.run import provenance, write_json
 
     replacements = _replacements(mapping)
     fileset = read_fileset(fileset_path)
@@ -168,7 +172,7 @@ def make_data(
     ] = "slim",
 ) -> None:
     """Write synthetic NanoAOD of all processes and variations, and DIR/fileset.json."""
-    from analysis.synthetic import write_fileset  # noqa: PLC0415  (imports numba)
+    from analysis.synthetic import write_fileset
 
     with _interruptible("the files that are whole are kept, run it again to go on"):
         fileset = write_fileset(
@@ -212,7 +216,8 @@ def _process(
     output: Path,
 ) -> Result:
     """Look at the files, start the executor and run."""
-    from analysis.inputs import inspect  # noqa: PLC0415
+    from analysis.inputs import inspect
+    from analysis.run import run
 
     if not output.parent.is_dir():
         msg = f"there is no folder {output.parent} to write {output.name} to: make it first"

@@ -22,15 +22,13 @@ from coffea.processor import Runner
 
 from analysis import inputs
 from analysis.errors import InputError
+from analysis.executors import DEFAULT_CHUNKSIZE
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
     from coffea.processor import ProcessorABC
     from coffea.processor.executor import ExecutorBase
-
-DEFAULT_CHUNKSIZE: Final = 250_000
-"""Events a chunk: at coffea's 100,000 the cost of opening files and building forms shows."""
 
 PACKAGES: Final = ("awkward", "coffea", "hist", "numba", "numpy", "uproot")
 

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
     from coffea.processor.executor import ExecutorBase
 
+DEFAULT_CHUNKSIZE: Final = 250_000
+"""Events a chunk: at coffea's 100,000 the cost of opening files and building forms shows."""
+
 EXECUTORS: Final = ("iterative", "futures")
 """Names of executors; each is a module of this package."""
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numba
 import numpy as np
 import pytest
 
@@ -79,6 +80,16 @@ KERNEL = """
     def test_kernel(case, timed):
         timed(case)
 """
+
+
+@pytest.fixture(scope="module", autouse=True)
+def numba_is_whole() -> None:
+    """Have all of numba imported before pytester runs.
+
+    pytester forgets what a run in this process imports, and parts of numba cannot be imported
+    twice. Compiling anything imports them.
+    """
+    assert numba.njit(lambda values: values.sum())(np.ones(3)) == 3
 
 
 def run(pytester: pytest.Pytester, *options: str) -> pytest.RunResult:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -194,12 +193,6 @@ def _identity(columns: Mapping[str, Any], source: str, events: int) -> Input:
     from analysis.synthetic import digest
 
     return Input(digest=digest(columns), events=events, source=source)
-
-
-@cache
-def store(directory: Path, file_events: int) -> Store:
-    """The one store of a session."""
-    return Store(directory, file_events)
 
 
 SHARED_VARIABLE: Final = "COFFEA_SCALING_DATA"

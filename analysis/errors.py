@@ -8,3 +8,10 @@ class InputError(Exception):
 
     The command lines print the message without a traceback and exit with status 2.
     """
+
+
+class WorkerLostError(Exception):
+    """Workers died more often than batches are given to another; `run` adds which chunks it was.
+
+    The message is a clause: what died, how often, and the likely cause.
+    """

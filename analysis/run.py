@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import lzma
 import os
 import platform
 import re
@@ -11,26 +12,46 @@ import sys
 import tempfile
 import time
 import warnings
+import zlib
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import cramjam
+import pyarrow
+import uproot
 from coffea.nanoevents import NanoAODSchema
-from coffea.processor import Runner
+from coffea.nanoevents import trace as coffea_trace
+from coffea.processor import IterativeExecutor, Runner
 
-from analysis import inputs
-from analysis.errors import InputError
+from analysis import counting, inputs
+from analysis.counting import Chunk, Counted
+from analysis.errors import InputError, WorkerLostError
 from analysis.executors import DEFAULT_CHUNKSIZE
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
+    from coffea.nanoevents import BaseSchema
     from coffea.processor import ProcessorABC
-    from coffea.processor.executor import ExecutorBase
+    from coffea.processor.executor import ExecutorBase, WorkItem
+
+    from analysis.counting import Tally
 
 PACKAGES: Final = ("awkward", "coffea", "hist", "numba", "numpy", "uproot")
+
+BAD_FILE: Final = (
+    OSError,
+    uproot.DeserializationError,
+    uproot.KeyInFileError,
+    cramjam.DecompressionError,
+    lzma.LZMAError,
+    zlib.error,
+    pyarrow.ArrowException,
+)
+"""What reading a damaged file raises, and no processor by itself."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +72,14 @@ class Result:
     wall_seconds
         From the first chunk's start to the end of merging; without opening files to look at them
         and without the start of the executor.
+    processing_seconds
+        Wall seconds in the processor, summed over chunks, reading of branches included.
+    repeated
+        How many chunks were processed once more than their result was used, after a failure or
+        the death of a worker; None if workers did not share a folder with this process to count
+        it in.
+    skipped
+        Chunks that could not be read and were left out.
     """
 
     accumulated: Any
@@ -58,16 +87,23 @@ class Result:
     chunks: int
     bytes_read: int | None
     wall_seconds: float
+    processing_seconds: float
+    repeated: int | None
+    skipped: tuple[Chunk, ...] = ()
 
 
 def run(
     fileset: Mapping[str, Any],
-    processor: ProcessorABC,
+    processor: ProcessorABC | Callable[[Any], Any],
     executor: ExecutorBase,
     *,
     files: Collection[inputs.File],
     chunksize: int = DEFAULT_CHUNKSIZE,
     branches: Collection[str] = (),
+    schema: type[BaseSchema] | None = None,
+    trace: bool = False,
+    skip_bad_files: bool = False,
+    scratch: Path | None = None,
 ) -> Result:
     """Process every event of a file set.
 
@@ -88,27 +124,43 @@ def run(
         Branches that the processor reads, if they are known. Then events have no others, which
         spares making the form of a thousand; and TTrees are read in one go when a chunk is
         opened, which takes less time than a branch at a time.
+    schema
+        Of events; NanoAODSchema by default.
+    trace
+        Whether to let coffea find out which branches the processor reads, by running it on events
+        without content, and read those in one go. For processors whose branches are not known.
+    skip_bad_files
+        Whether to leave out chunks that cannot be read, rather than to end the run.
+    scratch
+        Folder that the workers share with this process, for counting; by default a local one,
+        which workers on other machines do not see.
 
     Returns
     -------
     Result
-        The merged output and what it took.
+        The merged output and what it took. Each chunk is in it once.
 
     Raises
     ------
     InputError
-        If a file cannot be read to its end, or the chunks processed are not all events.
+        If a file cannot be read to its end, a chunk cannot be processed or takes its worker with
+        it, or the chunks whose results were merged are not all, each once.
     """
     if chunksize < 1:
         msg = f"a chunk cannot have {chunksize} events: ask for at least one"
         raise InputError(msg)
     data_format = inputs.data_format(fileset)
+    if data_format == "parquet":
+        trace = False  # coffea reads of Parquet what is asked for, and cannot be told before.
     runner = Runner(
         executor=executor,
-        schema=_Schema,
+        # Files were looked at already; if this looks at one again, to trace, it does so here.
+        pre_executor=IterativeExecutor(status=False),
+        schema=schema or _Schema,
         chunksize=chunksize,
         format=data_format,
         savemetrics=True,
+        skipbadfiles=BAD_FILE if skip_bad_files else False,
         metadata_cache=inputs.metadata_cache(fileset, files),
     )
     todo: dict[str, Any] = dict(fileset)
@@ -124,21 +176,98 @@ def run(
             preload = sorted({*branches, *_counters(branches)})
             todo = {name: {**one, "preload": preload} for name, one in fileset.items()}
         options["iteritems_options"] = {"filter_name": _form_of(branches)}
-    started = time.perf_counter()
-    try:
-        with _quiet():
-            accumulated, metrics = runner(todo, processor_instance=processor, **options)
-    except Exception as error:
-        raise InputError(_reason(error)) from error
-    wall = time.perf_counter() - started
-    expected = sum(file.events for file in files)
-    if metrics["entries"] != expected:
+    with counting.tally(scratch) as tally, _quiet():
+        counted = Counted(processor, tally)
+        try:
+            chunks = list(
+                runner.preprocess(
+                    todo,
+                    uproot_options=options.get("uproot_options"),
+                    **({"trace": _traced, "processor_instance": processor} if trace else {}),
+                )
+            )
+            started = time.perf_counter()
+            merged = runner.run(chunks, counted, **options)
+        except WorkerLostError as error:
+            raise InputError(_fatal(error, tally)) from error
+        except Exception as error:
+            raise InputError(_reason(error)) from error
+        wall = time.perf_counter() - started
+        asked = {_chunk(item) for item in chunks}
+        done = {_chunk(item) for item in merged["processed"]}
+        metrics, counts = merged["metrics"], merged["out"]
+        _check(asked, done, counts, metrics["entries"], may_skip=skip_bad_files)
+        repeated = None if counts["unseen"] else _repeated(done, tally)
+    return Result(
+        accumulated=counts["out"],
+        events=metrics["entries"],
+        chunks=len(done),
+        bytes_read=metrics.get("bytesread"),
+        wall_seconds=wall,
+        processing_seconds=metrics["processtime"],
+        repeated=repeated,
+        skipped=tuple(sorted(asked - done)),
+    )
+
+
+def _chunk(item: WorkItem) -> Chunk:
+    return Chunk(item.dataset, item.filename, int(item.entrystart), int(item.entrystop))
+
+
+def _check(
+    asked: set[Chunk], done: set[Chunk], counts: Mapping[str, int], events: int, *, may_skip: bool
+) -> None:
+    """Whether the merged output holds the result of each chunk once.
+
+    `done` are the chunks of which it holds a result at all; so many results as chunks then means
+    one of each.
+    """
+    wrong = None
+    if done - asked or (asked - done and not may_skip):
+        wrong = f"{len(done)} of {len(asked)} chunks"
+    elif counts["results"] != len(done):
+        wrong = f"{counts['results']} results of {len(done)} chunks"
+    elif events != (expected := sum(chunk.stop - chunk.start for chunk in done)):
+        wrong = f"{events} of {expected} events"
+    if wrong:
+        msg = f"the executor merged {wrong}: the result is not used, run it again"
+        raise InputError(msg)
+
+
+def _repeated(done: set[Chunk], tally: Tally) -> int:
+    """How many calls of the processor are not in the result.
+
+    Raises
+    ------
+    InputError
+        If a result was merged that no call of this run gave.
+    """
+    calls = tally.read()["end"]
+    if cached := [chunk for chunk in done if chunk not in calls]:
         msg = (
-            f"the executor processed {metrics['entries']} of {expected} events: "
-            "the result is not used, run it again"
+            f"{len(cached)} of {len(done)} chunks were never processed, their results come from "
+            "an earlier run: the result is not used, restart the executor and run it again"
         )
         raise InputError(msg)
-    return Result(accumulated, expected, metrics["chunks"], metrics.get("bytesread"), wall)
+    return sum(calls[chunk] - 1 for chunk in done)
+
+
+def _fatal(error: WorkerLostError, tally: Tally) -> str:
+    """One sentence on what workers died of."""
+    suspects = tally.unfinished()
+    if not suspects:
+        return f"the run failed: {error}; no chunk was at work then, run it again"
+    chunk, times = suspects[0]
+    return (
+        f"{chunk} could not be processed: {error}, {times} of them at this chunk; if memory is "
+        "short ask for smaller chunks or fewer workers, else look for a crash in the processor"
+    )
+
+
+def _traced(function: Callable[[Any], Any], events: Any) -> set[str]:
+    """Branches that a function reads, as coffea's Runner asks for them."""
+    found: set[str] = coffea_trace.trace(function, events)
+    return found
 
 
 class _Schema(NanoAODSchema):

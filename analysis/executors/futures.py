@@ -1,4 +1,4 @@
-"""A pool of worker processes on this machine, warm before the first chunk.
+"""A pool of worker processes or threads on this machine, warm before the first chunk.
 
 coffea's FuturesExecutor by default makes a new loky pool in every call, each worker of which
 imports coffea anew (seconds). Here one pool serves all calls.
@@ -6,14 +6,27 @@ imports coffea anew (seconds). Here one pool serves all calls.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 import loky
 from coffea.processor import FuturesExecutor
+from loky.process_executor import BrokenProcessPool
+
+from analysis.executors.batches import process_batch
+from analysis.executors.pool import PoolExecutor
+from analysis.executors.worker import ALLOCATOR, warm
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from concurrent.futures import Executor, Future
+
+    from coffea.processor.executor import ExecutorBase
+
+    from analysis.executors.batches import Payload
 
 ENVIRONMENT: Final = {
     # By default loky ends a worker that grew by 300 MB, which any chunk of 250,000 events does,
@@ -23,30 +36,88 @@ ENVIRONMENT: Final = {
 """Environment variables of the workers."""
 
 
+@dataclass
+class FuturesPool(PoolExecutor):
+    """Batches on a pool of this machine.
+
+    Parameters
+    ----------
+    pool
+        Holds the pool; a death breaks a loky pool for good, and `make` then gives another.
+    make
+        Starts a pool.
+    """
+
+    lost: ClassVar[tuple[type[BaseException], ...]] = (BrokenProcessPool,)
+
+    pool: list[Executor] = field(default_factory=list)
+    make: Callable[[], Executor] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the pool, which stays here."""
+        return {**self.__dict__, "pool": [], "make": None}
+
+    def submit(self, code: bytes, batch: Sequence[Any]) -> Future[Payload]:
+        """As `PoolExecutor.submit`."""
+        return self.pool[-1].submit(process_batch, code, batch, self.compression)
+
+    def revive(self) -> None:
+        """As `PoolExecutor.revive`."""
+        assert self.make is not None
+        self.pool[-1].shutdown(wait=True)
+        self.pool[-1] = self.make()
+
+
 @contextmanager
-def start(*, workers: int = 1, **options: Any) -> Iterator[FuturesExecutor]:
+def start(
+    *,
+    workers: int = 1,
+    pool: Literal["processes", "threads"] = "processes",
+    environment: Mapping[str, str] | None = None,
+    tuned: bool = True,
+    **options: Any,
+) -> Iterator[ExecutorBase]:
     """Start the pool, yield the executor that uses it, and end its processes.
 
     Parameters
     ----------
     workers
-        Number of worker processes.
+        Number of worker processes or threads.
+    pool
+        Threads share this process, which spares starting and sending; Python's lock then lets
+        one of them at a time do anything but decompressing and compiled loops.
+    environment
+        Environment variables of worker processes.
+    tuned
+        Whether to use this package's executor; otherwise it is coffea's own as it comes.
     **options
-        Fields of coffea's FuturesExecutor.
+        Fields of the executor: ``retries``, ``compression``, ``batch``, ``fan_in``.
     """
-    pool = loky.ProcessPoolExecutor(max_workers=workers, initializer=_warm, env=ENVIRONMENT)
+    if not tuned:
+        yield FuturesExecutor(workers=workers, **options)
+        return
+    make: Callable[[], Executor] = (
+        partial(ThreadPoolExecutor, workers)
+        if pool == "threads"
+        else partial(_processes, workers, {**ENVIRONMENT, **ALLOCATOR, **(environment or {})})
+    )
+    if pool == "threads":
+        options.setdefault("compression", "plain")
+    held = [make()]
     finished = False
     try:
-        # One task for each worker starts them all.
-        list(pool.map(abs, range(workers)))
-        yield FuturesExecutor(pool=pool, workers=workers, **options)
+        yield FuturesPool(workers=workers, pool=held, make=make, **options)
         finished = True
     finally:
         # After an exception or Ctrl-C nobody waits for chunks that are still at work.
-        pool.shutdown(wait=True, kill_workers=not finished)
+        if pool == "threads":
+            held[-1].shutdown(wait=True, cancel_futures=True)
+        else:
+            held[-1].shutdown(wait=True, kill_workers=not finished)  # type: ignore[call-arg]
 
 
-def _warm() -> None:
-    """Import what every chunk needs, once for each worker."""
-    import analysis.adl  # noqa: PLC0415
-    import analysis.ttbar  # noqa: F401, PLC0415
+def _processes(workers: int, environment: Mapping[str, str]) -> Executor:
+    pool = loky.ProcessPoolExecutor(max_workers=workers, initializer=warm, env=environment)
+    # One task for each worker starts them all.
+    list(pool.map(abs, range(workers)))
+    return pool  # type: ignore[no-any-return]

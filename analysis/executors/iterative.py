@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from coffea.processor import IterativeExecutor
 
@@ -14,15 +14,19 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def start(*, workers: int = 1, **options: Any) -> Iterator[IterativeExecutor]:
-    """Yield the executor; there is nothing to start.
+def start(
+    *, workers: int = 1, retries: int = 3, status: bool = True
+) -> Iterator[IterativeExecutor]:
+    """Yield the executor, coffea's own; there is nothing to start.
 
     Parameters
     ----------
     workers
         Must be 1.
-    **options
-        Fields of coffea's IterativeExecutor.
+    retries
+        How often a chunk is tried again that failed.
+    status
+        Whether to show progress.
 
     Raises
     ------
@@ -35,4 +39,4 @@ def start(*, workers: int = 1, **options: Any) -> Iterator[IterativeExecutor]:
             "leave --workers out or use --executor futures"
         )
         raise InputError(msg)
-    yield IterativeExecutor(**options)
+    yield IterativeExecutor(retries=retries, status=status)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import signal
 import sys
+import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -12,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from analysis.errors import InputError
-from analysis.executors import DEFAULT_CHUNKSIZE, open_executor
+from analysis.executors import DEFAULT_CHUNKSIZE, EXECUTORS, open_executor
 from analysis.kernels import Implementation
 
 # What imports coffea is imported where it is used: it takes seconds, which --help, a wrong option
@@ -20,8 +23,10 @@ from analysis.kernels import Implementation
 # ruff: noqa: PLC0415
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
+    from types import FrameType
 
+    from coffea.nanoevents import BaseSchema
     from coffea.processor import ProcessorABC
 
     from analysis.run import Result
@@ -35,7 +40,19 @@ app = typer.Typer(
 
 OutputOption = Annotated[Path, typer.Option("--output", "-o", help="Where the result goes.")]
 ImplementationOption = Annotated[Implementation, typer.Option(help="Of the kernels.")]
-ExecutorOption = Annotated[str, typer.Option(help="iterative or futures.")]
+ExecutorOption = Annotated[str, typer.Option(help=f"One of {', '.join(EXECUTORS)}.")]
+EngineOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--option",
+        help="KEY=VALUE: an option of the executor, such as retries=0 or address=tcp://HOST:8786; "
+        "a wrong KEY lists them.",
+    ),
+]
+SkipOption = Annotated[
+    bool,
+    typer.Option("--skip-bad-files", help="Leave out what cannot be read, and say what it was."),
+]
 WorkersOption = Annotated[int, typer.Option(help="Worker processes.")]
 ChunksizeOption = Annotated[int, typer.Option(help="Events a chunk, about.")]
 MapOption = Annotated[
@@ -54,23 +71,27 @@ def adl(
     executor: ExecutorOption = "iterative",
     workers: WorkersOption = 1,
     chunksize: ChunksizeOption = DEFAULT_CHUNKSIZE,
+    engine: EngineOption = None,
     mapping: MapOption = None,
     allow_empty: AllowEmptyOption = False,  # noqa: FBT002  (a flag)
+    skip_bad_files: SkipOption = False,  # noqa: FBT002  (a flag)
 ) -> None:
     """Fill the histograms of the eight ADL queries."""
     from analysis.adl import BTAGS, INPUTS, QUERIES, AdlProcessor
     from analysis.run import write_json
 
     replacements = _replacements(mapping)
-    result = _process(
+    result, _ = _process(
         {"adl": {"files": dict.fromkeys(files, tree), "metadata": {}}},
         AdlProcessor(implementation, replacements),
         [*INPUTS, BTAGS],
         replacements=replacements,
         executor=executor,
         workers=workers,
+        options=_options(engine),
         chunksize=chunksize,
         allow_empty=allow_empty,
+        skip_bad_files=skip_bad_files,
         output=output,
     )
     counts = {name: result.accumulated[name].values(flow=True) for name in QUERIES}
@@ -94,35 +115,74 @@ def adl(
 def run_command(
     fileset_path: Annotated[Path, typer.Argument(metavar="FILESET.json")],
     output: OutputOption,
+    processor: Annotated[
+        str | None,
+        typer.Option(
+            help="package.module:Class of your own, or of a function of events; OUTPUT is then "
+            "its result, as coffea.util.save writes it. By default the ttbar analysis.",
+        ),
+    ] = None,
+    arguments: Annotated[
+        str, typer.Option(help="JSON: keywords to make --processor with.")
+    ] = "{}",
+    schema: Annotated[
+        str, typer.Option(help="Of events for --processor: a name in coffea.nanoevents.")
+    ] = "NanoAODSchema",
+    tree: Annotated[
+        str, typer.Option(help="Of files that the file set lists without for --processor.")
+    ] = "Events",
+    trace: Annotated[  # noqa: FBT002  (a flag)
+        bool,
+        typer.Option("--trace", help="Find out what --processor reads, and read it in one go."),
+    ] = False,
     implementation: ImplementationOption = "columnar",
     executor: ExecutorOption = "iterative",
     workers: WorkersOption = 1,
     chunksize: ChunksizeOption = DEFAULT_CHUNKSIZE,
+    engine: EngineOption = None,
     variations: Annotated[
         Literal["all", "nominal"], typer.Option(help="Systematic variations.")
     ] = "all",
     mapping: MapOption = None,
     allow_empty: AllowEmptyOption = False,  # noqa: FBT002  (a flag)
+    skip_bad_files: SkipOption = False,  # noqa: FBT002  (a flag)
 ) -> None:
-    """Run the ttbar analysis over a file set: histograms, cutflow, normalisation."""
-    from analysis import ttbar
+    """Run the ttbar analysis, or a processor of your own, over a file set."""
+    from analysis import inputs, processors, ttbar
     from analysis.histograms import published
-    from analysis.inputs import read_fileset
     from analysis.run import provenance, write_json
 
+    common: dict[str, Any] = {
+        "executor": executor,
+        "workers": workers,
+        "options": _options(engine),
+        "chunksize": chunksize,
+        "allow_empty": allow_empty,
+        "skip_bad_files": skip_bad_files,
+        "output": output,
+    }
+    if processor is not None:
+        loaded = processors.load(processor, _json(arguments, "--arguments"))
+        fileset = inputs.read_fileset(fileset_path, analysis=False, tree=tree)
+        result, _ = _process(
+            fileset,
+            loaded.processor,
+            [],
+            schema=processors.schema(schema),
+            trace=trace,
+            modules=loaded.modules,
+            **common,
+        )
+        _save(result.accumulated, output)
+        _report(_contents(result.accumulated), result, output)
+        return
     replacements = _replacements(mapping)
-    fileset = read_fileset(fileset_path)
-    branches = ttbar.branches(variations)
-    result = _process(
-        fileset,
+    result, fileset = _process(
+        inputs.read_fileset(fileset_path),
         ttbar.TtbarProcessor(implementation, variations, replacements),
-        branches,
+        ttbar.branches(variations),
         replacements=replacements,
-        executor=executor,
-        workers=workers,
-        chunksize=chunksize,
-        allow_empty=allow_empty,
-        output=output,
+        **common,
     )
     cutflow = result.accumulated["cutflow"]
     write_json(
@@ -139,6 +199,7 @@ def run_command(
                 variations=variations,
                 replacements=replacements,
                 events=result.events,
+                skipped=[str(chunk) for chunk in result.skipped],
             ),
         },
     )
@@ -203,38 +264,105 @@ def _replacements(mapping: list[str] | None) -> dict[str, str]:
     return replacements
 
 
+def _options(given: list[str] | None) -> dict[str, Any]:
+    """Options of an executor; a value that is not JSON is text."""
+    options = {}
+    for one in given or []:
+        key, equals, value = one.partition("=")
+        if not (key and equals):
+            msg = f"--option takes KEY=VALUE, not {one!r}"
+            raise InputError(msg)
+        try:
+            options[key] = json.loads(value)
+        except ValueError:
+            options[key] = value
+    return options
+
+
+def _json(text: str, option: str) -> dict[str, Any]:
+    try:
+        read = json.loads(text)
+    except ValueError as error:
+        msg = f"{option} takes JSON, and {text!r} is none: {error}"
+        raise InputError(msg) from None
+    if not isinstance(read, dict):
+        msg = f"{option} takes a JSON object, not {text!r}"
+        raise InputError(msg)
+    return read
+
+
 def _process(
     fileset: Mapping[str, Any],
-    processor: ProcessorABC,
+    processor: ProcessorABC | Callable[[Any], Any],
     branches: Collection[str | tuple[str, ...]],
     *,
-    replacements: Mapping[str, str],
     executor: str,
     workers: int,
+    options: Mapping[str, Any],
     chunksize: int,
     allow_empty: bool,
+    skip_bad_files: bool,
     output: Path,
-) -> Result:
-    """Look at the files, start the executor and run."""
-    from analysis.inputs import inspect
+    replacements: Mapping[str, str] | None = None,
+    schema: type[BaseSchema] | None = None,
+    trace: bool = False,
+    modules: tuple[str, ...] = (),
+) -> tuple[Result, dict[str, Any]]:
+    """Look at the files, start the executor and run; the result, and what was left to process."""
+    from analysis.inputs import inspect, processed
     from analysis.run import run
 
     if not output.parent.is_dir():
         msg = f"there is no folder {output.parent} to write {output.name} to: make it first"
         raise InputError(msg)
-    files = inspect(fileset, branches, replacements=replacements, allow_empty=allow_empty)
+    bad: list[InputError] | None = [] if skip_bad_files else None
+    files = inspect(fileset, branches, replacements=replacements, allow_empty=allow_empty, bad=bad)
+    usable = processed(fileset, files)
     with (
         _interruptible("nothing was written"),
-        open_executor(executor, workers=workers) as ready,
+        open_executor(executor, workers=workers, modules=modules, **options) as ready,
     ):
-        return run(
-            fileset,
+        result = run(
+            usable,
             processor,
             ready,
             files=files,
             chunksize=chunksize,
-            branches=[replacements.get(name, name) for name in _names(branches)],
+            branches=[(replacements or {}).get(name, name) for name in _names(branches)],
+            schema=schema,
+            trace=trace,
+            skip_bad_files=skip_bad_files,
         )
+    lost: dict[str, int] = {}
+    for chunk in result.skipped:
+        lost[chunk.dataset] = lost.get(chunk.dataset, 0) + chunk.stop - chunk.start
+    console = Console(stderr=True)
+    for reason in [*(bad or []), *(f"{chunk} cannot be read" for chunk in result.skipped)]:
+        console.print(f"left out: {reason}", soft_wrap=True, markup=False, highlight=False)
+    return result, processed(usable, files, lost)
+
+
+def _save(accumulated: Any, output: Path) -> None:
+    """Write with coffea.util.save, so that the file is there whole or not at all."""
+    import coffea.util
+
+    try:
+        with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as folder:
+            part = Path(folder) / output.name
+            coffea.util.save(accumulated, str(part))
+            part.replace(output)
+    except OSError as error:
+        msg = f"{output} cannot be written: {error.strerror}"
+        raise InputError(msg) from error
+
+
+def _contents(accumulated: Any) -> Table:
+    """What a processor of the user gave, by name and kind."""
+    table = Table("name", "kind", title="Result")
+    items = accumulated.items() if isinstance(accumulated, dict) else [("result", accumulated)]
+    for name, one in items:
+        table.add_row(str(name), type(one).__name__)
+    return table
 
 
 def _names(branches: Collection[str | tuple[str, ...]]) -> list[str]:
@@ -244,8 +372,9 @@ def _names(branches: Collection[str | tuple[str, ...]]) -> list[str]:
 def _report(table: Table, result: Result, output: Path) -> None:
     console = Console()
     console.print(table)
+    again = f", {result.repeated} of them again after a failure" if result.repeated else ""
     console.print(
-        f"{result.events} events in {result.chunks} chunks, {result.wall_seconds:.2f} s; "
+        f"{result.events} events in {result.chunks} chunks{again}, {result.wall_seconds:.2f} s; "
         f"written to {output}",
         soft_wrap=True,
         highlight=False,
@@ -264,8 +393,14 @@ def _interruptible(outcome: str) -> Iterator[None]:
         raise _Interrupted(outcome) from None
 
 
+def _stop(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001
+    """Treat the signal of a batch system that wants its slot back as Ctrl-C."""
+    raise KeyboardInterrupt
+
+
 def main() -> None:
     """Run the command line; an InputError is one sentence and exit status 2."""
+    signal.signal(signal.SIGTERM, _stop)
     try:
         app()
     except InputError as error:

@@ -25,12 +25,13 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
 PARQUET: Final = ".parquet"
+DEFAULT_TREE: Final = "Events"
 OPENING_THREADS: Final = 8
 """Files opened at once: remote files are waited for side by side."""
 
 
 class Metadata(pydantic.BaseModel):
-    """What a file set says of a data set; more is allowed and passed on."""
+    """What a file set says of a data set to the ttbar analysis; more is allowed and passed on."""
 
     model_config = pydantic.ConfigDict(extra="allow")
 
@@ -46,10 +47,25 @@ class Dataset(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid")
 
     files: dict[str, str] = pydantic.Field(min_length=1)
-    metadata: Metadata
+    metadata: dict[str, Any] = {}
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _one_form(cls, given: Any, info: pydantic.ValidationInfo) -> Any:
+        """Other forms of coffea: a list of files, with the tree named beside it or nowhere."""
+        if isinstance(given, list):
+            given = {"files": given}
+        if isinstance(given, dict) and isinstance(files := given.get("files"), list):
+            tree = given.get("treename") or (info.context or {}).get("tree", DEFAULT_TREE)
+            rest = {key: value for key, value in given.items() if key != "treename"}
+            return {**rest, "files": dict.fromkeys(files, tree)}
+        return given
 
 
-Fileset = pydantic.RootModel[dict[str, Dataset]]
+class AnalysisDataset(Dataset):
+    """A data set with what the ttbar analysis needs to know of it."""
+
+    metadata: Metadata  # type: ignore[assignment]
 
 
 @dataclass(frozen=True)
@@ -65,7 +81,7 @@ class File:
     """Whether it holds a TTree, rather than an RNTuple or Parquet."""
 
 
-def read_fileset(path: Path) -> dict[str, Any]:
+def read_fileset(path: Path, *, analysis: bool = True, tree: str = DEFAULT_TREE) -> dict[str, Any]:
     """Read and check a file set.
 
     Parameters
@@ -73,7 +89,11 @@ def read_fileset(path: Path) -> dict[str, Any]:
     path
         JSON of coffea's form: ``{name: {"files": {path: tree}, "metadata": {"process",
         "variation", "xsec", "nevts"}}}``; ``variation`` defaults to nominal, ``nevts`` to the
-        number of events in the files.
+        number of events in the files. ``files``, or all of a data set, may be a list of paths.
+    analysis
+        Whether it is for the ttbar analysis; otherwise metadata may be anything.
+    tree
+        Tree of files that are listed without.
 
     Returns
     -------
@@ -85,8 +105,9 @@ def read_fileset(path: Path) -> dict[str, Any]:
     InputError
         If it cannot be read or has another form.
     """
+    model = pydantic.RootModel[dict[str, AnalysisDataset if analysis else Dataset]]  # type: ignore[misc]
     try:
-        fileset = Fileset.model_validate_json(path.read_bytes())
+        fileset = model.model_validate_json(path.read_bytes(), context={"tree": tree})
     except FileNotFoundError:
         msg = f"there is no file set {path}: make one with `python -m analysis make-data DIR`"
         raise InputError(msg) from None
@@ -130,6 +151,7 @@ def inspect(
     *,
     replacements: Mapping[str, str] | None = None,
     allow_empty: bool = False,
+    bad: list[InputError] | None = None,
 ) -> list[File]:
     """Open every file and check that it holds what is read.
 
@@ -143,6 +165,8 @@ def inspect(
         Branch to read in the place of another.
     allow_empty
         Whether a tree may have no events.
+    bad
+        Told what is wrong with files that cannot be used, which are then left out.
 
     Returns
     -------
@@ -164,20 +188,27 @@ def inspect(
         for name, dataset in fileset.items()
         for path, tree in dataset["files"].items()
     ]
+
+    def look(one: tuple[str, str, str]) -> File | InputError:
+        try:
+            return _inspect_one(*one, wanted, allow_empty=allow_empty)
+        except InputError as error:
+            return error
+
     with ThreadPoolExecutor(OPENING_THREADS) as threads:
-        files = list(threads.map(lambda one: _inspect_one(one[0], one[1], one[2], wanted), todo))
-    if not allow_empty:
-        for file in files:
-            if not file.events:
-                msg = (
-                    f"{file.path}: the tree {file.tree} has no events; "
-                    "leave the file out or pass --allow-empty"
-                )
-                raise InputError(msg)
+        seen = list(threads.map(look, todo))
+    errors = [one for one in seen if isinstance(one, InputError)]
+    files = [one for one in seen if isinstance(one, File)]
+    if errors and (bad is None or not files):
+        raise errors[0]
+    if bad is not None:
+        bad.extend(errors)
     return files
 
 
-def _inspect_one(dataset: str, path: str, tree: str, wanted: list[list[str]]) -> File:
+def _inspect_one(
+    dataset: str, path: str, tree: str, wanted: list[list[str]], *, allow_empty: bool
+) -> File:
     local = Path(path.removeprefix("file://"))
     if "://" not in str(local) and not local.exists():
         msg = f"{path}: there is no such file; correct the path in the file set"
@@ -192,6 +223,9 @@ def _inspect_one(dataset: str, path: str, tree: str, wanted: list[list[str]]) ->
     if missing:
         msg = f"{path}: {missing_branches(missing, seen.branches)}"
         raise InputError(msg)
+    if not (seen.events or allow_empty):
+        msg = f"{path}: the tree {tree} has no events; leave the file out or pass --allow-empty"
+        raise InputError(msg)
     return File(dataset, path, tree, seen.events, seen.uuid, seen.ttree)
 
 
@@ -201,6 +235,46 @@ def unreadable(path: str, error: BaseException) -> str:
     if len(reason) > 160:
         reason = f"{reason[:160]}..."
     return f"{path} cannot be read, fetch it again or leave it out: {reason}"
+
+
+def processed(
+    fileset: Mapping[str, Any], files: Collection[File], lost: Mapping[str, int] | None = None
+) -> dict[str, Any]:
+    """What is left of a file set, when files or some of their events are left out.
+
+    Parameters
+    ----------
+    fileset
+        Of coffea's form.
+    files
+        Those of its files that are used.
+    lost
+        Events that were not processed, by data set.
+
+    Returns
+    -------
+    dict
+        Data sets of which something is left. ``nevts``, to which a sample is normalised, is taken
+        in proportion: to the events, and to the files where the events of one are not known.
+    """
+    left = {}
+    for name, dataset in fileset.items():
+        used = [file for file in files if file.dataset == name]
+        events = sum(file.events for file in used)
+        if not used:
+            continue
+        share = len(used) / len(dataset["files"])
+        if gone := (lost or {}).get(name, 0):
+            share *= 1 - gone / events
+        metadata = dataset["metadata"]
+        if share < 1 and "nevts" in metadata:
+            metadata = {**metadata, "nevts": metadata["nevts"] * share}
+        left[name] = {
+            **dataset,
+            "files": {file.path: file.tree for file in used},
+            "metadata": metadata,
+        }
+    return left
 
 
 class _Seen(NamedTuple):

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import cramjam
-import pyarrow
+import pyarrow as pa
 import uproot
 from coffea.nanoevents import NanoAODSchema
 from coffea.nanoevents import trace as coffea_trace
@@ -49,7 +49,7 @@ BAD_FILE: Final = (
     cramjam.DecompressionError,
     lzma.LZMAError,
     zlib.error,
-    pyarrow.ArrowException,
+    pa.ArrowException,
 )
 """What reading a damaged file raises, and no processor by itself."""
 
@@ -156,7 +156,7 @@ def run(
         executor=executor,
         # Files were looked at already; if this looks at one again, to trace, it does so here.
         pre_executor=IterativeExecutor(status=False),
-        schema=schema or _Schema,
+        schema=_Schema if schema in {None, NanoAODSchema} else schema,
         chunksize=chunksize,
         format=data_format,
         savemetrics=True,

@@ -10,6 +10,10 @@ class InputError(Exception):
     """
 
 
+class NotInstalledError(InputError):
+    """What an optional part needs is not on this machine; the message says how to install it."""
+
+
 class WorkerLostError(Exception):
     """Workers died more often than batches are given to another; `run` adds which chunks it was.
 

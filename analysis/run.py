@@ -266,7 +266,11 @@ def _fatal(error: WorkerLostError, tally: Tally) -> str:
 
 def _traced(function: Callable[[Any], Any], events: Any) -> set[str]:
     """Branches that a function reads, as coffea's Runner asks for them."""
-    found: set[str] = coffea_trace.trace(function, events)
+    with warnings.catch_warnings():
+        # coffea tries typetracers first, on which no processor that takes numbers out of arrays
+        # gets far, and then events of length nought and one.
+        warnings.filterwarnings("ignore", message="Exception during")
+        found: set[str] = coffea_trace.trace(function, events)
     return found
 
 

@@ -1,0 +1,103 @@
+"""Batches: every item once, and the same sum whatever they are divided, packed and merged like."""
+
+from __future__ import annotations
+
+import pickle
+from collections import defaultdict
+from itertools import pairwise
+from typing import Any
+
+import cloudpickle
+import hist
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from analysis.executors.batches import (
+    Payload,
+    guided,
+    merge_payloads,
+    pack,
+    process_batch,
+    split,
+)
+
+COMPRESSIONS = (None, 1, "auto", "plain")
+
+
+@given(
+    items=st.integers(0, 3000),
+    workers=st.integers(1, 200),
+    largest=st.none() | st.integers(1, 50),
+)
+def test_batches_hold_every_item_once_in_order(
+    items: int, workers: int, largest: int | None
+) -> None:
+    sizes = guided(items, workers, largest)
+    assert [item for batch in split(range(items), sizes) for item in batch] == list(range(items))
+    assert all(size >= 1 for size in sizes)
+    assert all(a >= b for a, b in pairwise(sizes))
+    if largest is not None:
+        assert max(sizes, default=1) <= largest
+
+
+def test_many_items_are_few_batches_and_the_last_are_single() -> None:
+    sizes = guided(10_000, 2)
+    assert len(sizes) < 40
+    # A worker that is done while another has a batch of this size waits for no longer than that.
+    assert sizes[-4:] == [1, 1, 1, 1]
+
+
+def _payload(compression: Any, *batches: list[int]) -> Payload:
+    code = cloudpickle.dumps(lambda item: {"sum": item, "items": {item}})
+    return merge_payloads([process_batch(code, one, compression) for one in batches], compression)
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+@given(batches=st.lists(st.lists(st.integers(-9, 9), min_size=1, max_size=5), min_size=1))
+def test_merging_in_steps_is_merging_at_once(compression: Any, batches: list[list[int]]) -> None:
+    merged = _payload(compression, *batches)
+    flat = [item for batch in batches for item in batch]
+    assert merged.unpack() == {"sum": sum(flat), "items": set(flat)}
+    assert merged.items == len(flat)
+    assert merged.spent.tasks == len(batches) + 1
+
+
+def test_items_that_give_nothing() -> None:
+    nothing = cloudpickle.dumps(lambda _: None)
+    payload = process_batch(nothing, [1, 2], "auto")
+    assert payload.unpack() is None
+    assert payload.items == 2
+    assert merge_payloads([payload, _payload("auto", [3])]).unpack()["sum"] == 3
+
+
+def test_results_are_not_changed_by_merging() -> None:
+    """As with coffea's executors: a processor may return the same object for every chunk."""
+    shared = {"n": 1}
+    code = cloudpickle.dumps(lambda _, out=shared: out)
+    assert process_batch(code, [0, 1, 2]).unpack() == {"n": 3}
+    assert process_batch(code, [0, 1, 2]).unpack() == {"n": 3}
+
+
+def _filled(values: Any) -> hist.Hist:
+    return hist.Hist.new.Reg(20_000, 0, 1).Weight().fill(values, weight=values)
+
+
+def test_what_shrinks_is_compressed_and_what_does_not_is_not() -> None:
+    rng = np.random.default_rng(1)
+    empty, full = _filled([0.5]), _filled(rng.random(1_000_000))
+    for accumulator, kind in ((empty, "lz4"), (full, "pickle"), ({"n": 1}, "pickle")):
+        packed, data = pack(accumulator, "auto")
+        assert packed == kind
+        assert Payload(packed, data, 1, "", None).unpack() == accumulator  # type: ignore[arg-type]
+    assert len(pack(empty, "auto")[1]) < len(pickle.dumps(empty)) / 2
+
+
+def test_accumulators_that_pickle_cannot_pack() -> None:
+    counts: defaultdict[str, int] = defaultdict(lambda: 0)
+    counts["x"] += 2
+    kind, data = pack(counts, "auto")
+    again = Payload(kind, data, 1, "", None).unpack()  # type: ignore[arg-type]
+    assert again == counts
+    assert again["y"] == 0

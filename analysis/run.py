@@ -308,6 +308,7 @@ def _quiet() -> Iterator[None]:
     """Keep coffea's progress bars off what is not a terminal, and its tracebacks off both."""
     with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
         warnings.filterwarnings("ignore", message="Performed attempt")
+        warnings.filterwarnings("ignore", message="Skipping bad file")
         if sys.stdout.isatty():
             yield
         else:

@@ -11,6 +11,7 @@ from typing import Any
 
 import hist
 import numpy as np
+import uproot
 from coffea.processor import ProcessorABC
 
 
@@ -23,8 +24,8 @@ class Plain(ProcessorABC):
         Folder in which a chunk at work leaves a file named by its first event.
     """
 
-    def __init__(self, marks: Path | None = None) -> None:
-        self.marks = marks
+    def __init__(self, marks: Path | str | None = None) -> None:
+        self.marks = None if marks is None else Path(marks)
 
     def process(self, events: Any) -> dict[str, Any]:
         self.before(events)
@@ -98,3 +99,13 @@ class Slow(Plain):
         if self.marks is not None:
             (self.marks / f"{os.getpid()}-{events.metadata['entrystart']}").touch()
         time.sleep(self.seconds)
+
+
+def damage(path: Path, branch: str = "Jet_pt", basket: int = 0) -> None:
+    """Overwrite bytes of a basket: the file opens, and the chunk cannot be read."""
+    with uproot.open(f"{path}:Events") as tree:
+        start = int(tree[branch].member("fBasketSeek")[basket])
+        size = int(tree[branch].member("fBasketBytes")[basket])
+    with path.open("r+b") as file:
+        file.seek(start + size // 2)
+        file.write(b"\xff" * (size // 4))

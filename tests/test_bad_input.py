@@ -17,6 +17,7 @@ from analysis.columns import missing_branches, substitutes
 from analysis.errors import InputError
 from analysis.inputs import inspect, read_fileset
 from tests.cli import Outcome, analysis
+from tests.faulty import damage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -165,15 +166,40 @@ def test_chunks_without_events(source: Path, chunksize: int) -> None:
 
 @pytest.mark.parametrize("executor", ["iterative", "futures"])
 def test_damage_that_only_reading_finds(source: Path, executor: str) -> None:
-    """Bytes of a basket are overwritten: the file opens, and the chunk cannot be read."""
-    with uproot.open(f"{source}:Events") as tree:
-        start = int(tree["Jet_pt"].member("fBasketSeek")[0])
-        size = int(tree["Jet_pt"].member("fBasketBytes")[0])
-    with source.open("r+b") as file:
-        file.seek(start + size // 2)
-        file.write(b"\xff" * (size // 4))
+    damage(source)
     result = run_on(source, "Events", "--executor", executor)
     assert_one_sentence(result, str(source), "could not be processed")
+
+
+def test_bad_files_can_be_left_out(synthetic: Path, tmp_path: Path) -> None:
+    """What is left is normalised as if what was left out had never been asked for."""
+    files = [Path(shutil.copy(one, tmp_path)) for one in sorted(synthetic.glob("ttbar__nominal*"))]
+    shutil.copy(files[0], gone := tmp_path / "gone.root")
+    damage(files[0])
+    gone.write_bytes(gone.read_bytes()[:1000])
+    metadata = {"process": "ttbar", "variation": "nominal", "xsec": 729.84, "nevts": 600}
+
+    def yields(name: str, paths: list[Path], nevts: float, *options: str) -> Any:
+        fileset, output = tmp_path / f"{name}.json", tmp_path / f"{name}-out.json"
+        content = {"files": dict.fromkeys(map(str, paths), "Events")}
+        fileset.write_text(
+            json.dumps({"one": content | {"metadata": metadata | {"nevts": nevts}}})
+        )
+        outcome = analysis("run", fileset, "--output", output, "--chunksize", 2000, *options)
+        return outcome, json.loads(output.read_text()) if output.exists() else None
+
+    good, _ = yields("strict", [*files, gone], 600)
+    assert_one_sentence(good, str(gone), "cannot be read")
+    lenient, content = yields("lenient", [*files, gone], 600, "--skip-bad-files")
+    assert lenient.exit_code == 0, lenient.error
+    # A third of the files could not be opened, and half of the events of the others not read.
+    _, alone = yields("alone", files[1:], 200)
+    assert content["cutflow"] == alone["cutflow"]
+    assert content["histograms"] == alone["histograms"]
+    first, second = lenient.error.strip().splitlines()
+    assert first.startswith(f"left out: {gone}")
+    assert second == f"left out: {files[0]}: events 0 to 2000 cannot be read"
+    assert content["provenance"]["skipped"] == [f"{files[0]}: events 0 to 2000"]
 
 
 def test_executors(source: Path) -> None:

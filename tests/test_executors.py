@@ -1,28 +1,235 @@
-"""Executors start ready for work, and leave nothing behind however they end."""
+"""Every executor gives the same answer, names what is wrong, and leaves nothing behind."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import psutil
 import pytest
-from coffea.processor import ProcessorABC
 
-from analysis.errors import InputError
-from analysis.executors import EXECUTORS, open_executor
+from analysis import processors, ttbar
+from analysis.adl import BTAGS, INPUTS, QUERIES, AdlProcessor
+from analysis.errors import InputError, NotInstalledError
+from analysis.executors import open_executor
 from analysis.inputs import inspect
-from analysis.run import run
+from analysis.run import Result, run
+from perf.processor import agree
+from tests.faulty import Plain, Raises, damage
+from tests.test_processors import MODULE
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
+
+    from coffea.processor.executor import ExecutorBase
 
 PATIENCE = 120.0
 """Seconds after which something that must happen is taken not to: far above what it takes."""
+
+
+class Engine(NamedTuple):
+    """An executor to test, and how to open it."""
+
+    name: str
+    workers: int
+    options: dict[str, Any]
+
+
+ENGINES = {
+    "iterative": Engine("iterative", 1, {}),
+    "futures": Engine("futures", 2, {}),
+    "futures threads": Engine("futures", 2, {"pool": "threads"}),
+    "dask": Engine("dask", 2, {}),
+    "parsl": Engine("parsl", 2, {}),
+    "parsl threads": Engine("parsl", 2, {"pool": "threads"}),
+    "spark": Engine("spark", 2, {}),
+    "taskvine": Engine("taskvine", 2, {}),
+}
+PROCESSES = ("futures", "dask", "parsl", "spark", "taskvine")
+"""Those whose workers are processes."""
+
+UNSEEN = "unseen_by_workers"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def unseen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A user's module, which this process can import, and the workers cannot."""
+    folder = tmp_path_factory.mktemp("user")
+    (folder / f"{UNSEEN}.py").write_text(MODULE)
+    sys.path.insert(0, str(folder))
+    processors.load(f"{UNSEEN}:Dimuons")
+    sys.path.remove(str(folder))
+    yield f"{UNSEEN}:Dimuons"
+    del sys.modules[UNSEEN]
+
+
+@pytest.fixture(scope="module", params=list(ENGINES))
+def executor(request: pytest.FixtureRequest, unseen: str) -> Iterator[ExecutorBase]:
+    """Each executor with two workers, if it has any, open for the tests of this module."""
+    del unseen
+    engine = ENGINES[request.param]
+    try:
+        context = open_executor(
+            engine.name, workers=engine.workers, modules=[UNSEEN], **engine.options
+        )
+        ready = context.__enter__()
+    except NotInstalledError as error:
+        pytest.skip(str(error))
+    try:
+        yield ready
+    finally:
+        context.__exit__(None, None, None)
+
+
+@pytest.fixture(scope="module")
+def some(synthetic_fileset: dict[str, Any]) -> dict[str, Any]:
+    """A sample with all variations, one without, and another process."""
+    names = ("ttbar__nominal", "ttbar__ME_var", "single_top_tW__nominal")
+    return {name: synthetic_fileset[name] for name in names}
+
+
+def process(
+    fileset: dict[str, Any],
+    processor: Any,
+    executor: ExecutorBase,
+    *,
+    branches: Any = (),
+    **options: Any,
+) -> Result:
+    """Run, with every chunk processed once and no more."""
+    files = inspect(fileset, branches)
+    result = run(fileset, processor, executor, files=files, branches=branches, **options)
+    assert result.repeated == 0
+    assert result.skipped == ()
+    return result
+
+
+@pytest.fixture(scope="module")
+def expected(some: dict[str, Any]) -> Any:
+    """The ttbar processor, one chunk a file, in this process."""
+    with open_executor("iterative") as one:
+        return process(
+            some, ttbar.TtbarProcessor("columnar"), one, branches=ttbar.branches("all")
+        ).accumulated
+
+
+@pytest.mark.parametrize("chunksize", [2000, 700, 150])
+@pytest.mark.parametrize("kernels", ["columnar", "compiled"])
+def test_ttbar_with_all_variations(
+    executor: ExecutorBase, some: dict[str, Any], expected: Any, chunksize: int, kernels: Any
+) -> None:
+    result = process(
+        some,
+        ttbar.TtbarProcessor(kernels),
+        executor,
+        branches=ttbar.branches("all"),
+        chunksize=chunksize,
+    )
+    assert result.chunks == 6 * round(2000 / chunksize)
+    assert agree(result.accumulated, expected)
+
+
+def test_adl(executor: ExecutorBase, some: dict[str, Any]) -> None:
+    fileset = {"adl": {"files": some["ttbar__nominal"]["files"], "metadata": {}}}
+    branches = [*INPUTS, BTAGS[1]]
+    with open_executor("iterative") as one:
+        want = process(fileset, AdlProcessor("compiled"), one, branches=branches).accumulated
+    got = process(
+        fileset, AdlProcessor("columnar"), executor, branches=branches, chunksize=500
+    ).accumulated
+    for name in QUERIES:
+        np.testing.assert_array_equal(got[name].values(flow=True), want[name].values(flow=True))
+        assert want[name].sum(flow=True) > 0
+
+
+@pytest.mark.parametrize("trace", [False, True])
+def test_processor_that_neither_suite_nor_workers_have_seen(
+    executor: ExecutorBase,
+    some: dict[str, Any],
+    unseen: str,
+    trace: bool,  # noqa: FBT001  (a parameter of the test)
+) -> None:
+    processor = processors.load(unseen, {"bins": 12}).processor
+    with open_executor("iterative") as one:
+        want = process(some, processor, one).accumulated
+    got = process(some, processor, executor, chunksize=400, trace=trace).accumulated
+    assert got["pairs"] == want["pairs"]
+    assert got["events"] == want["events"] == 12_000
+    assert got["done"] == 1
+    assert set(got["mass"].axes["dataset"]) == set(some)
+    for name in some:
+        one, other = (side["mass"][name, :].view(flow=True) for side in (got, want))
+        np.testing.assert_array_equal(one, other)
+    assert sum(want["pairs"].values()) > 10
+
+
+def test_the_same_run_again_is_done_again(executor: ExecutorBase, some: dict[str, Any]) -> None:
+    """The engine does not hand back what it remembers: `process` asserts that all were called."""
+    results = [process(some, Plain(), executor, chunksize=500) for _ in range(3)]
+    assert [result.accumulated for result in results] == [results[0].accumulated] * 3
+
+
+def test_more_items_than_batches(executor: ExecutorBase) -> None:
+    total, problem = executor.copy(compression=None)(list(range(2000)), _one, None)
+    assert problem == 0
+    assert total == {"items": 2000, "sum": 2000 * 1999 // 2}
+
+
+def _one(item: int) -> dict[str, int]:
+    return {"items": 1, "sum": item}
+
+
+def test_chunk_that_raises_is_named(executor: ExecutorBase, some: dict[str, Any]) -> None:
+    with pytest.raises(InputError) as caught:
+        process(some, Raises(), executor.copy(retries=0), chunksize=1000)
+    sentence = str(caught.value)
+    path = next(path for path in paths(some) if path in sentence)
+    assert sentence.startswith(f"{path}: events 1000 to 2000 could not be processed: ")
+    assert "jets out of order" in sentence
+    assert "\n" not in sentence
+    # Afterwards the executor is as good as before.
+    process(some, Plain(), executor)
+
+
+def paths(fileset: dict[str, Any]) -> list[str]:
+    """All files of a file set."""
+    return [path for dataset in fileset.values() for path in dataset["files"]]
+
+
+def test_damaged_file_among_many(
+    executor: ExecutorBase, some: dict[str, Any], tmp_path: Path
+) -> None:
+    copies = {path: Path(shutil.copy(path, tmp_path)) for path in paths(some)}
+    spoilt = {
+        name: {**dataset, "files": {str(copies[path]): "Events" for path in dataset["files"]}}
+        for name, dataset in some.items()
+    }
+    bad = next(islice(copies.values(), 3, None))
+    damage(bad, basket=1)
+    files = inspect(spoilt, ["Jet_pt"])
+    once = executor.copy(retries=0)
+    with pytest.raises(InputError) as caught:
+        run(spoilt, Plain(), once, files=files, chunksize=1000)
+    assert str(caught.value).startswith(f"{bad}: events 1000 to 2000 could not be processed")
+    assert "\n" not in str(caught.value)
+    result = run(spoilt, Plain(), once, files=files, chunksize=1000, skip_bad_files=True)
+    assert [str(chunk) for chunk in result.skipped] == [f"{bad}: events 1000 to 2000"]
+    assert result.events == 11_000
+    whole = process(some, Plain(), executor, chunksize=1000).accumulated
+    lost = whole["events"].total() - result.accumulated["events"].total()
+    assert lost == 1000
+    assert 0 < whole["pt"].sum(flow=True) - result.accumulated["pt"].sum(flow=True) < 20_000
+
+
+# --- starting and ending
 
 
 def children() -> set[int]:
@@ -35,32 +242,24 @@ def children() -> set[int]:
     }
 
 
-def wait_for(what: str, condition: object) -> None:
+def wait_for(what: str, condition: Callable[[], bool]) -> None:
     """Wait until `condition()` is true."""
-    assert callable(condition)
     until = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < until, f"{what} did not happen"
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("name", EXECUTORS)
-def test_it_is_ready_and_does_the_work(name: str) -> None:
-    with open_executor(name) as executor:
-        total, problem = executor.copy(compression=None)([1, 2, 3], _one, None)
-    assert problem == 0
-    assert total == {"sum": 6}
-
-
-def _one(item: int) -> dict[str, int]:
-    return {"sum": item}
-
-
-def test_workers_are_there_before_the_first_chunk_and_gone_after_the_last() -> None:
-    before = children()
-    with open_executor("futures", workers=2):
-        assert len(children() - before) >= 2
-    wait_for("the end of the workers", lambda: children() <= before)
+def test_names_numbers_and_options() -> None:
+    for name, options, sentence in (
+        ("dusk", {}, "no executor 'dusk': use one of iterative, futures, dask"),
+        ("futures", {"workers": 0}, "cannot have 0 workers"),
+        ("iterative", {"workers": 3}, "one worker, not 3"),
+        ("futures", {"colour": 1}, "no option 'colour': it has batch, compression"),
+        ("futures", {"modules": ["no.such"]}, "module no.such cannot be sent"),
+    ):
+        with pytest.raises(InputError, match=sentence), open_executor(name, **options):
+            pass
 
 
 def test_no_worker_survives_an_exception() -> None:
@@ -68,7 +267,8 @@ def test_no_worker_survives_an_exception() -> None:
 
     def fail_while_a_worker_is_busy() -> None:
         with open_executor("futures", workers=2) as executor:
-            executor.pool.submit(time.sleep, 10 * PATIENCE)
+            assert len(children() - before) >= 2
+            executor.pool[0].submit(time.sleep, 10 * PATIENCE)
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -76,50 +276,16 @@ def test_no_worker_survives_an_exception() -> None:
     wait_for("the end of the workers", lambda: children() <= before)
 
 
-class Killer(ProcessorABC):
-    """Ends the process that it runs in, as the kernel does when memory is short."""
-
-    def process(self, events: object) -> None:  # noqa: ARG002
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    def postprocess(self, accumulator: object) -> object:
-        return accumulator
-
-
-def test_dead_worker_ends_the_run_in_one_sentence(synthetic_fileset: dict[str, Any]) -> None:
-    before = children()
-    name = "ttbar__nominal"
-    fileset = {name: synthetic_fileset[name]}
-    files = inspect(fileset, ["Jet_pt"])
-
-    def process() -> None:
-        with open_executor("futures", workers=2) as executor:
-            run(fileset, Killer(), executor, files=files, chunksize=500)
-
-    with pytest.raises(InputError, match="the run failed: A worker process") as caught:
-        process()
-    assert "\n" not in str(caught.value)
-    wait_for("the end of the workers", lambda: children() <= before)
-
-
-def test_names_and_numbers() -> None:
-    with pytest.raises(InputError, match="no executor 'dusk'"), open_executor("dusk"):
-        pass
-    with (
-        pytest.raises(InputError, match="cannot have 0 workers"),
-        open_executor("futures", workers=0),
-    ):
-        pass
-
-
-def test_interrupt_leaves_no_process_and_no_file(synthetic: Path, tmp_path: Path) -> None:
-    """Ctrl-C while workers process: the command, its workers and its output are gone."""
-    output = tmp_path / "out.json"
-    # Chunks of 20 events keep two workers busy for minutes.
+@pytest.mark.parametrize("name", PROCESSES)
+def test_interrupt_leaves_nothing_behind(name: str, synthetic: Path, tmp_path: Path) -> None:
+    """Ctrl-C while workers process: the command, its processes, its files are gone."""
+    marks, scratch, output = tmp_path / "marks", tmp_path / "scratch", tmp_path / "out.coffea"
+    marks.mkdir()
+    scratch.mkdir()
     command = [
         *(sys.executable, "-m", "analysis", "run", str(synthetic / "fileset.json")),
-        *("--executor", "futures", "--workers", "2", "--chunksize", "20"),
-        *("--output", str(output)),
+        *("--processor", "tests.faulty:Slow", "--arguments", f'{{"marks": "{marks}"}}'),
+        *("--executor", name, "--workers", "2", "--chunksize", "20", "--output", str(output)),
     ]
     process = subprocess.Popen(
         command,
@@ -127,26 +293,37 @@ def test_interrupt_leaves_no_process_and_no_file(synthetic: Path, tmp_path: Path
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        env={**os.environ, "TMPDIR": str(scratch)},
     )
+    family = {process.pid}
     try:
-        started = psutil.Process(process.pid)
 
         def busy() -> bool:
-            workers = [c for c in started.children(recursive=True) if "loky" in str(c.cmdline())]
-            used = sum(sum(worker.cpu_times()[:2]) for worker in workers)
-            assert process.poll() is None, process.communicate()
-            return len(workers) >= 2 and used > 8  # importing takes some 3 s each
+            if process.poll() is not None:
+                _, errors = process.communicate()
+                if "conda install" in errors or "openjdk" in errors:
+                    pytest.skip(errors)
+                pytest.fail(errors)
+            family.update(one.pid for one in psutil.Process(process.pid).children(recursive=True))
+            return len(list(marks.iterdir())) >= 4
 
         wait_for("work", busy)
-        family = [process.pid, *(child.pid for child in started.children(recursive=True))]
         # A terminal sends the signal to the whole foreground process group.
         os.killpg(process.pid, signal.SIGINT)
         stdout, stderr = process.communicate(timeout=PATIENCE)
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-    assert process.returncode == 130
-    assert "Traceback" not in stdout
-    assert "interrupted: nothing was written" in stderr
-    assert list(tmp_path.iterdir()) == []
-    wait_for("the end of all processes", lambda: not any(map(psutil.pid_exists, family)))
+    assert process.returncode == 130, stderr
+    assert "Traceback" not in stdout + stderr
+    assert stderr.strip() == "interrupted: nothing was written"
+    wait_for("the end of all processes", lambda: not any(map(_lives, family)))
+    assert not output.exists()
+    assert list(scratch.iterdir()) == []
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False

@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 SCALE ?= default
 REPORTS := reports
 
-.PHONY: help bench test smoke claims report lint format clean
+.PHONY: help bench test smoke claims report java lint format clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets
@@ -16,7 +16,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		--constraint constraints.txt --editable . --group dev
+		--constraint constraints.txt --editable ".[parsl,spark]" --group dev
 	touch $@
 
 bench: $(VENV)/.ready ## Measure everything on data it makes itself (SCALE=small|default|large)
@@ -36,6 +36,13 @@ report: bench ## Measure, and publish table, picture and claims in reports/
 	$(BIN)/python -m perf records > $(REPORTS)/benchmarks.txt
 	$(BIN)/python -m perf picture $(REPORTS)/kernels.svg
 	-$(BIN)/python -m perf claims > $(REPORTS)/claims.txt
+
+java: ## Install Java for Spark with Debian's package, where there is none
+	command -v java >/dev/null || { \
+		sudo=$$(command -v sudo || true); \
+		$$sudo apt-get update --quiet=2 && \
+		$$sudo apt-get install --yes --quiet=2 --no-install-recommends openjdk-17-jre-headless; \
+	}
 
 lint: $(VENV)/.ready ## Style and types
 	$(BIN)/ruff check .

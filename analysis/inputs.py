@@ -7,7 +7,6 @@ then opens each file only to process it.
 from __future__ import annotations
 
 import hashlib
-import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,9 +104,11 @@ def read_fileset(path: Path, *, analysis: bool = True, tree: str = DEFAULT_TREE)
     InputError
         If it cannot be read or has another form.
     """
-    model = pydantic.RootModel[dict[str, AnalysisDataset if analysis else Dataset]]  # type: ignore[misc]
+    datasets: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(
+        dict[str, AnalysisDataset] if analysis else dict[str, Dataset]
+    )
     try:
-        fileset = model.model_validate_json(path.read_bytes(), context={"tree": tree})
+        fileset = datasets.validate_json(path.read_bytes(), context={"tree": tree})
     except FileNotFoundError:
         msg = f"there is no file set {path}: make one with `python -m analysis make-data DIR`"
         raise InputError(msg) from None
@@ -119,11 +120,10 @@ def read_fileset(path: Path, *, analysis: bool = True, tree: str = DEFAULT_TREE)
         where = ".".join(map(str, first["loc"])) or "the file"
         msg = f"{path} is not a file set: at {where}: {first['msg']}"
         raise InputError(msg) from None
-    if not fileset.root:
+    if not fileset:
         msg = f"the file set {path} names no data set: add one"
         raise InputError(msg)
-    read: dict[str, Any] = json.loads(fileset.model_dump_json(exclude_none=True))
-    return read
+    return {name: one.model_dump(exclude_none=True) for name, one in fileset.items()}
 
 
 def data_format(fileset: Mapping[str, Any]) -> str:

@@ -26,7 +26,7 @@ def fileset(synthetic_fileset: dict[str, Any]) -> dict[str, Any]:
     return {name: synthetic_fileset[name] for name in ("ttbar__nominal", "wjets__nominal")}
 
 
-class Tampering(IterativeExecutor):  # type: ignore[misc]
+class Tampering(IterativeExecutor):
     """Calls the function as it should, and then changes what came of it."""
 
     tamper: Callable[[list[Any]], Iterable[Any]]
@@ -55,7 +55,7 @@ def test_executor_that_loses_or_doubles_is_noticed(
         run(fileset, Plain(), executor, files=files, chunksize=1000)
 
 
-class Remembering(IterativeExecutor):  # type: ignore[misc]
+class Remembering(IterativeExecutor):
     """Gives the results of the first run again, as an engine does that takes both for one."""
 
     kept: list[Any] = []  # noqa: RUF012  (shared by the copies that coffea makes)
@@ -76,7 +76,7 @@ def test_results_of_an_earlier_run_are_noticed(fileset: dict[str, Any]) -> None:
 
 
 def test_chunks_that_were_processed_again_are_counted(fileset: dict[str, Any]) -> None:
-    class Twice(IterativeExecutor):  # type: ignore[misc]
+    class Twice(IterativeExecutor):
         def __call__(self, items: Any, function: Any, accumulator: Any) -> Any:
             function(items[0])  # and lost
             return super().__call__(items, function, accumulator)

@@ -324,6 +324,6 @@ def test_interrupt_leaves_nothing_behind(name: str, synthetic: Path, tmp_path: P
 
 def _lives(pid: int) -> bool:
     try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.Error:
         return False

@@ -65,7 +65,7 @@ class Spent(NamedTuple):
 
     def plus(self, other: Spent) -> Spent:
         """Sum of two."""
-        return Spent(*(a + b for a, b in zip(self, other, strict=True)))
+        return Spent._make(a + b for a, b in zip(self, other, strict=True))
 
 
 class Payload(NamedTuple):

@@ -2,15 +2,16 @@
 
 PYTHON ?= python3
 VENV := .venv
+DASK_AWKWARD := .venv-dask-awkward
 BIN := $(VENV)/bin
 SCALE ?= default
 REPORTS := reports
 
-.PHONY: help bench test smoke claims report java lint format clean
+.PHONY: help bench test smoke claims report java dask-awkward lint format clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -44,6 +45,14 @@ java: ## Install Java for Spark with Debian's package, where there is none
 		$$sudo apt-get install --yes --quiet=2 --no-install-recommends openjdk-17-jre-headless; \
 	}
 
+dask-awkward: $(DASK_AWKWARD)/.ready ## Environment for dask-awkward, which needs an older dask
+
+$(DASK_AWKWARD)/.ready: pyproject.toml constraints-dask-awkward.txt
+	$(PYTHON) -m venv $(DASK_AWKWARD)
+	$(DASK_AWKWARD)/bin/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints-dask-awkward.txt --editable . "coffea[dask-awkward]" distributed
+	touch $@
+
 lint: $(VENV)/.ready ## Style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -54,5 +63,5 @@ format: $(VENV)/.ready ## Format and mend what can be mended
 	$(BIN)/ruff format .
 
 clean: ## Remove the environment, caches and made data
-	rm -rf $(VENV) .perf .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf $(VENV) $(DASK_AWKWARD) .perf .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

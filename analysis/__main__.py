@@ -8,7 +8,7 @@ import sys
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 from rich.console import Console
@@ -40,7 +40,12 @@ app = typer.Typer(
 
 OutputOption = Annotated[Path, typer.Option("--output", "-o", help="Where the result goes.")]
 ImplementationOption = Annotated[Implementation, typer.Option(help="Of the kernels.")]
-ExecutorOption = Annotated[str, typer.Option(help=f"One of {', '.join(EXECUTORS)}.")]
+DASK_AWKWARD: Final = "dask-awkward"
+"""Beside EXECUTORS: coffea's other engine, which needs an environment of its own."""
+
+ExecutorOption = Annotated[
+    str, typer.Option(help=f"One of {', '.join(EXECUTORS)}, or {DASK_AWKWARD}.")
+]
 EngineOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -318,21 +323,28 @@ def _process(
     bad: list[InputError] | None = [] if skip_bad_files else None
     files = inspect(fileset, branches, replacements=replacements, allow_empty=allow_empty, bad=bad)
     usable = processed(fileset, files)
-    with (
-        _interruptible("nothing was written"),
-        open_executor(executor, workers=workers, modules=modules, **options) as ready,
-    ):
-        result = run(
-            usable,
-            processor,
-            ready,
-            files=files,
-            chunksize=chunksize,
-            branches=[(replacements or {}).get(name, name) for name in _names(branches)],
-            schema=schema,
-            trace=trace,
-            skip_bad_files=skip_bad_files,
-        )
+    how: dict[str, Any] = {
+        "files": files,
+        "chunksize": chunksize,
+        "branches": [(replacements or {}).get(name, name) for name in _names(branches)],
+        "schema": schema,
+    }
+    with _interruptible("nothing was written"):
+        if executor == DASK_AWKWARD:
+            from analysis import lazy
+
+            if options or trace or skip_bad_files:
+                msg = (
+                    f"{DASK_AWKWARD} takes no --option, --trace or --skip-bad-files: leave it out"
+                )
+                raise InputError(msg)
+            with lazy.open_client(workers) as client:
+                result = lazy.run_lazily(usable, processor, client, **how)
+        else:
+            with open_executor(executor, workers=workers, modules=modules, **options) as ready:
+                result = run(
+                    usable, processor, ready, trace=trace, skip_bad_files=skip_bad_files, **how
+                )
     lost: dict[str, int] = {}
     for chunk in result.skipped:
         lost[chunk.dataset] = lost.get(chunk.dataset, 0) + chunk.stop - chunk.start

@@ -156,7 +156,7 @@ def run(
         executor=executor,
         # Files were looked at already; if this looks at one again, to trace, it does so here.
         pre_executor=IterativeExecutor(status=False),
-        schema=_Schema if schema in {None, NanoAODSchema} else schema,
+        schema=QuietSchema if schema in {None, NanoAODSchema} else schema,
         chunksize=chunksize,
         format=data_format,
         savemetrics=True,
@@ -173,9 +173,9 @@ def run(
     if branches and data_format == "root":
         # coffea preloads RNTuples by an argument that uproot is about to drop.
         if all(file.ttree for file in files):
-            preload = sorted({*branches, *_counters(branches)})
+            preload = sorted({*branches, *counters(branches)})
             todo = {name: {**one, "preload": preload} for name, one in fileset.items()}
-        options["iteritems_options"] = {"filter_name": _form_of(branches)}
+        options["iteritems_options"] = {"filter_name": form_of(branches)}
     with counting.tally(scratch) as tally, _quiet():
         counted = Counted(processor, tally)
         try:
@@ -189,15 +189,15 @@ def run(
             started = time.perf_counter()
             merged = runner.run(chunks, counted, **options)
         except WorkerLostError as error:
-            raise InputError(_fatal(error, tally)) from error
+            raise InputError(fatal(error, tally)) from error
         except Exception as error:
             raise InputError(_reason(error)) from error
         wall = time.perf_counter() - started
         asked = {_chunk(item) for item in chunks}
         done = {_chunk(item) for item in merged["processed"]}
         metrics, counts = merged["metrics"], merged["out"]
-        _check(asked, done, counts, metrics["entries"], may_skip=skip_bad_files)
-        repeated = None if counts["unseen"] else _repeated(done, tally)
+        check_chunks(asked, done, counts, metrics["entries"], may_skip=skip_bad_files)
+        repeated = None if counts["unseen"] else calls_repeated(done, tally)
     return Result(
         accumulated=counts["out"],
         events=metrics["entries"],
@@ -214,7 +214,7 @@ def _chunk(item: WorkItem) -> Chunk:
     return Chunk(item.dataset, item.filename, int(item.entrystart), int(item.entrystop))
 
 
-def _check(
+def check_chunks(
     asked: set[Chunk], done: set[Chunk], counts: Mapping[str, int], events: int, *, may_skip: bool
 ) -> None:
     """Whether the merged output holds the result of each chunk once.
@@ -234,7 +234,7 @@ def _check(
         raise InputError(msg)
 
 
-def _repeated(done: set[Chunk], tally: Tally) -> int:
+def calls_repeated(done: set[Chunk], tally: Tally) -> int:
     """How many calls of the processor are not in the result.
 
     Raises
@@ -252,7 +252,7 @@ def _repeated(done: set[Chunk], tally: Tally) -> int:
     return sum(calls[chunk] - 1 for chunk in done)
 
 
-def _fatal(error: WorkerLostError, tally: Tally) -> str:
+def fatal(error: WorkerLostError, tally: Tally) -> str:
     """One sentence on what workers died of."""
     suspects = tally.unfinished()
     if not suspects:
@@ -274,13 +274,13 @@ def _traced(function: Callable[[Any], Any], events: Any) -> set[str]:
     return found
 
 
-class _Schema(NanoAODSchema):
+class QuietSchema(NanoAODSchema):
     """NanoAODSchema without a warning for each cross reference that the file does not have."""
 
     warn_missing_crossrefs = False
 
 
-def _form_of(branches: Collection[str]) -> list[str]:
+def form_of(branches: Collection[str]) -> list[str]:
     """Branches that NanoEvents needs to make events of `branches`; they need not all exist.
 
     The counters of the collections, what it takes an object's four-vector and charge from, and
@@ -292,10 +292,11 @@ def _form_of(branches: Collection[str]) -> list[str]:
         for field in ("pt", "eta", "phi", "mass", "charge")
     }
     identity = {"run", "luminosityBlock", "event"}
-    return sorted({*branches, *kinematics, *_counters(branches), *identity})
+    return sorted({*branches, *kinematics, *counters(branches), *identity})
 
 
-def _counters(branches: Collection[str]) -> set[str]:
+def counters(branches: Collection[str]) -> set[str]:
+    """Branches that say how many objects each event has, of the collections of `branches`."""
     return {f"n{collection}" for collection in _collections(branches)}
 
 

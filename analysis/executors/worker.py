@@ -3,10 +3,36 @@
 from __future__ import annotations
 
 import gc
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-ALLOCATOR: Final[dict[str, str]] = {}
-"""Environment variables that set glibc's allocator; it reads them when a process starts."""
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ALLOCATOR: Final = {
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
+    "MALLOC_TOP_PAD_": str(64 << 20),
+    "MALLOC_ARENA_MAX": "1",
+}
+"""Environment variables that set glibc's allocator; it reads them when a process starts.
+
+By default it maps each large array afresh from the kernel and gives it back when it is free, and
+every page of it is faulted in again (the more so in threads other than the first, where Dask and
+others compute). With these a worker keeps what it had for the next chunk: no page faults, and a
+tenth and more of the CPU time (`python -m perf claims --only 'executor-*'`).
+"""
+
+
+def environment(more: Mapping[str, str | None] | None = None) -> dict[str, str]:
+    """Environment variables of a worker process.
+
+    Parameters
+    ----------
+    more
+        The user's, over ALLOCATOR; None leaves a variable out.
+    """
+    given = {**ALLOCATOR, **(more or {})}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def warm() -> None:

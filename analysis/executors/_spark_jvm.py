@@ -1,0 +1,336 @@
+"""Spark's Java process: start one, and leave nothing of it behind."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import traceback
+import warnings
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import psutil
+
+from analysis.errors import InputError, NotInstalledError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from pyspark import SparkContext
+
+JAVA: Final = 17
+"""Oldest Java that Spark 4 runs on."""
+
+PATIENCE: Final = 10.0
+"""Seconds for Spark to stop, for its Java process to end, and for those that it started; each is
+ended by force after that. It takes 1, 0.1 and 0.1."""
+
+LONGEST: Final = 60
+"""Characters that the path of a socket's folder may have: the system allows 107 for the whole."""
+
+
+def find_java() -> str:
+    """The program that pyspark is about to start.
+
+    Raises
+    ------
+    NotInstalledError
+        If there is none, or it is too old.
+    """
+    home = os.environ.get("JAVA_HOME")
+    java = shutil.which("java", path=str(Path(home, "bin")) if home else None)
+    wanted = f"install Java {JAVA} or newer (Debian: openjdk-17-jre-headless)"
+    if java is None:
+        where = f"in JAVA_HOME, which is {home}" if home else "on the PATH"
+        msg = f"the spark executor needs Java, and there is none {where}: {wanted}"
+        raise NotInstalledError(msg)
+    answer = subprocess.run([java, "-version"], capture_output=True, text=True, check=False)
+    found = re.search(r'version "(\d+)', answer.stderr)
+    if found is None or int(found[1]) < JAVA:
+        what = f"version {found[1]}" if found else "no Java that answers"
+        msg = f"the spark executor cannot use {java}, which is {what}: {wanted}"
+        raise NotInstalledError(msg)
+    return java
+
+
+def find_spark() -> type[SparkContext]:
+    """The class SparkContext of pyspark.
+
+    Raises
+    ------
+    NotInstalledError
+        If pyspark is not installed.
+    """
+    try:
+        with warnings.catch_warnings():
+            # pyspark's optional pandas parts, which nothing here uses, warn of new pandas.
+            warnings.simplefilter("ignore")
+            import pyspark  # noqa: PLC0415
+    except ImportError as error:
+        msg = f"the spark executor needs Spark ({error}): pip install 'pyspark>=4'"
+        raise NotInstalledError(msg) from error
+    found: type[SparkContext] = pyspark.SparkContext
+    return found
+
+
+def gist(text: str) -> str:
+    """The one line of Spark's long messages that says what happened."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    python = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Interrupt)\b: ", line)]
+    java = [line for line in lines if re.search(r"(Error|Exception)\b: ", line)]
+    chosen = python[-1:] or java[:1] or lines[:1] or ["it gave no reason"]
+    line = re.sub(
+        r"^(Exception in thread \S+ |[\w.$]+\.(?=\w+(Error|Exception): ))",
+        "",
+        chosen[0].lstrip(": "),
+    )
+    return line[:300].rstrip(" .")
+
+
+@contextmanager
+def temporary_folder(parent: Path | None = None) -> Iterator[Path]:
+    """A folder that only this user can enter."""
+    folder = tempfile.mkdtemp(prefix="coffea-spark-", dir=parent)
+    try:
+        yield Path(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def socket_folder(folder: Path) -> Iterator[Path]:
+    """A folder for sockets: this one, or another if its path is too long for that."""
+    if len(str(folder)) <= LONGEST:
+        yield folder
+    else:
+        with temporary_folder(Path("/tmp")) as short:
+            yield short
+
+
+@contextmanager
+def own_context(
+    master: str,
+    settings: Mapping[str, str],
+    folder: Path,
+    *,
+    launcher: str,
+    timeout: float,
+    warm: Callable[[SparkContext], object],
+) -> Iterator[SparkContext]:
+    """Start Spark in a Java process of its own, and end all of it whatever happens.
+
+    Parameters
+    ----------
+    master
+        URL.
+    settings
+        Spark's configuration.
+    folder
+        Where Spark's log goes, which nobody sees unless it does not start.
+    launcher
+        Flags of the short-lived Java process that finds out the command line of the other.
+    timeout
+        Seconds until it must have started and `warm` be done.
+    warm
+        First use of it.
+
+    Raises
+    ------
+    InputError
+        If it does not start.
+    """
+    context_class = find_spark()
+    find_java()
+    _reach(master, timeout)
+    from pyspark import SparkConf  # noqa: PLC0415
+    from pyspark.java_gateway import launch_gateway  # noqa: PLC0415
+
+    python = os.environ.get("PYSPARK_PYTHON", sys.executable)
+    environment = {
+        "PYSPARK_PYTHON": sys.executable if master.startswith("local") else python,
+        "SPARK_LAUNCHER_OPTS": launcher,
+        # These would go before spark.local.dir, and have pyspark look for a running Java process.
+        "SPARK_LOCAL_DIRS": None,
+        "PYSPARK_GATEWAY_PORT": None,
+    }
+    log = folder / "log"
+    with _globals(context_class), _environment(environment), log.open("wb") as output:
+        conf = SparkConf().setMaster(master).setAll(list(settings.items()))
+        try:
+            gateway = launch_gateway(conf, {"stdout": output, "stderr": output})
+        except BaseException as error:
+            _kill_launched()
+            with warnings.catch_warnings():
+                # pyspark has the process's standard input in a frame, and leaves it open.
+                warnings.simplefilter("ignore", ResourceWarning)
+                traceback.clear_frames(error.__traceback__)
+            if not isinstance(error, Exception):
+                raise
+            reason = gist(log.read_text("utf8", "replace"))
+            msg = f"Spark did not start with master {master}: {reason}"
+            raise InputError(msg) from error
+        java: subprocess.Popen[bytes] = gateway.proc
+        family: set[psutil.Process] = set()
+        context = None
+        late = threading.Event()
+
+        def give_up() -> None:
+            late.set()
+            java.kill()
+
+        timer = threading.Timer(timeout, give_up)
+        timer.start()
+        try:
+            try:
+                with _signals():
+                    context = context_class(conf=conf, gateway=gateway)
+                warm(context)
+            except Exception as error:
+                why = (
+                    f"it was not ready within {timeout:.0f} seconds, see whether the cluster has "
+                    "workers that are free"
+                    if late.is_set()
+                    else gist(str(error))
+                )
+                msg = f"Spark did not start with master {master}: {why}"
+                raise InputError(msg) from error
+            finally:
+                timer.cancel()
+            family = _family(java)
+            yield context
+        finally:
+            _end(context, gateway, java, family)
+
+
+def _reach(master: str, timeout: float) -> None:
+    """Try the addresses of a standalone master, which Spark itself does for a minute."""
+    if not master.startswith("spark://"):
+        return
+    addresses = master.removeprefix("spark://").split(",")
+    reasons = []
+    for address in addresses:
+        host, _, port = address.rpartition(":")
+        try:
+            with socket.create_connection((host, int(port)), timeout=min(timeout, PATIENCE)):
+                return
+        except (OSError, ValueError) as error:
+            reasons.append(str(error))
+    msg = f"there is no Spark master at {master} ({reasons[-1]}): start one, or give another URL"
+    raise InputError(msg)
+
+
+@contextmanager
+def _environment(changes: Mapping[str, str | None]) -> Iterator[None]:
+    """Change this process's environment, and put it back: pyspark adds variables of its own."""
+    before = dict(os.environ)
+    try:
+        for name, value in changes.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        yield
+    finally:
+        added = [name for name in os.environ if name.startswith(("SPARK_", "PYSPARK_"))]
+        for name in {*added, *changes}:
+            if name in before:
+                os.environ[name] = before[name]
+            else:
+                os.environ.pop(name, None)
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """Put back what Ctrl-C does: pyspark has it talk to Java, in the midst of other talk."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, handler)
+
+
+@contextmanager
+def _globals(context_class: Any) -> Iterator[None]:
+    """Put back what pyspark changes in this process, and keep its logger off the terminal."""
+    gateway = context_class._gateway, context_class._jvm
+    context_class._gateway = context_class._jvm = None
+    path = set(sys.path)
+    logger = logging.getLogger("py4j")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        sys.path[:] = [one for one in sys.path if one in path or "spark" not in one]
+        context_class._gateway, context_class._jvm = gateway
+        context_class._active_spark_context = None
+
+
+def _kill_launched() -> None:
+    """End a Java process that pyspark started and did not tell of."""
+    for child in psutil.Process().children():
+        with suppress(psutil.NoSuchProcess):
+            if "SparkSubmit" in child.cmdline() or "spark-submit" in " ".join(child.cmdline()):
+                child.kill()
+                child.wait()
+
+
+def _family(java: subprocess.Popen[bytes]) -> set[psutil.Process]:
+    """What the Java process started: Python's daemon and workers, or executors."""
+    with suppress(psutil.NoSuchProcess):
+        return set(psutil.Process(java.pid).children(recursive=True))
+    return set()
+
+
+def _stop(context: SparkContext) -> None:
+    """Stop a context, of a Java process that may be dead."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        # If Java does not answer the first call ends there, and the second does the rest.
+        for _ in range(2):
+            with suppress(Exception):
+                context.stop()
+
+
+def _end(
+    context: SparkContext | None,
+    gateway: Any,
+    java: subprocess.Popen[bytes],
+    family: set[psutil.Process],
+) -> None:
+    """Stop Spark, then end its Java process, then what that had started."""
+    family |= _family(java)
+    try:
+        if context is not None:
+            # By a thread, as a Java process in trouble might never answer.
+            stop = threading.Thread(target=_stop, args=(context,), daemon=True)
+            stop.start()
+            stop.join(PATIENCE)
+    finally:
+        try:
+            gateway.shutdown()
+            assert java.stdin is not None
+            with suppress(OSError):
+                java.stdin.close()  # at the end of which it exits
+            java.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            pass
+        finally:
+            java.kill()
+            java.wait()
+            _, alive = psutil.wait_procs(family, PATIENCE)
+            for process in alive:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+            psutil.wait_procs(alive, PATIENCE)

@@ -1,0 +1,597 @@
+"""Batches on a Dask cluster: one of this machine, made for columnar analysis, or the user's own.
+
+A plain LocalCluster takes more than twice the CPU time of the iterative executor; nearly all of
+the difference is `TRIM`, and what is left is beside the entries of `CONFIGURATION`.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import pickle
+import signal
+import tempfile
+import time
+import uuid
+import warnings
+from collections import Counter
+from contextlib import ExitStack, contextmanager, suppress
+from copy import deepcopy
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import cloudpickle
+from coffea.processor import DaskExecutor
+
+from analysis.errors import InputError, WorkerLostError
+from analysis.executors.batches import (
+    BatchedExecutor,
+    guided,
+    merge_payloads,
+    process_batch,
+    split,
+)
+from analysis.executors.worker import ALLOCATOR, warm
+
+try:
+    import dask
+    from dask.utils import parse_bytes
+    from distributed import (
+        CancelledError,
+        Client,
+        KilledWorker,
+        LocalCluster,
+        Nanny,
+        WorkerPlugin,
+        as_completed,
+        get_worker,
+    )
+    from distributed.utils import LoopRunner, silence_logging_cmgr
+except ImportError as _error:
+    _message = f"the dask executor cannot start ({_error}): install coffea[dask]"
+    raise InputError(_message) from _error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from coffea.processor.executor import ExecutorBase
+    from distributed import Future
+
+    from analysis.executors.batches import Payload
+
+TRIM: Final = "MALLOC_TRIM_THRESHOLD_"
+"""Dask's nannies set this to 64 kB, so that glibc gives memory back to the kernel as soon as it is
+free, and faults it in again for the next array."""
+
+CONFIGURATION: Final[dict[str, Any]] = {
+    # Who samples every 10 ms what workers do is not at hand: 56 ms.
+    "distributed.worker.profile.enabled": False,
+    # Scheduler, nannies and workers look 50 times a second whether they are late: 52 ms.
+    "distributed.admin.tick.interval": "1s",
+    # Twice a second what the machine does, which dashboards show: 5 ms.
+    "distributed.admin.system-monitor.interval": "10s",
+    # Ten times a second whether to write results to disk, which are small, or to pause: 8 ms. And
+    # a worker that pauses would do so for good: it keeps the memory of a chunk for the next one.
+    # The nanny ends what exceeds its limit all the same.
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+    # Dask would give the whole batch to three more workers; here its items part at once.
+    "distributed.scheduler.allowed-failures": 0,
+    # No second task waits at a worker that is busy, while another is idle or when it dies. Asking
+    # for the next when one is done takes 2 ms.
+    "distributed.scheduler.worker-saturation": 1.0,
+}
+"""What a cluster of this machine has otherwise than Dask's defaults.
+
+Beside each what it spares: CPU time per second of an idle cluster of two workers, client included
+(121 ms with the defaults, 17 to 20 with this).
+"""
+
+LEAST_MEMORY: Final = 500_000_000
+"""Bytes; a worker that has imported the analysis holds 300 MB before its first chunk."""
+
+CLOSING_SECONDS: Final = 20.0
+"""After which closing what hangs is given up; it takes 0.1 s."""
+
+
+class Warm(WorkerPlugin):
+    """Makes each worker ready before it is given work; one that joins later too."""
+
+    name = "coffea-scaling-warm"
+
+    def setup(self, worker: Any) -> None:  # noqa: ARG002
+        """Called by a worker that has registered, before any task reaches it."""
+        # They would come out at the user's terminal, from every worker.
+        warnings.simplefilter("ignore")
+        warm()
+
+
+class Code(WorkerPlugin):
+    """Brings the function of a run to each worker once; to one that joins later too.
+
+    As a future that tasks depend on it would bind them to the worker that holds it (coffea issue
+    1490); scattered it would be lost with that worker (coffea issue 465).
+    """
+
+    def __init__(self, code: bytes) -> None:
+        self.code = code
+
+
+def _process(batch: bytes, run: str, compression: int | str | None) -> Payload:
+    """Call `process_batch` on a worker, with the function that the plugin `run` holds."""
+    return process_batch(get_worker().plugins[run].code, pickle.loads(batch), compression)
+
+
+class _Work(NamedTuple):
+    """What a future will hold: numbers of the items, and how often payloads were merged."""
+
+    items: list[int]
+    level: int = 0
+
+
+@dataclass
+class DaskBatches(BatchedExecutor):
+    """Batches as futures of a Dask client.
+
+    Parameters
+    ----------
+    client
+        Connected; its cluster has what number of workers it has when the executor is called.
+    priority
+        Of tasks, among those of others on the same cluster.
+    affinity
+        Whether a chunk of the same file set goes to the same worker in every run, if that is
+        still there: for what workers or their machines have cached.
+    """
+
+    client: Client | None = None
+    priority: int = 0
+    affinity: bool = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the client, which stays here."""
+        return {**self.__dict__, "client": None}
+
+    def __call__(
+        self, items: Iterable[Any], function: Callable[[Any], Any], accumulator: Any
+    ) -> tuple[Any, int]:
+        """As `BatchedExecutor`.
+
+        Raises
+        ------
+        InputError
+            If the connection to the scheduler is lost.
+        """
+        assert self.client is not None
+        try:
+            self.workers = max(1, sum(self.client.nthreads().values()))
+            return super().__call__(items, function, accumulator)
+        except (CancelledError, OSError) as error:
+            if not _lost(self.client):
+                raise
+            address = self.client.scheduler.address
+            msg = (
+                f"the connection to the Dask scheduler at {address} was lost: see what ended it, "
+                "start it again and repeat the run"
+            )
+            raise InputError(msg) from error
+
+    def results(self, code: bytes, batches: Sequence[Sequence[Any]]) -> Iterator[Payload]:
+        """As `BatchedExecutor.results`."""
+        assert self.client is not None
+        run = f"coffea-{uuid.uuid4().hex}"
+        _register(self.client, Code(code), run)
+        try:
+            yield from _Run(self, self.client, run, batches).payloads()
+        finally:
+            _unregister(self.client, run)
+
+
+class _Run:
+    """One call of an executor."""
+
+    def __init__(
+        self, executor: DaskBatches, client: Client, name: str, batches: Sequence[Sequence[Any]]
+    ) -> None:
+        self.executor = executor
+        self.client = client
+        self.name = name
+        self.began = time.time()
+        self.items = list(chain.from_iterable(batches))
+        self.batches = split(range(len(self.items)), map(len, batches))
+        self.deaths: Counter[int] = Counter()
+        self.at_work: dict[Future, _Work] = {}
+        self.keys = 0
+        self.completed = as_completed(loop=client.loop)
+        # So often are payloads merged on workers that no more than fan_in come to the client.
+        self.levels, width = 0, len(batches)
+        while width > executor.fan_in > 1:
+            width = math.ceil(width / executor.fan_in)
+            self.levels += 1
+        self.waiting: list[dict[Future, _Work]] = [{} for _ in range(self.levels)]
+
+    def payloads(self) -> Iterator[Payload]:
+        """As `BatchedExecutor.results`."""
+        if self.executor.affinity:
+            self._submit_by_worker()
+        else:
+            self._submit(self.batches)
+        try:
+            while self.at_work:
+                for future in self.completed:
+                    work = self.at_work.pop(future)
+                    try:
+                        if future.status == "finished" and work.level < self.levels:
+                            self._keep(future, work)
+                        else:
+                            yield future.result()
+                    except KilledWorker as error:
+                        self._again(work.items, error)
+                # All is done; what waits for more to be merged with will not get any.
+                rest = (level for level in range(self.levels) if self.waiting[level])
+                self._merge(next(rest, None))
+        finally:
+            for held in (self.at_work, *self.waiting):
+                for future in held:
+                    future.release()
+
+    def _submit(self, batches: Sequence[list[int]], **where: Any) -> None:
+        if not batches:
+            return
+        names = [(f"process-{self.name}", self.keys + n) for n in range(len(batches))]
+        self.keys += len(batches)
+        with warnings.catch_warnings():
+            # All items of a big file set; there is nothing that a user could do about it.
+            warnings.filterwarnings("ignore", message="Sending large graph")
+            futures = self.client.map(
+                _process,
+                # Bytes, in which Dask does not look for futures.
+                [cloudpickle.dumps([self.items[n] for n in batch]) for batch in batches],
+                run=self.name,
+                compression=self.executor.compression,
+                key=names,
+                pure=False,
+                priority=self.executor.priority,
+                **where,
+            )
+        self.at_work.update(zip(futures, map(_Work, batches), strict=True))
+        self.completed.update(futures)
+
+    def _submit_by_worker(self) -> None:
+        """Deal out chunks in turn, in an order that does not depend on batches."""
+        threads = self.client.nthreads()
+        known = self.client.scheduler_info(n_workers=-1)["workers"]
+        # A worker that was started again has another address, and its name.
+        addresses = sorted(threads, key=lambda one: str(known.get(one, {}).get("name", one)))
+        for turn, address in enumerate(addresses):
+            mine = range(turn, len(self.items), len(addresses))
+            sizes = guided(len(mine), threads[address], self.executor.batch)
+            self._submit(split(mine, sizes), workers=[address], allow_other_workers=True)
+
+    def _keep(self, future: Future, work: _Work) -> None:
+        """Leave a payload on its worker until there are enough to merge."""
+        waiting = self.waiting[work.level]
+        waiting[future] = work
+        if len(waiting) == self.executor.fan_in:
+            self._merge(work.level)
+
+    def _merge(self, level: int | None) -> None:
+        if level is None:
+            return
+        futures, self.waiting[level] = self.waiting[level], {}
+        items = list(chain.from_iterable(work.items for work in futures.values()))
+        self.keys += 1
+        future = self.client.submit(
+            merge_payloads,
+            list(futures),
+            self.executor.compression,
+            key=(f"merge-{self.name}", self.keys),
+            pure=False,
+            # Before batches: what is merged need not be held.
+            priority=self.executor.priority + 1,
+        )
+        self.at_work[future] = _Work(items, level + 1)
+        self.completed.add(future)
+
+    def _again(self, items: list[int], error: KilledWorker) -> None:
+        """Process items again whose worker died, each alone: the one that kills then stands out.
+
+        Raises
+        ------
+        WorkerLostError
+            If one that was alone has killed more workers than `retries` allows.
+        """
+        deaths = error.allowed_failures + 1
+        self.deaths.update(dict.fromkeys(items, deaths))
+        if len(items) == 1 and self.deaths[items[0]] > self.executor.retries:
+            msg = f"workers died {self.deaths[items[0]]} times"
+            events = self.client.get_events("worker-restart-memory") or ()
+            if any(when >= self.began for when, _ in events):
+                msg += ", over their memory limit"
+            raise WorkerLostError(msg) from error
+        self.executor.ledger.lost += 1
+        self._submit([[item] for item in items])
+
+
+def _register(client: Client, plugin: WorkerPlugin, name: str | None = None) -> None:
+    """Register a plugin; a worker that dies meanwhile does not matter."""
+    for left in reversed(range(3)):
+        try:
+            client.register_plugin(plugin, name=name)
+        except OSError:
+            if not left or _lost(client):
+                raise
+        else:
+            return
+
+
+def _unregister(client: Client, name: str) -> None:
+    if client.status == "running":
+        # It may be going away, and the plugin with it.
+        with suppress(OSError, ValueError, CancelledError):
+            client.unregister_worker_plugin(name)
+
+
+def _lost(client: Client) -> bool:
+    """Whether a client has lost its scheduler; it learns of it some time after the failure."""
+    until = time.monotonic() + 1
+    while client.status == "running" and time.monotonic() < until:
+        time.sleep(0.05)
+    return str(client.status) != "running"
+
+
+@contextmanager
+def start(
+    *,
+    workers: int = 1,
+    threads: int = 1,
+    memory_limit: str | int | None = "auto",
+    processes: bool = True,
+    dashboard: bool | str = False,
+    address: str | None = None,
+    cluster: Any = None,
+    patience: float = 60.0,
+    plugins: Sequence[WorkerPlugin] = (),
+    config: Mapping[str, Any] | None = None,
+    environment: Mapping[str, str] | None = None,
+    tuned: bool = True,
+    **options: Any,
+) -> Iterator[ExecutorBase]:
+    """Start a cluster or connect to one, and yield the executor that uses it.
+
+    Parameters
+    ----------
+    workers
+        Number of worker processes; a cluster of the user's has its own.
+    threads
+        Threads of each worker.
+    memory_limit
+        Of each worker, in bytes or such as ``2GB``: one that takes more is killed and started
+        again. ``auto`` is an equal share of the machine's memory, None no limit.
+    processes
+        False for workers that are threads of this process.
+    dashboard
+        Whether to serve Dask's dashboard at a free port (``executor.client.dashboard_link``), or
+        at which address.
+    address
+        Of a scheduler that runs already. Then this starts and ends nothing but a client.
+    cluster
+        The same for any object that ``distributed.Client`` takes, as of dask-jobqueue.
+    patience
+        Seconds to wait for the first worker of such a cluster; and for the scheduler, but no
+        more than 10.
+    plugins
+        WorkerPlugins, registered for as long as this lasts.
+    config
+        Dask configuration, beside CONFIGURATION, of a cluster that this starts.
+    environment
+        Environment variables of the workers that this starts.
+    tuned
+        Whether to use this package's executor and configuration; otherwise it is coffea's own
+        DaskExecutor on a plain LocalCluster or the given one.
+    **options
+        Fields of the executor: ``retries``, ``compression``, ``batch``, ``fan_in``, ``priority``,
+        ``affinity``; with ``tuned=False`` those of coffea's.
+
+    Raises
+    ------
+    InputError
+        If the scheduler cannot be reached, no worker joins it, or the cluster cannot be started.
+    """
+    given = address if cluster is None else cluster
+    with ExitStack() as stack:
+        stack.enter_context(silence_logging_cmgr(logging.CRITICAL))
+        if given is not None:
+            client = stack.enter_context(_connected(given, patience))
+        elif tuned:
+            own: dict[str, Any] = {
+                "n_workers": workers,
+                "threads_per_worker": threads,
+                "memory_limit": _bytes(memory_limit),
+                "processes": processes,
+                "scheduler_kwargs": _dashboard(dashboard),
+            }
+            client = stack.enter_context(_tuned(own, config or {}, environment or {}))
+        else:
+            client = stack.enter_context(_plain(workers, threads, memory_limit, environment or {}))
+        for plugin in (Warm(), *plugins) if tuned else plugins:
+            stack.enter_context(_registered(client, plugin))
+        if tuned:
+            yield DaskBatches(client=client, **options)
+        else:
+            yield DaskExecutor(client=client, **options)
+
+
+@contextmanager
+def _connected(given: Any, patience: float) -> Iterator[Client]:
+    """Connect to a cluster of the user's."""
+    name = given if isinstance(given, str) else getattr(given, "scheduler_address", repr(given))
+    try:
+        client = Client(given, set_as_default=False, timeout=min(patience, 10.0))
+    except (OSError, ValueError) as error:
+        msg = f"no Dask scheduler answers at {name}: check its address, and that it runs"
+        raise InputError(msg) from error
+    try:
+        # A task, for which an adaptive cluster starts a worker.
+        first = client.submit(abs, 1, pure=False)
+        try:
+            first.result(timeout=patience)
+        except TimeoutError as error:
+            msg = (
+                f"no worker of the Dask scheduler at {name} did anything for {patience:g} s: "
+                "start workers, or have more patience"
+            )
+            raise InputError(msg) from error
+        yield client
+    finally:
+        with suppress(TimeoutError):
+            client.close(timeout=CLOSING_SECONDS)
+
+
+@contextmanager
+def _registered(client: Client, plugin: WorkerPlugin) -> Iterator[None]:
+    name = getattr(plugin, "name", None) or f"{type(plugin).__name__}-{uuid.uuid4().hex}"
+    try:
+        _register(client, plugin, name)
+    except Exception as error:
+        msg = (
+            f"the plugin {type(plugin).__name__} failed on a worker ({error}): workers need the "
+            "packages that this process has, or are sent them with the option modules"
+        )
+        raise InputError(msg) from error
+    try:
+        yield
+    finally:
+        _unregister(client, name)
+
+
+@contextmanager
+def _tuned(
+    own: Mapping[str, Any], config: Mapping[str, Any], environment: Mapping[str, str]
+) -> Iterator[Client]:
+    """Start a LocalCluster with CONFIGURATION."""
+    spawned = "distributed.nanny.pre-spawn-environ"
+    before = {**dask.config.get(spawned), TRIM: None, **ALLOCATOR, **environment}
+    finished = False
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="coffea-dask-"))
+        # Nannies set the variables in this process too, whenever they start a worker.
+        stack.enter_context(_kept({*before, "PYTHONHASHSEED"}))
+        loop = stack.enter_context(_loop())
+        with (
+            _kept(environment),
+            dask.config.set({**CONFIGURATION, **config, spawned: before}),
+        ):
+            # Over it, nannies take what stands in the environment of this process.
+            os.environ.update(environment)
+            if own["processes"]:
+                # A copy, for workers that are started again when dask.config is as it was.
+                own = {**own, "config": deepcopy(dask.config.config), "env": dict(environment)}
+            try:
+                cluster = LocalCluster(
+                    **own, loop=loop, local_directory=folder, silence_logs=logging.CRITICAL
+                )
+            except (RuntimeError, OSError, ValueError, TypeError) as error:
+                msg = f"the Dask cluster cannot be started: {error}"
+                raise InputError(msg) from error
+            stack.callback(_close, cluster, lambda: finished)
+            # Results come from the workers straight, not by way of the scheduler.
+            client = Client(cluster, set_as_default=False, direct_to_workers=True)
+        stack.callback(client.close, CLOSING_SECONDS)
+        yield client
+        finished = True
+
+
+@contextmanager
+def _plain(
+    workers: int, threads: int, memory_limit: str | int | None, environment: Mapping[str, str]
+) -> Iterator[Client]:
+    """Start a LocalCluster as it comes."""
+    names = {*dask.config.get("distributed.nanny.pre-spawn-environ"), "PYTHONHASHSEED"}
+    with (
+        _kept(names),
+        LocalCluster(
+            n_workers=workers,
+            threads_per_worker=threads,
+            memory_limit=_bytes(memory_limit),
+            env=dict(environment),
+            dashboard_address="127.0.0.1:0",
+        ) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        yield client
+
+
+@contextmanager
+def _loop() -> Iterator[Any]:
+    """An event loop in a thread that starts processes which Ctrl-C does not reach.
+
+    Threads and processes inherit which signals are blocked.
+    """
+    runner = LoopRunner()
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        runner.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+    try:
+        yield runner.loop
+    finally:
+        runner.stop()
+
+
+def _close(cluster: LocalCluster, finished: Callable[[], bool]) -> None:
+    """Take a cluster down; after an exception nobody waits for chunks that are still at work."""
+    if not finished():
+        for nanny in cluster.workers.values():
+            if isinstance(nanny, Nanny) and nanny.pid:
+                nanny.close_gracefully()  # Do not start it again.
+                with suppress(ProcessLookupError):
+                    os.kill(nanny.pid, signal.SIGKILL)
+    cluster.close(timeout=CLOSING_SECONDS)
+
+
+@contextmanager
+def _kept(names: Iterable[str]) -> Iterator[None]:
+    """Leave environment variables as they were."""
+    before = {name: os.environ.get(name) for name in names}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _dashboard(wanted: bool | str) -> dict[str, Any]:  # noqa: FBT001
+    """What a scheduler is told; even without a dashboard it serves metrics, at port 8787."""
+    address = wanted if isinstance(wanted, str) else "127.0.0.1:0"
+    return {"dashboard": bool(wanted), "dashboard_address": address}
+
+
+def _bytes(memory_limit: str | int | None) -> str | int | None:
+    """Bytes of a limit that Dask understands.
+
+    Raises
+    ------
+    InputError
+        If it does not, or if no worker could live with it.
+    """
+    if memory_limit in {None, "auto"}:
+        return memory_limit
+    try:
+        limit: int = parse_bytes(memory_limit)
+    except ValueError:
+        limit = -1
+    if limit < LEAST_MEMORY:
+        msg = (
+            f"{memory_limit!r} is no memory limit of a worker: give bytes, or text such as 2GB, "
+            f"and at least {LEAST_MEMORY // 10**6} MB"
+        )
+        raise InputError(msg)
+    return limit

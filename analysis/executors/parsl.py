@@ -1,0 +1,602 @@
+"""Batches on Parsl: processes that it starts here or through a batch system, or threads.
+
+A task goes from this process by way of the interchange (one process) and a manager (one a node)
+to a worker, and its result the same way back.
+"""
+
+from __future__ import annotations
+
+import atexit
+import mmap
+import os
+import shlex
+import shutil
+import signal
+import sys
+import sysconfig
+import tempfile
+import threading
+import time
+from concurrent.futures import FIRST_EXCEPTION, Future, InvalidStateError, wait
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NamedTuple
+
+import cloudpickle
+import psutil
+from coffea.processor import ParslExecutor
+
+from analysis.errors import InputError, NotInstalledError
+from analysis.executors.batches import process_batch, worker_name
+from analysis.executors.pool import PoolExecutor
+from analysis.executors.worker import ALLOCATOR, warm
+
+try:
+    import parsl
+    from parsl.dataflow.dflow import DataFlowKernel
+    from parsl.errors import NoDataFlowKernelError
+    from parsl.executors import HighThroughputExecutor, ThreadPoolExecutor
+    from parsl.executors.high_throughput.errors import ManagerLost, WorkerLost
+    from parsl.jobs.error_handlers import windowed_error_handler
+    from parsl.launchers import SimpleLauncher
+    from parsl.logconfigs.noop import NoopLogging
+    from parsl.providers import LocalProvider
+except ImportError as error:
+    _msg = f"the parsl executor needs Parsl ({error}): pip install 'coffea[parsl]'"
+    raise NotInstalledError(_msg) from error
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from coffea.processor.executor import ExecutorBase
+    from parsl.config import Config
+
+    from analysis.executors.batches import Payload
+
+HEARTBEAT: Final = 1
+"""Seconds. So often a manager looks for dead workers, and idle workers for a dead manager."""
+
+EXPLAINED: Final = 3 * HEARTBEAT
+"""Seconds in which Parsl reports the death of a worker that was at work."""
+
+SILENCE: Final = 20
+"""Seconds without a heartbeat after which a manager is taken for dead; Parsl's default is 120."""
+
+POLL: Final = 200
+"""Milliseconds after which threads that wait for messages look for the end of the run."""
+
+CLEANUP: Final = 15.0
+"""Seconds that Parsl has to end its processes before they are killed."""
+
+GRACE: Final = 3.0
+"""Seconds that processes have to end by themselves when Parsl has told them to."""
+
+
+SHORT: Final = 50
+"""Bytes of a folder's name in which sockets can be made, by the names that Python gives them."""
+
+LARGE: Final = 1 << 20
+"""Bytes from which code and results go by a file."""
+
+
+@dataclass
+class ParslPool(PoolExecutor):
+    """Batches on a DataFlowKernel.
+
+    Parameters
+    ----------
+    engine
+        Holds the kernel.
+    folder
+        Of one run: large code and results go by files in it, and batches that have not begun
+        when it is gone are not, as Parsl cannot take them back. None where workers may not see
+        it.
+    """
+
+    lost: ClassVar[tuple[type[BaseException], ...]] = (WorkerLost, ManagerLost)
+
+    engine: Engine | None = None
+    folder: Path | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the engine, which stays here."""
+        return {**self.__dict__, "engine": None}
+
+    def submit(self, code: bytes, batch: Sequence[Any]) -> Future[Payload]:
+        """As `PoolExecutor.submit`."""
+        assert self.engine is not None
+        if self.engine.threads:
+            return self.engine.submit(process_batch, code, batch, self.compression)
+        return self.engine.submit(_work, code, batch, self.compression, self.folder)
+
+    def results(self, code: bytes, batches: Sequence[Sequence[Any]]) -> Iterator[Payload]:
+        """As `PoolExecutor.results`."""
+        assert self.engine is not None
+        if self.engine.folder is None:
+            yield from super().results(code, batches)
+            return
+        with tempfile.TemporaryDirectory(
+            prefix="run-", dir=self.engine.folder, ignore_cleanup_errors=True
+        ) as name:
+            run: ParslPool = self.copy(folder=Path(name))
+            if len(code) >= LARGE:
+                code = cloudpickle.dumps(_Code(_write(code, Path(name))))
+            for payload in super(ParslPool, run).results(code, batches):
+                self.engine.met(payload.worker)
+                yield _fetched(payload)
+
+
+class Engine:
+    """A DataFlowKernel at work.
+
+    Parameters
+    ----------
+    kernel
+        Loaded.
+    folder
+        Which workers are sure to see, None if there is none.
+    """
+
+    def __init__(self, kernel: DataFlowKernel, folder: Path | None = None) -> None:
+        self.kernel = kernel
+        self.folder = folder
+        executors = kernel.config.executors
+        self.threads = all(isinstance(one, ThreadPoolExecutor) for one in executors)
+        self._apps: dict[Callable[..., Any], Callable[..., Future[Any]]] = {}
+        self._interchanges = _interchanges(executors)
+        self._pending: set[Future[Any]] = set()
+        self._workers: set[int] = set()
+        self._reported: list[float] = []
+        self._unexplained: tuple[float, list[Any]] | None = None
+        self._closed = threading.Event()
+        threading.Thread(target=self._watch, name="parsl-watch", daemon=True).start()
+
+    def submit(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
+        """Have a function called by a worker.
+
+        The future can be cancelled, which Parsl's own cannot, and fails when the interchange
+        dies, which Parsl does not notice.
+        """
+        if function not in self._apps:
+            self._apps[function] = parsl.python_app(function, data_flow_kernel=self.kernel)
+        future: Future[Any] = Future()
+        self._pending.add(future)
+        future.add_done_callback(self._pending.discard)
+        self._apps[function](*args).add_done_callback(partial(self._hand_on, future))
+        return future
+
+    def met(self, worker: str) -> None:
+        """Take note of a worker that answered, by its name."""
+        self._workers.add(int(worker.rpartition("-")[2]))
+
+    def wait_for(self, workers: int, patience: float, *, each: bool) -> None:
+        """Wait until workers are warm.
+
+        Parameters
+        ----------
+        workers
+            How many.
+        patience
+            Seconds.
+        each
+            Whether to make sure that there are so many; otherwise one may answer for another.
+
+        Raises
+        ------
+        InputError
+            If they are not.
+        """
+        until = time.monotonic() + patience
+        ready: set[str] = set()
+        while len(ready) < workers:
+            futures = [self.submit(_ready) for _ in range(workers)]
+            asked = wait(futures, until - time.monotonic(), return_when=FIRST_EXCEPTION)
+            for future in asked.done:
+                if error := future.exception():
+                    msg = f"Parsl did not start workers: {_line(error)}"
+                    raise InputError(msg) from error
+                ready.add(future.result())
+                self.met(future.result())
+            if asked.not_done or (len(ready) < workers and time.monotonic() > until):
+                msg = (
+                    f"Parsl started {len(ready)} of {workers} workers in {patience:.0f} seconds: "
+                    "ask for fewer or have more patience"
+                )
+                raise InputError(msg)
+            if not each:
+                return
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._closed.set()
+
+    def _hand_on(self, outer: Future[Any], inner: Future[Any]) -> None:
+        error = inner.exception()
+        if isinstance(error, WorkerLost):
+            self._reported.append(time.monotonic())
+        # What was cancelled or has failed meanwhile is not waited for any more.
+        with suppress(InvalidStateError):
+            if error:
+                outer.set_exception(error)
+            else:
+                outer.set_result(inner.result())
+
+    def _watch(self) -> None:
+        while not self._closed.wait(1.0):
+            if any(process.poll() is not None for process in self._interchanges):
+                msg = "Parsl's interchange has died: start the executor again, and run it"
+                for future in list(self._pending):
+                    with suppress(InvalidStateError):
+                        future.set_exception(InputError(msg))
+            elif self.folder is not None and not self.threads:
+                self._look_for_the_dead()
+
+    def _look_for_the_dead(self) -> None:
+        """Replace a manager of whose workers one died and nothing was reported.
+
+        A worker that waits for work holds the lock of a queue. If it dies then, no other worker
+        gets any, and Parsl waits for ever.
+        """
+        now = time.monotonic()
+        reported = [when for when in self._reported if now - when < 2 * EXPLAINED]
+        dead = {pid for pid in self._workers if not psutil.pid_exists(pid)}
+        (executor,) = self.kernel.config.executors
+        if len(dead) <= len(reported):
+            self._workers -= dead
+            self._reported = reported[len(dead) :]
+            self._unexplained = None
+        elif self._unexplained is None:
+            self._unexplained = now, list(executor.provider.resources)
+        elif now - self._unexplained[0] > EXPLAINED:
+            # What was there then; a manager that has replaced it since is left alone.
+            executor.provider.cancel(self._unexplained[1])
+            self._workers.clear()
+            self._unexplained = None
+
+
+# --- large code and results
+
+
+class _Spilled(NamedTuple):
+    """Data in a file."""
+
+    path: Path
+
+
+class _Code(NamedTuple):
+    """Code in a file, which unpickling reads: once in each worker, as it knows what it unpickled."""
+
+    path: Path
+
+    def __reduce__(self) -> tuple[Callable[[Path], Any], tuple[Path]]:
+        return _read, (self.path,)
+
+
+def _read(path: Path) -> Any:
+    return cloudpickle.loads(path.read_bytes())
+
+
+def _write(data: bytes, folder: Path) -> Path:
+    with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
+        file.write(data)
+    return Path(file.name)
+
+
+def _fetched(payload: Payload) -> Payload:
+    if not isinstance(payload.data, _Spilled):
+        return payload
+    path = payload.data.path
+    with path.open("rb") as file:
+        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    path.unlink()
+    return payload._replace(data=data)
+
+
+# --- on workers
+
+
+@cache
+def _prepare() -> str:
+    warm()
+    return worker_name()
+
+
+def _work(
+    code: bytes, batch: Sequence[Any], compression: int | str | None, folder: Path | None
+) -> Payload:
+    """As `process_batch`, in a process that Parsl may have started in place of a dead one."""
+    _prepare()
+    if folder is not None and not folder.exists():
+        msg = "the run has ended"
+        raise RuntimeError(msg)
+    payload = process_batch(code, batch, compression)
+    if folder is None or payload.kind == "plain" or len(payload.data) < LARGE:
+        return payload
+    return payload._replace(data=_Spilled(_write(payload.data, folder)))
+
+
+def _ready() -> str:
+    """Name of a worker that is warm. One that was so before lets others come first."""
+    if _prepare.cache_info().currsize:
+        time.sleep(0.1)
+    return _prepare()
+
+
+# --- starting and ending
+
+
+@contextmanager
+def start(
+    *,
+    workers: int = 1,
+    pool: Literal["processes", "threads"] = "processes",
+    config: Config | None = None,
+    address: str = "127.0.0.1",
+    memory: float | None = None,
+    encrypted: bool = True,
+    patience: float = 120.0,
+    environment: Mapping[str, str] | None = None,
+    tuned: bool = True,
+    **options: Any,
+) -> Iterator[ExecutorBase]:
+    """Start Parsl, yield the executor that uses it, and end its processes.
+
+    Without `config`, a DataFlowKernel that is loaded already is used and left as it is.
+
+    Parameters
+    ----------
+    workers
+        Number of worker processes or threads; with `config`, how many it gives.
+    pool
+        Threads share this process, which spares starting and sending; Python's lock then lets
+        one of them at a time do anything but decompressing and compiled loops.
+    config
+        Parsl's: any provider and executor. What it starts is ended here; Parsl cannot use a
+        config twice.
+    address
+        Where workers connect to.
+    memory
+        GB that each worker has to find free when it starts. Parsl does not limit what it takes.
+    encrypted
+        Whether what is sent and received is, which also keeps other users of this machine from
+        posing as workers.
+    patience
+        Seconds in which workers have to start.
+    environment
+        Environment variables of worker processes. Those of a `config` have to be started with
+        this process's environment, as `LocalProvider` and most batch systems do.
+    tuned
+        Whether to use this package's executor; otherwise it is coffea's own on the same config.
+    **options
+        Fields of the executor: ``retries``, ``compression``, ``batch``, ``fan_in``.
+
+    Raises
+    ------
+    InputError
+        If Parsl or its workers do not start.
+    """
+    loaded = _loaded()
+    if config is not None and loaded is not None and not tuned:
+        msg = "a Parsl DataFlowKernel is loaded already: use it, without a config, or clean it up"
+        raise InputError(msg)
+    variables = {**_variables(), **(ALLOCATOR if tuned else {}), **(environment or {})}
+    with ExitStack() as stack:
+        folder = None
+        if config is None and loaded is None:
+            _check(workers, memory)
+            folder = stack.enter_context(_folder())
+            # Parsl's manager leaves a folder behind in the one for temporary files.
+            inside = {**variables, "TMPDIR": str(folder)}
+            executor = (
+                ThreadPoolExecutor(max_threads=workers)
+                if pool == "threads"
+                else _processes(workers, inside, address, memory, encrypted=encrypted)
+            )
+            config = _config(executor, folder)
+        with _set(variables):
+            kernel = loaded
+            if config is not None:
+                # coffea's executor uses the one that is loaded.
+                make = DataFlowKernel if tuned else parsl.load
+                kernel = stack.enter_context(_kernel(make, config))
+            engine = stack.enter_context(closing(Engine(kernel, folder)))
+            if not engine.threads:
+                engine.wait_for(workers, patience, each=folder is not None)
+        if not tuned:
+            yield ParslExecutor(**options)
+            return
+        if engine.threads:
+            options.setdefault("compression", "plain")
+        yield ParslPool(workers=workers, engine=engine, **options)
+
+
+def _check(workers: int, memory: float | None) -> None:
+    """Whether Parsl will find the memory, without which it starts fewer workers, and no word."""
+    free = psutil.virtual_memory().available / 2**30
+    if memory is not None and (memory <= 0 or workers * memory > free):
+        msg = (
+            f"{workers} workers with {memory} GB each do not fit in the {free:.1f} GB that are "
+            "free: ask for less memory or for fewer workers"
+        )
+        raise InputError(msg)
+
+
+def _loaded() -> DataFlowKernel | None:
+    try:
+        return parsl.dfk()
+    except NoDataFlowKernelError:
+        return None
+
+
+def _variables() -> dict[str, str]:
+    """Variables by which workers find Parsl's scripts and import what this process can."""
+    return {
+        # The virtual environment need not be activated.
+        "PATH": os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", "")]),
+        "PYTHONPATH": os.pathsep.join(str(Path(path).absolute()) for path in sys.path),
+    }
+
+
+@contextmanager
+def _set(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables of this process for a while, for those that it starts."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    """A folder with a short name: sockets are made in it, whose names Unix limits to 107 bytes."""
+    folder = Path(tempfile.mkdtemp(prefix="coffea-parsl-"))
+    short = folder if len(str(folder)) < SHORT else Path("/tmp", folder.name)
+    try:
+        if short != folder:
+            short.symlink_to(folder)
+        yield short
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if short != folder:
+            short.unlink(missing_ok=True)
+
+
+def _processes(
+    workers: int,
+    variables: Mapping[str, str],
+    address: str,
+    memory: float | None,
+    *,
+    encrypted: bool,
+) -> HighThroughputExecutor:
+    """Worker processes on this machine."""
+    exports = (f"export {name}={shlex.quote(value)}" for name, value in variables.items())
+    return HighThroughputExecutor(
+        label="workers",
+        address=address,
+        max_workers_per_node=workers,
+        # As many as were asked for, whatever the number of cores.
+        cores_per_worker=1e-3,
+        mem_per_worker=memory,
+        heartbeat_period=HEARTBEAT,
+        heartbeat_threshold=SILENCE,
+        poll_period=POLL,
+        encrypted=encrypted,
+        # A manager that died is replaced, twice.
+        block_error_handler=windowed_error_handler,
+        provider=LocalProvider(
+            launcher=SimpleLauncher(), min_blocks=1, worker_init="\n".join(exports)
+        ),
+    )
+
+
+def _config(executor: HighThroughputExecutor | ThreadPoolExecutor, folder: Path) -> Config:
+    return parsl.Config(
+        executors=[executor],
+        run_dir=str(folder),
+        # A block starts, and starts again, no sooner than a period of 5 seconds by default.
+        strategy_period=0.2,
+        initialize_logging=NoopLogging(),
+    )
+
+
+@contextmanager
+def _kernel(make: Callable[[Config], DataFlowKernel], config: Config) -> Iterator[DataFlowKernel]:
+    """Make a kernel, and end all that it started."""
+    loading: Future[DataFlowKernel] = Future()
+    # In a thread, as Parsl waits two minutes for an interchange that does not start.
+    threading.Thread(target=_load, args=(make, config, loading), daemon=True).start()
+    try:
+        done = False
+        while not done:
+            done = bool(wait([loading], timeout=0.1).done)
+            for process in _interchanges(config.executors):
+                if (status := process.poll()) is not None:
+                    msg = f"Parsl's interchange did not start: it ended with status {status}"
+                    raise InputError(msg)
+        if error := loading.exception():
+            msg = f"Parsl did not start: {_line(error)}"
+            raise InputError(msg) from error
+        yield loading.result()
+    finally:
+        _end(config, loading)
+
+
+def _load(
+    make: Callable[[Config], DataFlowKernel], config: Config, loading: Future[DataFlowKernel]
+) -> None:
+    # Processes inherit this: Ctrl-C in a terminal is for the client, which then ends them.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        loading.set_result(make(config))
+    except BaseException as error:  # noqa: BLE001 - the client raises it
+        loading.set_exception(error)
+
+
+def _interchanges(executors: Sequence[Any]) -> list[subprocess.Popen[bytes]]:
+    found = (getattr(executor, "interchange_proc", None) for executor in executors)
+    return [process for process in found if process is not None]
+
+
+def _end(config: Config, loading: Future[DataFlowKernel]) -> None:
+    """Clean up; in bounded time unless threads are at work, which cannot be ended."""
+    healthy = all(process.poll() is None for process in _interchanges(config.executors))
+    bound = CLEANUP if healthy else GRACE
+    if wait([loading], timeout=bound).done and not loading.exception():
+        kernel = loading.result()
+        for executor in config.executors:
+            if isinstance(executor, ThreadPoolExecutor):
+                executor.executor.shutdown(wait=True, cancel_futures=True)
+        if not kernel.cleanup_called:
+            # In a thread, as Parsl waits for an interchange that died forever.
+            cleaner = threading.Thread(target=_clean_up, args=(kernel,), daemon=True)
+            cleaner.start()
+            cleaner.join(bound)
+            atexit.unregister(kernel.atexit_cleanup)
+        if _loaded() is kernel:
+            parsl.clear()
+    for process in _interchanges(config.executors):
+        process.kill()
+        process.wait()
+    scripts = {
+        job["script_path"]
+        for executor in config.executors
+        if isinstance(provider := getattr(executor, "provider", None), LocalProvider)
+        for job in provider.resources.values()
+    }
+    _, left = psutil.wait_procs(_started_by(scripts), timeout=GRACE)
+    while left:
+        for one in left:
+            one.kill()
+        psutil.wait_procs(left, timeout=GRACE)
+        left = _started_by(scripts)
+
+
+def _clean_up(kernel: DataFlowKernel) -> None:
+    # What this does not end is killed.
+    with suppress(Exception):
+        kernel.cleanup()
+
+
+def _started_by(scripts: set[str]) -> list[psutil.Process]:
+    """Processes on this machine that scripts of `LocalProvider` started, and their shells."""
+    names = {Path(script).stem for script in scripts}
+    found = []
+    for process in psutil.process_iter() if scripts else ():
+        with suppress(psutil.Error):
+            if process.environ().get("JOBNAME") in names or scripts & set(process.cmdline()):
+                found.append(process)
+    return found
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -1,0 +1,390 @@
+"""Apache Spark: batches are the partitions of an RDD.
+
+coffea has had no Spark executor since 2023. Spark balances, retries and brings back; what it is
+bad at is a Python task (a few ms each, tuned) and moving large results (through the JVM), so
+there are few partitions, each merged where it was processed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import threading
+import uuid
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, Final
+
+import cloudpickle
+from coffea.processor import accumulate
+from coffea.processor.executor import ExecutorBase
+
+from analysis.errors import InputError, WorkerLostError
+from analysis.executors import _spark_jvm as jvm
+from analysis.executors.batches import BatchedExecutor, split
+from analysis.executors.worker import ALLOCATOR
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from pyspark import RDD, SparkContext
+
+    from analysis.executors.batches import Payload
+
+FLAGS: Final = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:-UsePerfData"
+"""Of Java. Compiling without optimising halves the CPU time of a start (10 to 5 s) and of the
+first hundred tasks, and nothing that lasts is computed in Java; one thread collects garbage
+instead of one for each core."""
+
+CONFIGURATION: Final = {
+    # Forks workers that have imported everything, frozen: pyspark's garbage collection after each
+    # task takes 0.02 ms instead of 135 to 460.
+    "spark.python.daemon.module": "analysis.executors._spark_daemon",
+    # Over TCP a task waits 20 ms for delayed acknowledgements.
+    "spark.python.unix.domain.socket.enabled": "true",
+    # A result of 1 MB and more would take the way over the block manager: 16 MB 60 ms more.
+    "spark.task.maxDirectResultSize": "128m",
+    # No limit to results together: they are merged as they come, not kept.
+    "spark.driver.maxResultSize": "0",
+    # What is sent is compressed if that pays.
+    "spark.broadcast.compress": "false",
+    "spark.shuffle.compress": "false",
+    "spark.shuffle.spill.compress": "false",
+    # After a failure, chunks that are still at work are ended at once, not after 2 s.
+    "spark.python.task.killTimeout": "200ms",
+    # No web server, no event log, no periodic statistics.
+    "spark.ui.enabled": "false",
+    "spark.eventLog.enabled": "false",
+    "spark.executor.extraJavaOptions": FLAGS,
+}
+"""Spark's configuration where the user gives no other."""
+
+SIZE: Final = r"\d+[kmgt]?"
+"""An amount of memory as Java writes it."""
+
+
+@dataclass
+class SparkExecutor(BatchedExecutor):
+    """Batches on Spark.
+
+    Parameters
+    ----------
+    context
+        Running.
+    partitions
+        Number of batches, all of about the same size; by default they are large first and small
+        last, as of `batches.guided`, and Spark gives them to idle cores in this order.
+    folder
+        Seen by the client and all workers, for large payloads; None if there is none.
+    fan_in
+        If there are more batches, so many at a time are merged by workers. That starts when the
+        last batch is done, while the client merges what is there: it pays for many workers only.
+    """
+
+    fan_in: int = 128
+    context: SparkContext | None = None
+    partitions: int | None = None
+    folder: Path | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the context, which stays here."""
+        return {**self.__dict__, "context": None}
+
+    def results(self, code: bytes, batches: Sequence[Sequence[Any]]) -> Iterator[Payload]:
+        """As `BatchedExecutor.results`; Spark gives what a dead worker had to another."""
+        if self.partitions:
+            items = [item for batch in batches for item in batch]
+            batches = split(items, _equal(len(items), self.partitions))
+        if not batches:
+            return
+        with ExitStack() as stack:
+            folder = None
+            if self.folder is not None:
+                folder = stack.enter_context(jvm.temporary_folder(self.folder))
+            yield from self._run(code, batches, folder)
+
+    def _run(
+        self, code: bytes, batches: Sequence[Sequence[Any]], folder: Path | None
+    ) -> Iterator[Payload]:
+        from analysis.executors import _spark_task as task  # noqa: PLC0415
+
+        context = self.context
+        assert context is not None
+        queue: SimpleQueue[Any] = SimpleQueue()
+        channel = context.accumulator([], task.ToQueue(queue))
+        pack = {"compression": self.compression, "folder": folder and str(folder)}
+        process = partial(task.process, failures=channel, **pack)  # type: ignore[arg-type]
+        merge = partial(task.merge, **pack)  # type: ignore[arg-type]
+        pickled = [cloudpickle.dumps(batch) for batch in batches]
+        try:
+            sent = context.broadcast(code)
+            rdd: RDD[Any] = context.parallelize(pickled, len(pickled))
+            rdd = rdd.mapPartitions(partial(process, code=sent))
+            if len(batches) > self.fan_in:
+                groups = -(-len(batches) // self.fan_in)
+                rdd = rdd.mapPartitionsWithIndex(_numbered).partitionBy(groups, int).values()
+                rdd = rdd.mapPartitions(merge)
+            rdd = rdd.mapPartitions(partial(task.deliver, results=channel))
+        except Exception as error:
+            raise _lost(error, context) from error
+        group = uuid.uuid4().hex
+        job = threading.Thread(target=_job, args=(context, group, rdd, queue), daemon=True)
+        job.start()
+        ended = False
+        try:
+            while (one := queue.get()) is not None:
+                match one:
+                    case task.Sent():
+                        self.ledger.lost += one.lost
+                        yield one.taken()
+                    case task.Failed():
+                        raise cloudpickle.loads(one.error)
+                    case _:
+                        ended = True
+                        raise one
+            ended = True
+            sent.destroy()
+        finally:
+            if not ended:
+                _cancel(context, group)
+            job.join(jvm.PATIENCE)
+
+
+def _equal(items: int, batches: int) -> list[int]:
+    """Sizes of batches of about the same size."""
+    batches = min(items, batches)
+    return [(i + 1) * items // batches - i * items // batches for i in range(batches)]
+
+
+def _numbered(partition: int, sent: Iterable[Any]) -> Iterator[tuple[int, Any]]:
+    return ((partition, one) for one in sent)
+
+
+def _job(context: SparkContext, group: str, rdd: RDD[Any], queue: SimpleQueue[Any]) -> None:
+    """Run, and put None or an exception at the end of the queue."""
+    try:
+        context.setJobGroup(group, "coffea", interruptOnCancel=True)
+        rdd.collect()
+    except Exception as error:  # noqa: BLE001
+        queue.put(_lost(error, context))
+    else:
+        queue.put(None)
+
+
+def _cancel(context: SparkContext, group: str) -> None:
+    """End a job. By a thread, as a Java process in trouble might never answer."""
+
+    def cancel() -> None:
+        with suppress(Exception):
+            context.cancelJobGroup(group)
+
+    thread = threading.Thread(target=cancel, daemon=True)
+    thread.start()
+    thread.join(jvm.PATIENCE)
+
+
+def _lost(error: Exception, context: SparkContext) -> Exception:
+    """What the error of a job means."""
+    from py4j.protocol import Py4JJavaError  # noqa: PLC0415
+
+    try:
+        text = str(error)
+        stopped = context._jsc.sc().isStopped()
+    except Exception:  # noqa: BLE001
+        stopped = True
+    if stopped:
+        msg = "Spark's Java process is gone: run it again, with fewer workers if memory is short"
+        return RuntimeError(msg)
+    if not isinstance(error, Py4JJavaError):
+        return error
+    if "Python worker exited unexpectedly" in text or "ExecutorLostFailure" in text:
+        times = re.search(r"failed (\d+) times", text)
+        return WorkerLostError(f"workers died {times[1] if times else 'several'} times")
+    if "The error was: " in text:
+        return RuntimeError(text)  # of coffea, which `analysis.run` understands
+    if "OutOfMemoryError" in text:
+        return RuntimeError("Spark's Java process is short of memory: ask for more by memory")
+    return RuntimeError(f"Spark gave up: {jvm.gist(text)}")
+
+
+@dataclass
+class PlainSpark(ExecutorBase):
+    """Spark the plain way, to compare with: an item is a partition, all results are collected."""
+
+    workers: int = 1
+    retries: int = 3
+    context: SparkContext | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the context, which stays here."""
+        return {**self.__dict__, "context": None}
+
+    def __call__(
+        self, items: Iterable[Any], function: Callable[[Any], Any], accumulator: Any
+    ) -> tuple[Any, int]:
+        """As `BatchedExecutor.__call__`."""
+        assert self.context is not None
+        todo = list(items)
+        try:
+            results = self.context.parallelize(todo, len(todo) or 1).map(function).collect()
+        except Exception as error:
+            raise _lost(error, self.context) from error
+        return accumulate(results, accumulator), 0
+
+
+@contextmanager
+def start(
+    *,
+    workers: int = 1,
+    master: str | None = None,
+    memory: str | None = None,
+    configuration: Mapping[str, str] | None = None,
+    partitions: int | None = None,
+    timeout: float = 120.0,
+    environment: Mapping[str, str] | None = None,
+    tuned: bool = True,
+    **options: Any,
+) -> Iterator[ExecutorBase]:
+    """Start Spark, yield the executor that uses it, and end all its processes.
+
+    A SparkContext that runs in this process already is used, and left running.
+
+    Parameters
+    ----------
+    workers
+        Number of worker processes: cores of Spark's executors, one each.
+    master
+        URL, such as ``spark://host:7077``, ``yarn`` or ``k8s://https://host``; by default workers
+        are processes of this machine. Elsewhere they must find Python at the same path (or at
+        PYSPARK_PYTHON), and this package.
+    memory
+        Of the Java processes, such as ``2g``. Python workers are limited by
+        ``spark.executor.pyspark.memory`` in the configuration, which is of all workers of an
+        executor together.
+    configuration
+        Spark's own settings; they go before CONFIGURATION.
+    partitions
+        As of `SparkExecutor`.
+    timeout
+        Seconds to wait for Spark and its first worker.
+    environment
+        Environment variables of worker processes.
+    tuned
+        Whether to use `SparkExecutor` and CONFIGURATION; otherwise it is `PlainSpark` with
+        Spark's defaults.
+    **options
+        Fields of the executor: ``retries``, ``compression``, ``batch``, ``fan_in``. Retries are
+        Spark's: a worker's death costs one of the whole batch.
+
+    Raises
+    ------
+    InputError
+        If Spark or Java is missing, or Spark does not start.
+    """
+    if partitions is not None and partitions < 1:
+        msg = f"there cannot be {partitions} partitions: ask for at least one"
+        raise InputError(msg)
+    if memory is not None and not re.fullmatch(SIZE, memory.lower()):
+        msg = f"the memory {memory!r} is not understood: write a number and k, m or g, such as 2g"
+        raise InputError(msg)
+    make = partial(SparkExecutor, partitions=partitions) if tuned else PlainSpark
+    context_class = jvm.find_spark()
+    active = context_class._active_spark_context
+    with ExitStack() as stack:
+        folder = stack.enter_context(jvm.temporary_folder())
+        if active is not None:
+            asked = {"master": master, "memory": memory, "configuration": configuration}
+            asked["environment"] = environment
+            if given := [name for name, value in asked.items() if value is not None]:
+                msg = (
+                    "a SparkContext runs in this process and is used as it is: stop it first, or "
+                    f"do not give {' and '.join(given)}"
+                )
+                raise InputError(msg)
+            context = active
+        else:
+            failures = options.get("retries", BatchedExecutor.retries) + 1
+            master = _master(master, workers, failures if tuned else None)
+            settings = _hygiene(master, folder, FLAGS if tuned else "")
+            if tuned:
+                sockets = stack.enter_context(jvm.socket_folder(folder))
+                settings |= CONFIGURATION | _placement(master, workers, failures, sockets)
+                settings |= _environment({**ALLOCATOR, **(environment or {})})
+            else:
+                settings |= _environment(environment or {})
+            if memory is not None:
+                settings["spark.driver.memory"] = settings["spark.executor.memory"] = memory
+            settings |= configuration or {}
+            context = stack.enter_context(
+                jvm.own_context(
+                    master,
+                    settings,
+                    folder,
+                    launcher=FLAGS if tuned else "",
+                    timeout=timeout,
+                    warm=partial(_warm, workers=workers),
+                )
+            )
+        here = context.master.startswith("local")
+        if tuned:
+            options["folder"] = folder if here else None
+        if here or active is not None:
+            workers = context.defaultParallelism
+        yield make(workers=workers, context=context, **options)
+
+
+def _warm(context: SparkContext, workers: int) -> None:
+    """Start all workers: here, as many as Spark has threads."""
+    from analysis.executors._spark_task import ready  # noqa: PLC0415
+
+    if context.master.startswith("local"):
+        workers = context.defaultParallelism
+    context.parallelize(range(workers), workers).mapPartitions(ready).collect()
+
+
+def _master(master: str | None, workers: int, failures: int | None) -> str:
+    """URL of the master; a local one tries a task once unless its URL says how often."""
+    local = re.fullmatch(r"local(?:\[(\d+|\*)\])?", master or f"local[{workers}]")
+    if local is None:
+        assert master is not None
+        return master
+    threads = local[1] or "1"
+    return f"local[{threads}]" if failures is None else f"local[{threads},{failures}]"
+
+
+def _hygiene(master: str, folder: Path, flags: str) -> dict[str, str]:
+    """Settings without which Spark would leave things behind, or not find our modules."""
+    path = [entry or os.getcwd() for entry in sys.path]  # noqa: PTH109
+    settings = {
+        "spark.app.name": "coffea",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.driver.extraJavaOptions": f"-Djava.io.tmpdir={folder} {flags}".strip(),
+        "spark.executorEnv.PYTHONPATH": os.pathsep.join(dict.fromkeys(path)),
+    }
+    if re.match(r"local|spark://(127\.0\.0\.1|localhost):", master):
+        # Nobody on the network is to reach it, and no host name has to be resolved.
+        settings["spark.driver.bindAddress"] = settings["spark.driver.host"] = "127.0.0.1"
+    if master.startswith("local"):
+        settings["spark.local.dir"] = str(folder)
+    return settings
+
+
+def _placement(master: str, workers: int, failures: int, sockets: Path) -> dict[str, str]:
+    """Settings that depend on where Spark runs."""
+    settings = {"spark.task.maxFailures": str(failures)}
+    if master.startswith("local"):
+        # Whoever can open the socket can use it: the folder is the user's only.
+        settings["spark.python.unix.domain.socket.dir"] = str(sockets)
+    elif master.startswith("spark:"):
+        settings["spark.cores.max"] = str(workers)
+    else:
+        settings["spark.executor.instances"] = str(workers)
+    return settings
+
+
+def _environment(variables: Mapping[str, str]) -> dict[str, str]:
+    return {f"spark.executorEnv.{name}": value for name, value in variables.items()}

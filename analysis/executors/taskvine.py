@@ -1,0 +1,308 @@
+"""Batches on TaskVine: worker processes that it starts on this machine.
+
+Each worker holds a library, a Python process that has imported what chunks need and forks for
+each batch. coffea's TaskVineExecutor makes a task of each chunk and of each merge, and every task
+is a new interpreter that imports coffea, which takes some 3 s of CPU.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import psutil
+from coffea.processor import TaskVineExecutor, taskvine_executor
+
+from analysis.errors import InputError, NotInstalledError, WorkerLostError
+from analysis.executors.batches import BatchedExecutor, process_batch, worker_name
+from analysis.executors.worker import ALLOCATOR, warm
+
+try:
+    import ndcctools.taskvine as vine
+except ImportError as error:
+    _msg = (
+        f"the taskvine executor needs TaskVine ({error}), which conda has and pip has not: "
+        "conda install -c conda-forge ndcctools"
+    )
+    raise NotInstalledError(_msg) from error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from coffea.processor.executor import ExecutorBase
+
+    from analysis.executors.batches import Payload
+
+LIBRARY: Final = "analysis"
+"""Name of the library that workers hold."""
+
+PATIENCE: Final = 60.0
+"""Seconds in which workers have to start."""
+
+GRACE: Final = 5.0
+"""Seconds that workers have to end by themselves."""
+
+
+@dataclass
+class VinePool(BatchedExecutor):
+    """Batches on a TaskVine manager.
+
+    Parameters
+    ----------
+    manager
+        With workers and the library.
+    lives
+        Raises if no worker does any more.
+    """
+
+    manager: Any = None
+    lives: Callable[[], None] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the manager, which stays here."""
+        return {**self.__dict__, "manager": None, "lives": None}
+
+    def results(self, code: bytes, batches: Sequence[Sequence[Any]]) -> Iterator[Payload]:
+        """As `BatchedExecutor.results`; what a dead worker had is done again, item by item."""
+        assert self.lives is not None
+        pending: dict[int, Sequence[Any]] = {}
+
+        def submit(batch: Sequence[Any]) -> None:
+            call = vine.FunctionCall(LIBRARY, _work.__name__, code, batch, self.compression)
+            # Otherwise TaskVine itself tries for ever.
+            call.set_retries(1)
+            pending[self.manager.submit(call)] = batch
+
+        for batch in batches:
+            submit(batch)
+        deaths = 0
+        try:
+            while pending:
+                self.lives()
+                call = self.manager.wait(1)
+                if call is None:
+                    continue
+                batch = pending.pop(call.id)
+                if call.successful():
+                    payload, error = call.output
+                    if error is not None:
+                        raise error
+                    yield payload
+                    continue
+                deaths += 1
+                if deaths > self.retries:
+                    msg = f"workers died {deaths} times"
+                    raise WorkerLostError(msg)
+                self.ledger.lost += 1
+                for item in batch:
+                    submit([item])
+        finally:
+            for number in pending:
+                self.manager.cancel_by_task_id(number)
+            while not self.manager.empty() and pending:
+                if call := self.manager.wait(1):
+                    pending.pop(call.id, None)
+
+
+class Untuned(TaskVineExecutor):
+    """coffea's own, which can be called again, and leaves Ctrl-C as it was."""
+
+    def __call__(self, *args: Any) -> Any:
+        """As of coffea's."""
+        handler = signal.getsignal(signal.SIGINT)
+        # The manager of an earlier run keeps the port until it is collected.
+        taskvine_executor.manager = None
+        gc.collect()
+        try:
+            return super().__call__(*args)
+        finally:
+            signal.signal(signal.SIGINT, handler)
+            taskvine_executor.manager = None
+            taskvine_executor.early_terminate = False
+            gc.collect()
+
+
+# --- on workers
+
+
+def _work(
+    code: bytes, batch: Sequence[Any], compression: int | str | None
+) -> tuple[Payload | None, Exception | None]:
+    """As `process_batch`; what it raises is returned, since TaskVine keeps only its traceback."""
+    try:
+        return process_batch(code, batch, compression), None
+    except Exception as error:  # noqa: BLE001 - the client raises it
+        return None, error
+
+
+def _ready() -> str:
+    """Name of a worker; it takes long enough that the others come too."""
+    time.sleep(0.1)
+    return worker_name()
+
+
+# --- starting and ending
+
+
+@contextmanager
+def start(
+    *,
+    workers: int = 1,
+    patience: float = PATIENCE,
+    environment: Mapping[str, str] | None = None,
+    tuned: bool = True,
+    **options: Any,
+) -> Iterator[ExecutorBase]:
+    """Start a TaskVine manager and its workers, yield the executor that uses them, and end both.
+
+    Parameters
+    ----------
+    workers
+        Number of worker processes.
+    patience
+        Seconds in which workers have to start.
+    environment
+        Environment variables of worker processes.
+    tuned
+        Whether to use this package's executor; otherwise it is coffea's own.
+    **options
+        Fields of the executor: ``retries``, ``compression``, ``batch``, ``fan_in``.
+
+    Raises
+    ------
+    InputError
+        If workers do not start.
+    """
+    variables = {
+        **os.environ,
+        # The virtual environment need not be activated.
+        "PATH": os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", "")]),
+        "PYTHONPATH": os.pathsep.join(str(Path(path).absolute()) for path in sys.path),
+        **(ALLOCATOR if tuned else {}),
+        **(environment or {}),
+    }
+    with ExitStack() as stack:
+        folder = Path(tempfile.mkdtemp(prefix="coffea-vine-"))
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        secret = folder / "password"
+        secret.touch(mode=0o600)
+        secret.write_text(secrets.token_hex())
+        if not tuned:
+            with socket.socket() as free:
+                free.bind(("", 0))
+                port = free.getsockname()[1]
+            stack.enter_context(_workers(workers, port, secret, variables))
+            yield Untuned(port=port, password_file=str(secret), filepath=str(folder), **options)
+            return
+        manager = stack.enter_context(
+            vine.Manager(port=0, staging_path=str(folder), run_info_path=str(folder / "info"))
+        )
+        manager.set_password_file(str(secret))
+        manager.tune("wait-for-workers", 0)
+        library = manager.create_library_from_functions(
+            LIBRARY,
+            _work,
+            _ready,
+            add_env=False,
+            # Each call in a fork: a death costs 0.1 s. Called in the library itself, it ends the
+            # library, and TaskVine takes 18 s to start another, for ever.
+            exec_mode="fork",
+            library_context_info=[warm, [], {}],
+        )
+        library.set_cores(1)
+        library.set_function_slots(1)
+        manager.install_library(library)
+        processes = stack.enter_context(_workers(workers, manager.port, secret, variables))
+
+        def lives() -> None:
+            if all(process.poll() is not None for process in processes):
+                msg = "all workers died"
+                raise WorkerLostError(msg)
+
+        pool = VinePool(workers=workers, manager=manager, lives=lives, **options)
+        _wait(manager, processes, workers, patience)
+        yield pool
+
+
+@contextmanager
+def _workers(
+    number: int, port: int, secret: Path, variables: Mapping[str, str]
+) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Start workers of one core each, and end them."""
+    processes: list[subprocess.Popen[bytes]] = []
+    try:
+        for index in range(number):
+            command = [
+                *("vine_worker", "--password", str(secret), "--cores", "1", "--parent-death"),
+                *("--workspace", str(secret.parent / f"worker-{index}")),
+                *("localhost", str(port)),
+            ]
+            try:
+                process = subprocess.Popen(
+                    command,
+                    env=variables,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    # Ctrl-C in a terminal is for the client, which then ends them.
+                    start_new_session=True,
+                )
+            except OSError as error:
+                msg = f"TaskVine's vine_worker cannot be started: {error}"
+                raise InputError(msg) from error
+            processes.append(process)
+        yield processes
+    finally:
+        family = [one for process in processes for one in _family(process.pid)]
+        for process in processes:
+            process.terminate()
+        _, alive = psutil.wait_procs(family, timeout=GRACE)
+        for one in alive:
+            one.kill()
+        psutil.wait_procs(alive, timeout=GRACE)
+        for process in processes:
+            process.wait()
+
+
+def _family(pid: int) -> list[psutil.Process]:
+    try:
+        parent = psutil.Process(pid)
+        return [parent, *parent.children(recursive=True)]
+    except psutil.Error:
+        return []
+
+
+def _wait(
+    manager: Any, processes: Sequence[subprocess.Popen[bytes]], workers: int, patience: float
+) -> None:
+    """Wait until each worker is warm: the library takes calls when it has imported."""
+    until = time.monotonic() + patience
+    ready: set[str] = set()
+    while len(ready) < workers:
+        if manager.empty():
+            for _ in range(workers):
+                manager.submit(vine.FunctionCall(LIBRARY, _ready.__name__))
+        call = manager.wait(1)
+        if call is not None and call.successful():
+            ready.add(call.output)
+        ended = [process.poll() for process in processes if process.poll() is not None]
+        if ended or time.monotonic() > until:
+            msg = (
+                f"TaskVine started {len(ready)} of {workers} workers in {patience:.0f} seconds: "
+                f"{f'vine_worker ended with {ended[0]}' if ended else 'ask for fewer'}"
+            )
+            raise InputError(msg)
+    while not manager.empty():
+        manager.wait(1)

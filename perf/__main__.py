@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
-from analysis.errors import InputError
+from analysis.errors import InputError, NotInstalledError
+from analysis.executors import DEFAULT_CHUNKSIZE, EXECUTORS
 from perf import measure, results
 from perf.data import DEFAULT_DIRECTORY, Store
 from perf.results import Record
-from perf.table import PLAIN_WIDTH, footnote, summary
+from perf.table import PLAIN_WIDTH, footnote, made_with, summary
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from perf.claims import Verdict
+    from perf.scale import Done, Failed
 
 app = typer.Typer(
     help="Measure the analysis, and look at what was measured.",
@@ -30,6 +41,13 @@ app = typer.Typer(
 )
 
 FAILED: Final = 1
+INTERRUPTED: Final = 130
+SCALE_PATH: Final = ".perf/scale.jsonl"
+"""Of what `scale` measured."""
+
+SCALE_WIDTH: Final = 150
+"""Columns of the tables of `scale` that are not written to a terminal."""
+
 RecordsOption = Annotated[
     Path, typer.Option("--records", help="File of records.", show_default=True)
 ]
@@ -48,6 +66,10 @@ def claims(
     ),
     machine: Annotated[str | None, typer.Option(help="Name of this machine in records.")] = None,
     seed: Annotated[int, typer.Option(help="Of the order of measurements.")] = 1,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="Name or pattern, as 'executor-*' (may be repeated). By default all."),
+    ] = None,
 ) -> None:
     """Measure every claim about speed and memory; exit status 1 if one does not hold."""
     # numba and coffea take seconds, which --help and `records` need not wait for.
@@ -59,14 +81,19 @@ def claims(
     verdicts: list[Verdict] = []
     written: list[Record] = []
     where, versions = measure.machine(machine), measure.versions()
-    pending = every(Store(data), np.random.default_rng(seed))
+    missing: list[str] = []
+    pending = every(Store(data), np.random.default_rng(seed), only or ())
     with console.status("") as status:
         for number, claim in enumerate(pending, start=1):
-            status.update(f"claim {number} of {len(pending)}")
+            status.update(f"{claim.name}, {number} of {len(pending)}")
             before = measure.load_average()
-            verdict = claim()
-            verdicts.append(verdict)
-            for arm in verdict.arms:
+            try:
+                found = claim.measure()
+            except NotInstalledError as error:
+                missing.append(f"{claim.name} was not measured: {error}")
+                continue
+            verdicts.extend(found)
+            for arm in (arm for verdict in found for arm in verdict.arms):
                 record = Record(
                     run=run,
                     what=arm.what,
@@ -84,30 +111,259 @@ def claims(
                 results.append(records, record)
                 written.append(record)
     console.print(_verdicts(verdicts))
-    console.print(footnote(written[-1]), highlight=False, markup=False)
+    for line in (*missing, *([footnote(written[-1])] if written else ())):
+        console.print(line, highlight=False, markup=False)
     if not all(verdict.holds for verdict in verdicts):
         raise typer.Exit(FAILED)
+
+
+@app.command("scheduler-load")
+def scheduler_load_command(
+    workers: Annotated[
+        str, typer.Option(help="Numbers of simulated workers, with commas between them.")
+    ] = "1,10,30,100,300",
+    tasks: Annotated[int, typer.Option(help="Tasks of each load.")] = 10_000,
+    repeat: Annotated[int, typer.Option(help="Loads of each number of workers.")] = 3,
+    seconds: Annotated[
+        str, typer.Option(help="Of a chunk, with commas between them: for the prediction.")
+    ] = "0.1,0.25,1,10",
+    seed: Annotated[int, typer.Option(help="Of the order of loads.")] = 1,
+) -> None:
+    """Measure Dask's scheduler with simulated workers: what a task costs it, and how many it feeds.
+
+    The scheduler is the real one, in a process of its own; the workers answer and compute nothing.
+    """
+    import numpy as np  # noqa: PLC0415
+
+    from perf import scheduler_load  # noqa: PLC0415
+
+    rng = np.random.default_rng(seed)
+    counts = [int(one) for one in rng.permutation(_numbers(workers, "--workers") * repeat)]
+    console = _console()
+    loads = []
+    with console.status("") as status:
+        for number, count in enumerate(counts, start=1):
+            status.update(f"load {number} of {len(counts)}: {count} workers")
+            load = scheduler_load.measure_load(
+                count,
+                tasks,
+                # As long as keeps the scheduler busy, and no shorter: that would flatter it.
+                task_seconds=scheduler_load.saturating(count),
+                seed=seed + number,
+            )
+            loads.append(load)
+    cost = scheduler_load.fit_load(loads, rng)
+    console.print(scheduler_load.table(sorted(loads, key=lambda load: load.workers), cost))
+    console.print(
+        scheduler_load.capacity_table(
+            [
+                scheduler_load.capacity(cost, float(one), chunks_per_task=chunks)
+                for one in seconds.split(",")
+                for chunks in (1, 8)
+            ]
+        )
+    )
+    console.print(made_with(measure.versions(), measure.machine()), highlight=False)
 
 
 def _verdicts(verdicts: Sequence[Verdict]) -> Table:
     from perf.claims import CONFIDENCE  # noqa: PLC0415
 
-    table = Table("claim", title="Claims: CPU time of pairs, in random order", pad_edge=False)
+    table = Table("claim", title="Claims: pairs in random order", pad_edge=False)
     for heading in ("bound", "measured", f"{CONFIDENCE:.0%} interval", "verdict"):
         table.add_column(heading, justify="right", no_wrap=True)
     for one in verdicts:
 
         def number(value: float, unit: str = one.unit) -> str:
+            if unit == "milliseconds":
+                return f"{value:.3g} ms"
             return f"{value / 1e6:.0f} MB" if unit == "bytes" else f"{value:.2f}"
 
         table.add_row(
             one.claim,
-            f"{one.sense} {number(one.bound)}",
+            "-" if one.bound is None else f"{one.sense} {number(one.bound)}",
             number(one.measured),
             "-" if one.low == one.high else f"{number(one.low)} to {number(one.high)}",
-            "holds" if one.holds else "FAILS",
+            "-" if one.bound is None else "holds" if one.holds else "FAILS",
         )
     return table
+
+
+@app.command()
+def scale(
+    fileset: Annotated[Path | None, typer.Argument(metavar="FILESET.json")] = None,
+    executors: Annotated[
+        str, typer.Option(help=f"Names with commas between them: {', '.join(EXECUTORS)}.")
+    ] = "iterative,futures",
+    workers: Annotated[str, typer.Option(help="Numbers of worker processes.")] = "1,2",
+    chunksizes: Annotated[str, typer.Option(help="Events a chunk, about.")] = str(
+        DEFAULT_CHUNKSIZE
+    ),
+    repeat: Annotated[int, typer.Option(min=1, help="Rounds: visits of each cell.")] = 6,
+    runs: Annotated[int, typer.Option(min=1, help="Timed runs of a visit.")] = 1,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="File of results; what is in it is done.")
+    ] = Path(SCALE_PATH),
+    processor: Annotated[
+        str | None,
+        typer.Option(
+            help="package.module:Class of your own, or of a function of events. By default the "
+            "ttbar analysis.",
+        ),
+    ] = None,
+    arguments: Annotated[
+        str, typer.Option(help="JSON: keywords to make --processor with.")
+    ] = "{}",
+    schema: Annotated[
+        str, typer.Option(help="Of events for --processor: a name in coffea.nanoevents.")
+    ] = "NanoAODSchema",
+    tree: Annotated[
+        str, typer.Option(help="Of files that the file set lists without for --processor.")
+    ] = "Events",
+    trace: Annotated[  # noqa: FBT002  (a flag)
+        bool,
+        typer.Option("--trace", help="Find out what --processor reads, and read it in one go."),
+    ] = False,
+    implementation: Annotated[
+        Literal["columnar", "compiled"], typer.Option(help="Of the kernels.")
+    ] = "columnar",
+    variations: Annotated[
+        Literal["nominal", "all"], typer.Option(help="Systematic variations.")
+    ] = "nominal",
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--option",
+            help="KEY=VALUE: of all executors that have it; EXECUTOR.KEY=VALUE: of one, such as "
+            "dask.address=tcp://HOST:8786.",
+        ),
+    ] = None,
+    untuned: Annotated[  # noqa: FBT002  (a flag)
+        bool, typer.Option("--untuned", help="Measure coffea's own executors too, as they come.")
+    ] = False,
+    scratch: Annotated[
+        Path | None, typer.Option(help="Folder shared with workers on other machines.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the order of visits.")] = 1,
+    fresh: Annotated[  # noqa: FBT002  (a flag)
+        bool, typer.Option("--fresh", help="Forget what was measured with the same arguments.")
+    ] = False,
+    show: Annotated[
+        Path | None, typer.Option(help="Measure nothing: print the tables of this file.")
+    ] = None,
+) -> None:
+    """Measure a processor on executors x workers x chunk sizes; exit status 1 if a cell fails."""
+    from perf import scale as scaling  # noqa: PLC0415  (numpy)
+    from perf.visit import TTBAR, Job  # noqa: PLC0415
+
+    if show is not None:
+        done, newest = scaling.last_campaign(show)
+        _print_scaling(done, [], newest)
+        return
+    if fileset is None:
+        msg = "name a file set to measure on, or a file of results with --show"
+        raise InputError(msg)
+    cells = scaling.cells(
+        _split(executors),
+        _numbers(workers, "--workers"),
+        _numbers(chunksizes, "--chunksizes"),
+        options=option or (),
+        untuned=untuned,
+    )
+    campaign = scaling.Campaign(
+        Job(
+            fileset=fileset.absolute(),
+            processor=processor or TTBAR,
+            arguments=_json(arguments, "--arguments"),
+            schema_name=schema,
+            tree=tree,
+            trace=trace,
+            implementation=implementation,
+            variations=variations,
+            scratch=scratch,
+        ),
+        output,
+    )
+    if fresh:
+        campaign.forget()
+    visits = scaling.order(cells, repeat, seed)
+    finished = [one.visit for one in campaign.found()]
+    todo = [visit for visit in visits if visit not in finished]
+    console = _console()
+    if len(todo) < len(visits):
+        console.print(
+            f"{len(visits) - len(todo)} of {len(visits)} visits are in {output} already",
+            highlight=False,
+            soft_wrap=True,
+        )
+    failed: dict[str, scaling.Failed] = {}
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        disable=not sys.stderr.isatty(),
+        transient=True,
+    ) as progress:
+        bar = progress.add_task("the reference", total=len(todo))
+        if todo:
+            campaign.make_reference(cells[0].chunksize)
+        for visit in todo:
+            progress.update(bar, description=str(visit.cell))
+            if str(visit.cell) in failed:
+                # What failed once is not waited for again.
+                progress.advance(bar)
+                continue
+            outcome = campaign.measure(visit, runs=runs)
+            if isinstance(outcome, scaling.Failed):
+                failed[str(visit.cell)] = outcome
+            progress.advance(bar)
+    wanted = [visit.cell for visit in visits]
+    found = [one for one in campaign.found() if one.visit.cell in wanted]
+    _print_scaling(found, list(failed.values()), None)
+    if failed:
+        raise typer.Exit(FAILED)
+
+
+def _print_scaling(done: Sequence[Done], failed: Sequence[Failed], newest: Record | None) -> None:
+    from perf import scale_table  # noqa: PLC0415
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=SCALE_WIDTH)
+    found = scale_table.rows(done)
+    for table in scale_table.tables(found, failed):
+        console.print(table)
+    if found:
+        console.print(scale_table.footnote(found), highlight=False, markup=False)
+    if newest is not None:
+        console.print(footnote(newest), highlight=False, markup=False)
+
+
+def _split(text: str) -> list[str]:
+    return [one.strip() for one in text.split(",") if one.strip()]
+
+
+def _numbers(text: str, option: str) -> list[int]:
+    try:
+        return [int(one) for one in _split(text)]
+    except ValueError:
+        msg = f"{option} takes whole numbers with commas between them, not {text!r}"
+        raise InputError(msg) from None
+
+
+def _json(text: str, option: str) -> dict[str, Any]:
+    try:
+        read = json.loads(text)
+    except ValueError as error:
+        msg = f"{option} takes JSON, and {text!r} is none: {error}"
+        raise InputError(msg) from None
+    if not isinstance(read, dict):
+        msg = f"{option} takes a JSON object, not {text!r}"
+        raise InputError(msg)
+    return read
 
 
 @app.command()
@@ -181,9 +437,11 @@ def main() -> None:
     except InputError as error:
         Console(stderr=True).print(f"error: {error}", soft_wrap=True, markup=False)
         sys.exit(2)
-    except KeyboardInterrupt:
-        Console(stderr=True).print("interrupted: what was measured before is in the records")
-        sys.exit(130)
+    except SystemExit as stop:
+        if stop.code == INTERRUPTED:
+            # Of Ctrl-C typer says no more than this status.
+            Console(stderr=True).print("interrupted: what was measured before is in the records")
+        raise
 
 
 if __name__ == "__main__":

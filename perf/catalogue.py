@@ -1,21 +1,22 @@
 """Everything that is measured, once.
 
 Cases are made from the registries: kernels x implementations x sizes, queries likewise on
-synthetic and on real events, the processor by implementation x executor x chunk size. The
-pytest benchmarks are generated from them; whatever else measures takes them from here too.
+synthetic and on real events, the processor by implementation x executor x chunk size, and what
+executors cost beside the work. The pytest benchmarks are generated from them; whatever else
+measures takes them from here too.
 """
 
 from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
-from perf import measure, processor
-from perf.data import Events, real_columns, real_identity
+from perf import measure, overheads, processor
+from perf.data import Events, Store, real_columns, real_identity
 from perf.results import Input, What
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from coffea.processor.executor import ExecutorBase
 
     from analysis.kernels import Implementation
-    from perf.data import Store
+    from perf.overheads import Contents, Variant
 
 # The analysis takes seconds to import, which starting pytest need not wait for.
 # ruff: noqa: PLC0415
@@ -48,7 +49,20 @@ REAL_PROCESSOR: Final = "real/NanoAODv5_TTJets_1000.root"
 REAL_EVENTS: Final = 1_000
 
 WORKERS: Final = 2
-"""Of the pool: the cores of the machine that the project is developed on."""
+"""Of an executor: the cores of the machine that the project is developed on."""
+
+BASE: Final = "iterative"
+"""The executor that the others are compared with: no engine, one worker."""
+
+POOLS: Final = ("futures", "dask", "parsl", "spark")
+"""Executors that have workers to start."""
+
+MAX_PLAIN_TASKS: Final = {"dask": 1_000, "spark": 10}
+"""Most tasks given to coffea's own executors, by those that are measured: one of Spark's takes a
+tenth of a second and more, each call of its futures seconds (it makes a new pool)."""
+
+IN_MEMORY: Final = Input(digest=measure.digest(None), events=0, source="none")
+"""Identity of the input of what reads no events."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +85,16 @@ class Scale:
         Events processed, in whole files.
     chunksizes
         Of the processor, in events.
+    start_rounds
+        Samples of the start of an executor.
+    tasks
+        Numbers of empty tasks.
+    merged
+        Histograms that tasks return: bytes, number of tasks, contents.
+    files_events, files
+        Events processed and the numbers of files that they are in, equal ones.
+    fewest_workers
+        By number of workers it is measured from so many.
     """
 
     name: str
@@ -82,13 +106,44 @@ class Scale:
     file_events: int
     processor_events: int
     chunksizes: tuple[int, ...]
+    start_rounds: int
+    tasks: tuple[int, ...]
+    merged: tuple[tuple[int, int, Contents], ...]
+    files_events: int
+    files: tuple[int, ...]
+    fewest_workers: int
 
+
+_TASKS: Final = (10, 100, 1_000, 10_000)
+_MERGED: Final[tuple[tuple[int, int, Contents], ...]] = (
+    (1_024, 64, "random"),
+    (100_000, 64, "random"),
+    (16_000_000, 16, "random"),
+    (16_000_000, 16, "sparse"),
+    (100_000_000, 4, "random"),
+)
 
 SCALES: Final[dict[str, Scale]] = {
     scale.name: scale
     for scale in (
         # A smoke test: every case is checked, the numbers mean little.
-        Scale("small", (1_000,), (1_000,), 0.02, 3, 1, 2_000, 4_000, (2_000,)),
+        Scale(
+            "small",
+            (1_000,),
+            (1_000,),
+            0.02,
+            3,
+            1,
+            2_000,
+            4_000,
+            (2_000,),
+            1,
+            (10, 1_000),
+            ((1_024, 8, "random"), (1_000_000, 8, "sparse")),
+            4_000,
+            (1, 8),
+            WORKERS,
+        ),
         # Within five minutes on two cores with the making of data.
         Scale(
             "default",
@@ -100,6 +155,12 @@ SCALES: Final[dict[str, Scale]] = {
             250_000,
             500_000,
             (50_000, 250_000),
+            2,
+            _TASKS,
+            _MERGED,
+            512_000,
+            (1, 8, 64),
+            1,
         ),
         Scale(
             "large",
@@ -111,6 +172,12 @@ SCALES: Final[dict[str, Scale]] = {
             250_000,
             2_000_000,
             (25_000, 50_000, 100_000, 250_000),
+            5,
+            _TASKS,
+            _MERGED,
+            2_048_000,
+            (1, 8, 64),
+            1,
         ),
     )
 }
@@ -127,22 +194,28 @@ class Inputs:
         The synthetic events.
     real
         The data folder; None where it is absent.
+    started
+        Names of executors that this process has started before.
     """
 
     store: Store
     real: Path | None
+    started: set[str] = field(default_factory=set)
     _last: dict[str, tuple[Any, Any]] = field(default_factory=dict)
     _executors: ExitStack = field(default_factory=ExitStack)
 
-    def executor(self, name: str, workers: int) -> ExecutorBase:
+    def executor(self, name: str, workers: int, variant: Variant = "") -> ExecutorBase:
         """An executor that is warm: the one of the case before, if it had the same."""
         from analysis.executors import open_executor
 
         def start() -> ExecutorBase:
             self.close()
-            return self._executors.enter_context(open_executor(name, workers=workers))
+            options = overheads.VARIANTS[variant]
+            self.started.add(name)
+            self._executors.enter_context(overheads.orphans_adopted())
+            return self._executors.enter_context(open_executor(name, workers=workers, **options))
 
-        return cast("ExecutorBase", self.last("executor", (name, workers), start))
+        return cast("ExecutorBase", self.last("executor", (name, workers, variant), start))
 
     def close(self) -> None:
         """End the executor."""
@@ -193,6 +266,10 @@ class Ready:
         Whether two results are equal, as (got, want).
     identity
         Of the input.
+    before
+        To be called before each `act`, if there is anything to do.
+    after
+        Takes back what `act` did, if that is needed; timed apart.
     """
 
     act: Callable[[], Any]
@@ -200,6 +277,8 @@ class Ready:
     key: tuple[Any, ...]
     agree: Callable[[Any, Any], bool]
     identity: Input
+    before: Callable[[], None] | None = None
+    after: Callable[[], None] | None = None
 
 
 class Case(ABC):
@@ -233,6 +312,58 @@ class Case(ABC):
     def in_workers(self) -> bool:
         """Whether the work is done in other processes."""
         return False
+
+    @property
+    def undoing(self) -> What | None:
+        """What a record says of `Ready.after`; None where there is none."""
+        return None
+
+    @property
+    def from_nothing(self) -> bool:
+        """Whether nothing must be warm, so that the first call is measured."""
+        return False
+
+    def rounds(self, scale: Scale) -> int | None:  # noqa: ARG002  (of other cases)
+        """Number of samples, one call each and each checked; None to let the clock decide."""
+        return None
+
+
+class OnExecutor(Case):
+    """One thing measured on an executor.
+
+    Attributes
+    ----------
+    executor, workers, variant
+        Which.
+    """
+
+    executor: str
+    workers: int
+    variant: Variant
+
+    @property
+    def on(self) -> str:
+        """The executor in names: dask2, dask2-plain."""
+        return f"{self.executor}{self.workers}{self.variant and f'-{self.variant}'}"
+
+    @property
+    def how(self) -> dict[str, str]:
+        """What a record's parameters say of the executor."""
+        return {"variant": self.variant} if self.variant else {}
+
+    @property
+    def in_workers(self) -> bool:
+        """As `Case.in_workers`."""
+        return self.executor != BASE
+
+    @property
+    def cpu_clock(self) -> Callable[[], float]:
+        """As `Case.cpu_clock`."""
+        return measure.cpu_of_tree if self.in_workers else time.process_time
+
+    def rounds(self, scale: Scale) -> int | None:
+        """As `Case.rounds`."""
+        return scale.processor_rounds
 
 
 @dataclass(frozen=True)
@@ -331,7 +462,7 @@ class QueryCase(Case):
 
 
 @dataclass(frozen=True)
-class ProcessorCase(Case):
+class ProcessorCase(OnExecutor):
     """The ttbar processor over files, with an executor that is warm."""
 
     implementation: Implementation | Literal["idiomatic"]
@@ -341,6 +472,7 @@ class ProcessorCase(Case):
     size: int
     of: Source = "synthetic"
     workers: int = 1
+    variant: Variant = ""
 
     @property
     def what(self) -> What:
@@ -348,7 +480,7 @@ class ProcessorCase(Case):
         real = "-real" if self.of == "real" else ""
         return What(
             name=(
-                f"ttbar_{self.variations}-{label(self.size)}-{self.executor}{self.workers}"
+                f"ttbar_{self.variations}-{label(self.size)}-{self.on}"
                 f"-chunk{label(self.chunksize)}-{self.implementation}{real}"
             ),
             group=f"ttbar, {self.variations}",
@@ -359,23 +491,13 @@ class ProcessorCase(Case):
             workers=self.workers,
             size=self.size,
             chunksize=self.chunksize,
-            parameters={"variations": self.variations, "source": self.of},
+            parameters={"variations": self.variations, "source": self.of, **self.how},
         )
 
     @property
     def source(self) -> Source:
         """As `Case.source`."""
         return self.of
-
-    @property
-    def in_workers(self) -> bool:
-        """As `Case.in_workers`."""
-        return self.executor != "iterative"
-
-    @property
-    def cpu_clock(self) -> Callable[[], float]:
-        """As `Case.cpu_clock`."""
-        return measure.cpu_of_tree if self.in_workers else time.process_time
 
     @contextmanager
     def open(self, inputs: Inputs) -> Iterator[Ready]:
@@ -385,7 +507,7 @@ class ProcessorCase(Case):
         fileset, identity = self._fileset(inputs)
 
         def want() -> Any:
-            with open_executor("iterative") as executor:
+            with open_executor(BASE) as executor:
                 return processor.process(
                     fileset,
                     executor,
@@ -394,19 +516,22 @@ class ProcessorCase(Case):
                     chunksize=self.size,
                 )()
 
+        executor = inputs.executor(self.executor, self.workers, self.variant)
         yield Ready(
             act=processor.process(
                 fileset,
-                inputs.executor(self.executor, self.workers),
+                executor,
                 implementation=self.implementation,
                 variations=self.variations,
                 chunksize=self.chunksize,
+                deadly=self._deadly,
             ),
             # One result serves all executors and chunk sizes, which must not change it.
             want=want,
             key=(self.variations, self.of, self.size),
             agree=processor.agree,
             identity=identity,
+            before=self._before(executor),
         )
 
     def _fileset(self, inputs: Inputs) -> tuple[dict[str, Any], Input]:
@@ -422,42 +547,241 @@ class ProcessorCase(Case):
         }
         return fileset, real_identity(path, REAL_EVENTS)
 
+    @property
+    def _deadly(self) -> bool:
+        return False
+
+    def _before(self, executor: ExecutorBase) -> Callable[[], None] | None:  # noqa: ARG002
+        return None
+
+    def _called(self, name: str, group: str, **parameters: str | int | bool) -> What:
+        """What `ProcessorCase.what` says, under another name and group."""
+        what = ProcessorCase.what.fget(self)  # type: ignore[attr-defined]
+        return cast(
+            "What",
+            what.model_copy(
+                update={
+                    "name": what.name.replace(f"ttbar_{self.variations}", name),
+                    "group": group,
+                    "parameters": what.parameters | parameters,
+                }
+            ),
+        )
+
 
 @dataclass(frozen=True)
-class StartCase(Case):
-    """Start of an executor, one task for each worker, and its end."""
+class ScalingCase(ProcessorCase):
+    """The processor by number of workers.
 
-    executor: str
-    workers: int
+    The same events by more workers are strong scaling, as many more events weak scaling.
+    """
 
     @property
     def what(self) -> What:
         """As `Case.what`."""
+        return self._called("scaling", "scaling")
+
+
+@dataclass(frozen=True)
+class FilesCase(ProcessorCase):
+    """The processor over the same events in more files."""
+
+    files: int = 1
+
+    @property
+    def what(self) -> What:
+        """As `Case.what`."""
+        return self._called(f"files{self.files}", "number of files", files=self.files)
+
+    def _fileset(self, inputs: Inputs) -> tuple[dict[str, Any], Input]:
+        store = Store(inputs.store.directory, self.size // self.files)
+        return store.fileset(self.size), inputs.store.events(self.size).identity
+
+
+@dataclass(frozen=True)
+class RecoveryCase(ProcessorCase):
+    """The processor where one worker is killed half-way, and where none is.
+
+    The first takes longer by what it costs to notice, to start another worker and to process
+    again what was lost.
+    """
+
+    killed: bool = False
+
+    @property
+    def what(self) -> What:
+        """As `Case.what`."""
+        name = "one_killed" if self.killed else "none_killed"
+        return self._called(name, "one worker killed", killed=self.killed)
+
+    @property
+    def from_nothing(self) -> bool:
+        """As `Case.from_nothing`: other cases have warmed the workers, and each run takes some."""
+        return self.killed
+
+    @property
+    def _deadly(self) -> bool:
+        return self.killed
+
+    def _before(self, executor: ExecutorBase) -> Callable[[], None]:
+        def wait() -> None:
+            # Whoever was killed in the round before must have a successor.
+            overheads.require(executor, self.workers)
+
+        return wait
+
+
+@dataclass(frozen=True)
+class StartCase(OnExecutor):
+    """Start of an executor until each worker did a task; apart from that, its end."""
+
+    executor: str
+    workers: int
+    variant: Variant = ""
+    process: Literal["cold", "warm"] = "warm"
+    """Cold is a new process, as a user's script, which has to import everything first."""
+
+    @property
+    def what(self) -> What:
+        """As `Case.what`."""
+        return self._what("start")
+
+    @property
+    def undoing(self) -> What:
+        """As `Case.undoing`."""
+        return self._what("end")
+
+    def _what(self, which: str) -> What:
         return What(
-            name=f"start-{self.executor}{self.workers}",
-            group="executor start",
+            name=f"{which}-{self.process}-{self.on}",
+            group=f"executor {which}",
             kind="executor",
             subject=self.executor,
             executor=self.executor,
             workers=self.workers,
             size=0,
+            parameters={"process": self.process, **self.how},
         )
 
     @property
+    def in_workers(self) -> bool:
+        """As `Case.in_workers`: workers come and go, there is nothing to warm."""
+        return False
+
+    @property
     def cpu_clock(self) -> Callable[[], float]:
-        """As `Case.cpu_clock`: with the children, whose times are known once they ended."""
-        return measure.cpu_with_ended
+        """As `Case.cpu_clock`."""
+        return measure.cpu_of_tree
+
+    @property
+    def from_nothing(self) -> bool:
+        """As `Case.from_nothing`: each start is one."""
+        return True
+
+    def rounds(self, scale: Scale) -> int | None:
+        """As `Case.rounds`."""
+        return scale.start_rounds
 
     @contextmanager
-    def open(self, inputs: Inputs) -> Iterator[Ready]:  # noqa: ARG002  (reads no events)
+    def open(self, inputs: Inputs) -> Iterator[Ready]:
         """As `Case.open`."""
-        yield Ready(
-            act=partial(processor.start_and_stop, self.executor, self.workers),
-            want=lambda: list(range(self.workers)),
-            key=(self.executor, self.workers),
-            agree=lambda got, want: bool(got == want),
-            identity=Input(digest=measure.digest(None), events=0, source="none"),
+        inputs.close()
+        kind = overheads.FreshStart if self.process == "cold" else overheads.Start
+        one = kind(self.executor, self.workers, self.variant)
+        if self.process == "warm" and self.executor not in inputs.started:
+            one.start()
+            one.close()
+            inputs.started.add(self.executor)
+        with overheads.orphans_adopted(), closing(one):
+            yield Ready(
+                act=one.start,
+                want=lambda: self.workers,
+                key=(self.executor, self.workers),
+                agree=lambda got, want: bool(got == want),
+                identity=IN_MEMORY,
+                after=one.close,
+            )
+
+
+@dataclass(frozen=True)
+class TasksCase(OnExecutor):
+    """Tasks that do nothing."""
+
+    executor: str
+    workers: int
+    variant: Variant
+    tasks: int
+
+    @property
+    def what(self) -> What:
+        """As `Case.what`."""
+        return What(
+            name=f"empty-{label(self.tasks)}-{self.on}",
+            group=f"{self.tasks:,} empty tasks",
+            kind="executor",
+            subject=self.executor,
+            executor=self.executor,
+            workers=self.workers,
+            size=0,
+            parameters={"tasks": self.tasks, **self.how},
         )
+
+    @contextmanager
+    def open(self, inputs: Inputs) -> Iterator[Ready]:
+        """As `Case.open`."""
+        executor = inputs.executor(self.executor, self.workers, self.variant)
+        make = self._make()
+        meet = partial(overheads.require, executor, self.workers, partial(make(), 0))
+        meet()
+        yield Ready(
+            act=overheads.calls(executor, self.tasks, make),
+            want=lambda: make().expected(self.tasks),
+            key=self._key,
+            agree=overheads.same,
+            identity=IN_MEMORY,
+        )
+
+    @property
+    def _key(self) -> tuple[Any, ...]:
+        return (self.tasks,)
+
+    def _make(self) -> Callable[[], overheads.Empty]:
+        return overheads.Empty
+
+
+@dataclass(frozen=True)
+class MergeCase(TasksCase):
+    """Tasks that return a histogram that is there already, to be merged."""
+
+    histogram_bytes: int = 1_024
+    contents: Contents = "random"
+
+    @property
+    def what(self) -> What:
+        """As `Case.what`."""
+        size = data_size(self.histogram_bytes)
+        return What(
+            name=f"merge-{label(self.tasks)}x{size.replace(' ', '')}-{self.contents}-{self.on}",
+            group=f"merging {self.tasks} x {size}",
+            kind="executor",
+            subject=self.executor,
+            executor=self.executor,
+            workers=self.workers,
+            size=0,
+            parameters={
+                "tasks": self.tasks,
+                "bytes": self.histogram_bytes,
+                "contents": self.contents,
+                **self.how,
+            },
+        )
+
+    @property
+    def _key(self) -> tuple[Any, ...]:
+        return (self.tasks, self.histogram_bytes, self.contents)
+
+    def _make(self) -> Callable[[], overheads.Empty]:
+        return partial(overheads.Returning, size=self.histogram_bytes, contents=self.contents)
 
 
 def checked(case: Case, ready: Ready, inputs: Inputs) -> Any:
@@ -480,15 +804,24 @@ def checked(case: Case, ready: Ready, inputs: Inputs) -> Any:
     DisagreementError
         If they differ.
     """
-    what = case.what
+    if ready.before:
+        ready.before()
     got = ready.act()
+    if ready.after:
+        ready.after()
+    compare(case, ready, inputs, got)
+    return got
+
+
+def compare(case: Case, ready: Ready, inputs: Inputs, got: Any) -> None:
+    """Compare a result of a case with that of another implementation, as `checked`."""
+    what = case.what
     other = another(what.implementation, what.size) if what.implementation else "what is expected"
     key = (what.kind, *ready.key)
     want = inputs.last(f"result of {other}", key, ready.want)
     if not ready.agree(got, want):
         raise DisagreementError(case.id, other)
     inputs.keep(f"result of {what.implementation}", key, got)
-    return got
 
 
 class DisagreementError(Exception):
@@ -525,6 +858,14 @@ def label(events: int) -> str:
     return f"{mantissa}e{zeros}" if zeros > 2 else digits
 
 
+def data_size(number: int) -> str:
+    """A number of bytes in short: 1 kB, 16 MB."""
+    for unit, scale in (("MB", 10**6), ("kB", 10**3)):
+        if number >= scale:
+            return f"{number / scale:.0f} {unit}"
+    return f"{number} B"
+
+
 def kernels(scale: Scale) -> list[KernelCase]:
     """Every kernel x implementation x size."""
     from analysis.kernels import KERNELS
@@ -557,7 +898,8 @@ def queries(scale: Scale) -> list[QueryCase]:
 def processors(scale: Scale) -> list[ProcessorCase]:
     """The processor: nominal with every executor and chunk size, all variations with the largest.
 
-    And the analysis as published, which is what the kernels are an improvement on.
+    And the analysis as published, which is what the kernels are an improvement on, and coffea's
+    own executors, which are what ours are.
 
     What the chunk size costs is the opening and merging of chunks, the same for both.
     """
@@ -572,30 +914,144 @@ def processors(scale: Scale) -> list[ProcessorCase]:
             workers=workers,
         )
         # Cases of one executor follow each other and share its workers.
-        for executor, workers in (("iterative", 1), ("futures", WORKERS))
-        for variations in both
+        for executor, workers in ((BASE, 1), *((name, WORKERS) for name in POOLS))
+        for variations in (both if executor in {BASE, "futures"} else both[:1])
         for chunksize in (scale.chunksizes if variations == "nominal" else scale.chunksizes[-1:])
         for implementation in VECTORISED
     ]
-    idiomatic = [
+    plain = [
         ProcessorCase(
-            processor.IDIOMATIC, "iterative", chunksize, "nominal", scale.processor_events
+            "columnar",
+            executor,
+            scale.chunksizes[-1],
+            "nominal",
+            scale.processor_events,
+            workers=WORKERS,
+            variant="plain",
         )
+        for executor in MAX_PLAIN_TASKS
+    ]
+    idiomatic = [
+        ProcessorCase(processor.IDIOMATIC, BASE, chunksize, "nominal", scale.processor_events)
         for chunksize in scale.chunksizes
     ]
     real = [
-        ProcessorCase(implementation, "iterative", REAL_EVENTS, variations, REAL_EVENTS, "real")
+        ProcessorCase(implementation, BASE, REAL_EVENTS, variations, REAL_EVENTS, "real")
         for variations in both
         for implementation in implementations(REAL_EVENTS)
     ]
-    return [*real, *idiomatic, *synthetic]
+    return [*real, *idiomatic, *synthetic, *plain]
 
 
 def starts(scale: Scale) -> list[StartCase]:  # noqa: ARG001  (one signature for all)
-    """Start of each executor that has something to start."""
-    return [StartCase("futures", WORKERS)]
+    """Start of each executor that has something to start, warm after cold."""
+    return [
+        StartCase(executor, WORKERS, process=process)
+        for executor in POOLS
+        for process in cast("tuple[Literal['cold', 'warm'], ...]", ("cold", "warm"))
+    ]
+
+
+def tasks(scale: Scale) -> list[TasksCase]:
+    """Tasks on every executor that do nothing, or return a histogram."""
+    everywhere: tuple[tuple[str, int, Variant], ...] = (
+        (BASE, 1, ""),
+        *((name, WORKERS, "") for name in POOLS),
+        ("futures", WORKERS, "threads"),
+    )
+    found: list[TasksCase] = []
+    for one in everywhere:
+        found += [TasksCase(*one, number) for number in scale.tasks]
+        found += [
+            MergeCase(*one, number, size, contents) for size, number, contents in scale.merged
+        ]
+    found += [
+        TasksCase(name, WORKERS, "plain", number)
+        for name, most in MAX_PLAIN_TASKS.items()
+        for number in scale.tasks
+        if number <= most
+    ]
+    return found
+
+
+def scalings(scale: Scale) -> list[ScalingCase]:
+    """The processor by number of workers, up to one a core: the same events, and more."""
+    cores = measure.machine().cores
+    numbers = [n for i in range(cores.bit_length()) if (n := 2**i) >= scale.fewest_workers]
+    each = scale.processor_events // WORKERS
+    return [
+        ScalingCase("columnar", name, scale.chunksizes[0], "nominal", size, workers=workers)
+        for name in POOLS
+        for workers in numbers
+        for size in sorted({each * WORKERS, each * workers})
+    ]
+
+
+def many_files(scale: Scale) -> list[FilesCase]:
+    """The processor on every executor by number of files."""
+    return [
+        FilesCase(
+            "columnar",
+            name,
+            scale.chunksizes[-1],
+            "nominal",
+            scale.files_events,
+            workers=workers,
+            files=files,
+        )
+        for name, workers in ((BASE, 1), *((name, WORKERS) for name in POOLS))
+        for files in scale.files
+    ]
+
+
+def recoveries(scale: Scale) -> list[RecoveryCase]:
+    """The processor with and without the loss of a worker."""
+    return [
+        RecoveryCase(
+            "columnar",
+            name,
+            scale.chunksizes[0],
+            "nominal",
+            scale.processor_events,
+            workers=WORKERS,
+            killed=killed,
+        )
+        for name in POOLS
+        for killed in (False, True)
+    ]
+
+
+def on_executors(scale: Scale) -> list[OnExecutor]:
+    """Every case that needs workers, and what it is compared with; by executor.
+
+    Cases that can share an executor follow each other: starting one takes seconds.
+    """
+    found = [
+        *(case for case in processors(scale) if case.in_workers),
+        *starts(scale),
+        *tasks(scale),
+        *scalings(scale),
+        *many_files(scale),
+        *recoveries(scale),
+    ]
+    order = [BASE, *POOLS]
+    return sorted(
+        found,
+        key=lambda case: (
+            order.index(case.executor),
+            # Starts last: they end what they find open, and are warm by then.
+            isinstance(case, StartCase),
+            case.workers,
+            case.variant,
+        ),
+    )
 
 
 def everything(scale: Scale) -> list[Case]:
     """Every case of a scale."""
-    return [*kernels(scale), *queries(scale), *processors(scale), *starts(scale)]
+    return [
+        *kernels(scale),
+        *queries(scale),
+        *(case for case in processors(scale) if not case.in_workers),
+        *on_executors(scale),
+    ]

@@ -15,23 +15,29 @@ import multiprocessing
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import numpy as np
+import psutil
 
 from analysis.errors import InputError
 from analysis.executors import open_executor
 from analysis.kernels import KERNELS, bind
-from perf import measure, processor
+from perf import measure, overheads, processor
+from perf.catalogue import BASE, IN_MEMORY, MAX_PLAIN_TASKS, WORKERS
 from perf.data import Store
 from perf.results import Input, What
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from coffea.processor.executor import ExecutorBase
+
     from analysis.kernels import Implementation
     from perf.data import Events
+    from perf.overheads import Variant
 
 CONFIDENCE: Final = 0.99
 """Of intervals: a claim that lies on its bound is confirmed by chance in 1 of 200 runs."""
@@ -50,10 +56,27 @@ MEMORY_CHUNKS: Final = 8
 TRIJET_EVENTS: Final = 100_000
 SELECTION_EVENTS: Final = 10_000
 
+EXECUTOR_EVENTS: Final = 4_000_000
+"""Of claims about executors: 16 chunks, of which each of two workers has eight."""
+
+EMPTY_TASKS: Final = 10_000
+MERGED_TASKS: Final = 16
+MERGED_BYTES: Final = 16_000_000
+"""A histogram of a million bins from each of as many tasks as there are chunks."""
+
+IDLE_SECONDS: Final = 5.0
+"""CPU time is counted in steps of 10 ms: then of 0.2 % of a core."""
+
 MIN_TRIJET_RATIO: Final = 4.0
 MIN_SELECTION_RATIO: Final = 5.0
 MAX_PROCESSOR_RATIO: Final = 0.55
 MAX_WORKER_MEMORY: Final = 1e9
+MIN_EXECUTOR_RATE: Final = 1.75
+MAX_MERGE: Final = 20.0
+MAX_EXECUTOR_CPU: Final = {"futures": 1.05, "parsl": 1.05, "dask": 1.10, "spark": 1.15}
+MAX_EMPTY_TASK: Final = {"dask": 0.5, "spark": 0.1}
+"""Of executors with two workers: events a second and CPU time an event over those of the
+iterative one, and milliseconds a task."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +121,7 @@ def interleaved(
     *,
     rounds: int,
     rng: np.random.Generator,
-    cpu: Callable[[], float] = time.process_time,
+    cpu: Callable[[], float] | Mapping[str, Callable[[], float]] = time.process_time,
 ) -> Samples:
     """Time several acts in one run, in another random order each round.
 
@@ -111,7 +134,7 @@ def interleaved(
     rng
         Chooses the orders.
     cpu
-        CPU clock in seconds.
+        CPU clock in seconds; or of each side its own.
 
     Returns
     -------
@@ -128,14 +151,14 @@ def interleaved(
             for name in rng.permutation(list(sides)):
                 act, count = sides[name], iterations[name]
                 gc.collect()
-                clock = measure.Clock(cpu)
-                clock()
+                # CPU time is read outside: to look through all processes takes milliseconds.
+                cpu_clock = cpu if callable(cpu) else cpu[name]
+                cpu_begin, begin = cpu_clock(), time.perf_counter()
                 for _ in range(count):
                     act()
-                clock()
-                (wall_seconds,), (cpu_seconds,) = clock.samples(1, count)
-                wall[name].append(wall_seconds)
-                used[name].append(cpu_seconds)
+                end, cpu_end = time.perf_counter(), cpu_clock()
+                wall[name].append((end - begin) / count)
+                used[name].append((cpu_end - cpu_begin) / count)
     return Samples(wall, used, iterations)
 
 
@@ -190,7 +213,7 @@ class Verdict:
     claim
         In words.
     bound, sense
-        The claim: at least, or at most, this.
+        The claim: at least, or at most, this. Without a bound it is shown beside the others.
     measured, low, high
         Estimate with its interval; low and high are the estimate itself where there is none.
     unit
@@ -201,16 +224,18 @@ class Verdict:
 
     claim: str
     sense: Literal["at least", "at most"]
-    bound: float
+    bound: float | None
     measured: float
     low: float
     high: float
-    unit: Literal["ratio", "bytes"]
+    unit: Literal["ratio", "bytes", "milliseconds"]
     arms: tuple[Arm, ...]
 
     @property
     def holds(self) -> bool:
-        """Whether the whole interval is on the right side of the bound."""
+        """Whether the whole interval is on the right side of the bound, if there is one."""
+        if self.bound is None:
+            return True
         return self.low >= self.bound if self.sense == "at least" else self.high <= self.bound
 
 
@@ -346,16 +371,274 @@ def memory(store: Store, implementation: Implementation) -> Verdict:
     )
 
 
-def every(store: Store, rng: np.random.Generator) -> list[Callable[[], Verdict]]:
-    """Every claim, to be measured when called."""
+def executor(
+    store: Store,
+    rng: np.random.Generator,
+    name: str,
+    variant: Variant = "",
+    rounds: int = PROCESSOR_ROUNDS,
+) -> list[Verdict]:
+    """What an executor costs beside the work, with two workers that are warm.
+
+    Alone: an idle engine takes CPU time that would be counted as that of another.
+    """
+    on = f"{name} x{WORKERS}{variant and f' {variant}'}"
+    with (
+        overheads.orphans_adopted(),
+        open_executor(name, workers=WORKERS, **overheads.VARIANTS[variant]) as engine,
+    ):
+        _see(overheads.require(engine, WORKERS))
+        return [
+            *_work(store, rng, engine, name, variant, on, rounds),
+            *_tasks(rng, engine, name, variant, on, rounds),
+            _idle(name, variant, on),
+        ]
+
+
+def iterative(rng: np.random.Generator, rounds: int = PROCESSOR_ROUNDS) -> list[Verdict]:
+    """The same of the iterative executor, which has no engine."""
+    with open_executor(BASE) as base:
+        return _tasks(rng, base, BASE, "", BASE, rounds)
+
+
+def _see(workers: set[int]) -> None:
+    """Check that the clock of CPU time sees all workers: they are children of this process."""
+    seen = {child.pid for child in psutil.Process().children(recursive=True)}
+    if missing := workers - seen:
+        msg = f"the CPU time of {len(missing)} workers cannot be seen from here: no claim is made"
+        raise InputError(msg)
+
+
+def _work(
+    store: Store,
+    rng: np.random.Generator,
+    engine: ExecutorBase,
+    name: str,
+    variant: Variant,
+    on: str,
+    rounds: int,
+) -> list[Verdict]:
+    """The processor: CPU time an event and events a second, over those of the iterative one."""
+    fileset = store.fileset(EXECUTOR_EVENTS)
+    identity = store.fileset_identity(EXECUTOR_EVENTS)
+    with open_executor(BASE) as base:
+        acts = {
+            side: processor.process(
+                fileset,
+                one,
+                implementation="columnar",
+                variations="nominal",
+                chunksize=PROCESSOR_CHUNK,
+            )
+            for side, one in ((BASE, base), (on, engine))
+        }
+        check = _checked(acts, processor.agree)
+        want = acts[BASE]()
+
+        def exact(act: Callable[[], Any]) -> None:
+            if not processor.agree(act(), want):
+                msg = f"a result of {on} or {BASE} differs from one before: run the tests"
+                raise InputError(msg)
+
+        samples = interleaved(
+            {side: partial(exact, act) for side, act in acts.items()},
+            rounds=rounds,
+            rng=rng,
+            # What an idle engine takes meanwhile is not counted for the iterative executor.
+            cpu={BASE: time.process_time, on: measure.cpu_of_tree},
+        )
+
+    def arm(side: str, executor: str, workers: int, variant: str) -> Arm:
+        what = What(
+            name=f"claim-executor-{name}{variant and f'-{variant}'}-processor-{executor}",
+            group=f"ttbar, nominal, {on}",
+            kind="processor",
+            subject="ttbar",
+            implementation="columnar",
+            executor=executor,
+            workers=workers,
+            size=identity.events,
+            chunksize=PROCESSOR_CHUNK,
+            parameters=_parameters(variant, variations="nominal", source="synthetic"),
+        )
+        wall, cpu = samples.wall[side], samples.cpu[side]
+        return Arm(what, identity, wall, cpu, samples.iterations[side], check[side])
+
+    arms = (arm(BASE, BASE, 1, ""), arm(on, name, WORKERS, variant))
+    cost = ratio(samples.cpu[on], samples.cpu[BASE], rng)
+    rate = ratio(samples.wall[BASE], samples.wall[on], rng)
+    claimed = not variant
     return [
-        partial(trijet, store, rng),
-        partial(selection, store, rng),
-        partial(processing, store, rng, "idiomatic"),
-        partial(processing, store, rng, "columnar"),
-        partial(memory, store, "columnar"),
-        partial(memory, store, "compiled"),
+        Verdict(
+            f"{on} / {BASE}: CPU time an event",
+            "at most",
+            MAX_EXECUTOR_CPU.get(name) if claimed else None,
+            cost.median,
+            cost.low,
+            cost.high,
+            "ratio",
+            arms,
+        ),
+        Verdict(
+            f"{on} / {BASE}: events a second",
+            "at least",
+            MIN_EXECUTOR_RATE if claimed else None,
+            rate.median,
+            rate.low,
+            rate.high,
+            "ratio",
+            (),
+        ),
     ]
+
+
+def _tasks(
+    rng: np.random.Generator,
+    engine: ExecutorBase,
+    name: str,
+    variant: Variant,
+    on: str,
+    rounds: int,
+) -> list[Verdict]:
+    """Wall time a task, of tasks that do nothing and of such as return a large histogram."""
+    empty = min(EMPTY_TASKS, MAX_PLAIN_TASKS.get(name, EMPTY_TASKS) if variant else EMPTY_TASKS)
+    # Workers have the histogram already: to make it takes longer than to merge it.
+    returning = partial(overheads.Returning, size=MERGED_BYTES)
+    workers = 1 if name == BASE else WORKERS
+    overheads.require(engine, workers, partial(returning(), 0))
+    verdicts = []
+    for what, tasks, make, bound in (
+        ("an empty task", empty, overheads.Empty, MAX_EMPTY_TASK.get(name)),
+        (f"merging {MERGED_BYTES // 10**6} MB", MERGED_TASKS, returning, MAX_MERGE),
+    ):
+        call = overheads.calls(engine, tasks, make)
+        want = make().expected(tasks)
+        newest = call()
+
+        def act(call: Callable[[], Any] = call, tasks: int = tasks) -> None:
+            nonlocal newest
+            newest = call()
+            # All of it is compared at the end: that takes as long as merging.
+            if newest["tasks"] != tasks:
+                msg = f"{newest['tasks']} of {tasks} tasks are in the result: run the tests"
+                raise InputError(msg)
+
+        samples = interleaved({on: act}, rounds=rounds, rng=rng, cpu=measure.cpu_of_tree)
+        if not overheads.same(newest, want):
+            msg = f"{on}: {what}: the result is not that of {tasks} tasks: run the tests"
+            raise InputError(msg)
+        each = [1e3 * seconds / tasks for seconds in samples.wall[on]]
+        found = ratio(each, [1.0] * len(each), rng)
+        described = What(
+            name=f"claim-executor-{name}{variant and f'-{variant}'}-{what.replace(' ', '_')}",
+            group=f"{tasks:,} tasks: {what}",
+            kind="executor",
+            subject=name,
+            executor=name,
+            workers=workers,
+            size=0,
+            parameters=_parameters(variant, tasks=tasks),
+        )
+        wall, cpu = samples.wall[on], samples.cpu[on]
+        verdicts.append(
+            Verdict(
+                f"{on}, {tasks:,} tasks: {what}",
+                "at most",
+                None if variant else bound,
+                found.median,
+                found.low,
+                found.high,
+                "milliseconds",
+                (Arm(described, IN_MEMORY, wall, cpu, 1, measure.digest(newest)),),
+            )
+        )
+    return verdicts
+
+
+def _idle(name: str, variant: Variant, on: str) -> Verdict:
+    """What an engine takes that has nothing to do: CPU seconds a second."""
+    wall, cpu = time.perf_counter(), measure.cpu_of_tree()
+    time.sleep(IDLE_SECONDS)
+    wall, cpu = time.perf_counter() - wall, measure.cpu_of_tree() - cpu
+    what = What(
+        name=f"claim-executor-{name}{variant and f'-{variant}'}-idle",
+        group="idle executor",
+        kind="executor",
+        subject=name,
+        executor=name,
+        workers=WORKERS,
+        size=0,
+        parameters=_parameters(variant),
+    )
+    share = cpu / wall
+    arm = Arm(what, IN_MEMORY, [wall], [max(cpu, 0.0)], 1, IN_MEMORY.digest)
+    claim = f"{on}, idle: CPU seconds a second"
+    return Verdict(claim, "at most", None, share, share, share, "ratio", (arm,))
+
+
+def _parameters(variant: str, **others: str | int) -> dict[str, str | int | float | bool]:
+    return {**others, **({"variant": variant} if variant else {})}
+
+
+class Claim(NamedTuple):
+    """Something to be measured that verdicts come of.
+
+    Attributes
+    ----------
+    name
+        By which it is chosen.
+    measure
+        Gives the verdicts.
+    """
+
+    name: str
+    measure: Callable[[], Sequence[Verdict]]
+
+
+def every(store: Store, rng: np.random.Generator, only: Sequence[str] = ()) -> list[Claim]:
+    """Every claim, to be measured when called.
+
+    Parameters
+    ----------
+    store
+        Events.
+    rng
+        Of the order of measurements.
+    only
+        Patterns of names (shell's); by default all.
+
+    Raises
+    ------
+    InputError
+        If there is none of a pattern.
+    """
+
+    def one(of: Callable[..., Verdict], *args: Any) -> Callable[[], Sequence[Verdict]]:
+        return lambda: [of(*args)]
+
+    found = [
+        Claim("trijet", one(trijet, store, rng)),
+        Claim("selection", one(selection, store, rng)),
+        Claim("idiomatic", one(processing, store, rng, "idiomatic")),
+        Claim("columnar", one(processing, store, rng, "columnar")),
+        Claim("memory-columnar", one(memory, store, "columnar")),
+        Claim("memory-compiled", one(memory, store, "compiled")),
+        Claim("executor-iterative", partial(iterative, rng)),
+        *(
+            Claim(f"executor-{name}", partial(executor, store, rng, name))
+            for name in MAX_EXECUTOR_CPU
+        ),
+        *(
+            Claim(f"executor-{name}-plain", partial(executor, store, rng, name, "plain", 3))
+            for name in MAX_PLAIN_TASKS
+        ),
+    ]
+    for pattern in only:
+        if not any(fnmatch(claim.name, pattern) for claim in found):
+            names = ", ".join(claim.name for claim in found)
+            msg = f"there is no claim {pattern!r}: there are {names}"
+            raise InputError(msg)
+    return [claim for claim in found if not only or any(fnmatch(claim.name, one) for one in only)]
 
 
 def _one_worker(

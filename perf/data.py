@@ -60,6 +60,7 @@ class Store:
         self.file_events = file_events
         self._events: dict[tuple[str, int], Events] = {}
         self._pool: dict[str, Any] = {}
+        self._files: dict[int, Input] = {}
 
     def events(self, n: int) -> Events:
         """Columns of the events [0, n)."""
@@ -122,9 +123,18 @@ class Store:
         )
 
     def fileset_identity(self, events: int) -> Input:
-        """Identity of the events of `fileset`."""
+        """Identity of the events of `fileset`: that of `events`, read a file at a time."""
+        from analysis.synthetic.events import Digest
+
         total = -(-events // self.file_events) * self.file_events
-        return self.events(total).identity
+        if total not in self._files:
+            (sample,) = self.fileset(total).values()
+            whole = Digest()
+            for path in sample["files"]:
+                whole.update(_read([Path(path)]))
+            source = f"synthetic {self._sample()}, events"
+            self._files[total] = Input(digest=whole.hexdigest(), events=total, source=source)
+        return self._files[total]
 
     def _sample(self) -> str:
         from analysis.synthetic import GENERATOR_VERSION

@@ -21,7 +21,18 @@ from perf.results import Machine
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-PACKAGES: Final = ("coffea", "awkward", "uproot", "numba", "numpy", "hist", "boost-histogram")
+PACKAGES: Final = (
+    "coffea",
+    "awkward",
+    "uproot",
+    "numba",
+    "numpy",
+    "hist",
+    "boost-histogram",
+    "distributed",
+    "parsl",
+    "pyspark",
+)
 """Packages whose versions stand in every record."""
 
 MACHINE_VARIABLE: Final = "PERF_MACHINE"
@@ -163,7 +174,8 @@ def cpu_of_tree() -> float:
             times = child.cpu_times()
         except psutil.Error:
             continue
-        total += times.user + times.system
+        # What it has waited for is a child of nobody any more.
+        total += times.user + times.system + times.children_user + times.children_system
     return total
 
 

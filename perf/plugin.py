@@ -7,6 +7,7 @@ alone leaves them out.
 
 from __future__ import annotations
 
+import time
 import uuid
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
+from analysis.errors import InputError, NotInstalledError
 from perf import catalogue, measure, results
 from perf.data import DEFAULT_DIRECTORY, Store, find_shared, why_no_shared
 from perf.results import Record
@@ -155,13 +157,17 @@ def pytest_benchmark_update_machine_info(
 
 
 def parameters(cases: Sequence[Case]) -> list[ParameterSet]:
-    """Cases for ``metafunc.parametrize``: named, grouped, each with a clock of its own."""
+    """Cases for ``metafunc.parametrize``: named, grouped, each with a clock of its own.
+
+    The clock is read around every call. It reads the CPU time of this process, which is quick;
+    that of workers is read before and after (see `_Times`).
+    """
     return [
         pytest.param(
             case,
             id=case.id,
             marks=(
-                pytest.mark.benchmark(group=case.what.group, timer=measure.Clock(case.cpu_clock)),
+                pytest.mark.benchmark(group=case.what.group, timer=measure.Clock()),
                 # A case whose check fails is not timed, and has said so.
                 pytest.mark.filterwarnings("ignore:Benchmark fixture was not used at all"),
             ),
@@ -180,8 +186,9 @@ def timed(
     -------
     Callable
         Takes the case; gives its record, which stands in the file of records and in the table,
-        or None if pytest-benchmark is disabled. Fails if the implementations differ: there is no
-        speed of a wrong result.
+        or None if pytest-benchmark is disabled. Fails if the implementations differ, or if chunks
+        were not processed once each: there is no speed of a wrong result. Skips where what the
+        case needs is not installed.
     """
     session = request.config.stash[SESSION]
     marker = request.node.get_closest_marker("benchmark")
@@ -190,44 +197,80 @@ def timed(
     def check_and_measure(case: Case) -> Record | None:
         if case.source == "real" and session.inputs.real is None:
             pytest.skip(why_no_shared())
-        with case.open(session.inputs) as ready:
-            # This first call also compiles, reads files into the page cache and fills memory
-            # pools: it is not the cost of the calls that follow.
-            try:
-                check = measure.digest(catalogue.checked(case, ready, session.inputs))
-            except catalogue.DisagreementError as error:
-                pytest.fail(str(error), pytrace=False)
-            if benchmark.disabled:
-                return None
-            return _measure(case, ready, check)
+        try:
+            with case.open(session.inputs) as ready:
+                if benchmark.disabled:
+                    catalogue.checked(case, ready, session.inputs)
+                    return None
+                return _measure(case, ready, session, benchmark, clock)
+        except NotInstalledError as error:
+            pytest.skip(str(error))
+        except (catalogue.DisagreementError, InputError) as error:
+            pytest.fail(str(error), pytrace=False)
 
-    def _measure(case: Case, ready: catalogue.Ready, check: str) -> Record:
+    return check_and_measure
+
+
+def _measure(
+    case: Case,
+    ready: catalogue.Ready,
+    session: Session,
+    benchmark: BenchmarkFixture,
+    clock: measure.Clock,
+) -> Record:
+    # The first call also compiles, reads files into the page cache and fills memory pools: it is
+    # not the cost of the calls that follow.
+    newest = None if case.from_nothing else catalogue.checked(case, ready, session.inputs)
+    if not session.records:
+        # Once: by now all that is large is imported.
+        session.settled.enter_context(measure.settled())
+    rounds = case.rounds(session.scale)
+    timed, undone = _Times(), _Times()
+
+    def act() -> None:
+        nonlocal newest
+        newest = ready.act()
+
+    def setup() -> None:
+        if ready.before:
+            ready.before()
+        timed.begin(case.cpu_clock)
+
+    def teardown() -> None:
+        timed.end(case.cpu_clock)
+        if ready.after:
+            undone.begin(case.cpu_clock)
+            ready.after()
+            undone.end(case.cpu_clock)
+        catalogue.compare(case, ready, session.inputs, newest)
+
+    if rounds:
+        # Seconds a call: nothing to calibrate, and time to compare each result.
+        plan = measure.Plan(rounds, 1)
+    else:
         scale = session.scale
-        if not session.records:
-            # Once: by now all that is large is imported.
-            session.settled.enter_context(measure.settled())
-        if case.what.kind in {"processor", "executor"}:
-            # Seconds a call: nothing to calibrate.
-            plan = measure.Plan(scale.processor_rounds, 1)
-        else:
-            plan = measure.plan(ready.act, seconds=scale.seconds, min_rounds=scale.min_rounds)
-        before = measure.load_average()
-        forgotten = measure.reset_peak_memory()
-        benchmark.pedantic(  # type: ignore[no-untyped-call]
-            ready.act,
-            rounds=plan.rounds,
-            iterations=plan.iterations,
-            # The check may have kept one worker busy and left another cold, without machine code.
-            warmup_rounds=WORKER_WARMUPS if case.in_workers else 0,
-        )
-        wall, cpu = clock.samples(plan.rounds, plan.iterations)
+        plan = measure.plan(ready.act, seconds=scale.seconds, min_rounds=scale.min_rounds)
+    before = measure.load_average()
+    forgotten = measure.reset_peak_memory()
+    benchmark.pedantic(  # type: ignore[no-untyped-call]
+        act if rounds else ready.act,
+        setup=setup if rounds else None,
+        teardown=teardown if rounds else None,
+        rounds=plan.rounds,
+        iterations=plan.iterations,
+        # The check may have kept one worker busy and left another cold, without machine code.
+        warmup_rounds=WORKER_WARMUPS if case.in_workers and not case.from_nothing else 0,
+    )
+    peak = measure.peak_memory_of_children() if case.in_workers else measure.peak_memory()
+    check = measure.digest(newest)
+
+    def keep(what: results.What, wall: list[float], cpu: list[float]) -> Record:
         if min(cpu) < 0:
             # A worker ended while its time was read: no CPU time rather than a wrong one.
             cpu = []
-        peak = measure.peak_memory_of_children() if case.in_workers else measure.peak_memory()
         record = Record(
             run=session.run,
-            what=case.what,
+            what=what,
             input=ready.identity,
             versions=session.versions,
             machine=session.machine,
@@ -239,12 +282,35 @@ def timed(
             peak_memory=peak if forgotten or case.in_workers else None,
             check=check,
         )
-        benchmark.extra_info |= _extra_info(record)
         results.append(session.path, record)
         session.records.append(record)
         return record
 
-    return check_and_measure
+    wall, cpu = clock.samples(plan.rounds, plan.iterations)
+    record = keep(case.what, wall, timed.cpu[-plan.rounds :] if rounds else cpu)
+    benchmark.extra_info |= _extra_info(record)
+    if case.undoing:
+        keep(case.undoing, undone.wall, undone.cpu)
+    return record
+
+
+@dataclass
+class _Times:
+    """Wall and CPU seconds of each of some spells.
+
+    CPU time is read outside of wall time: to look through all processes takes milliseconds.
+    """
+
+    wall: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+
+    def begin(self, cpu: Callable[[], float]) -> None:
+        self.cpu.append(cpu())
+        self.wall.append(time.perf_counter())
+
+    def end(self, cpu: Callable[[], float]) -> None:
+        self.wall[-1] = time.perf_counter() - self.wall[-1]
+        self.cpu[-1] = cpu() - self.cpu[-1]
 
 
 def _extra_info(record: Record) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 # The analysis takes seconds to import, which collecting tests need not wait for.
@@ -29,6 +31,7 @@ def process(
     implementation: Implementation | Literal["idiomatic"],
     variations: Literal["all", "nominal"],
     chunksize: int,
+    deadly: bool = False,
 ) -> Callable[[], Any]:
     """Make ready to process a file set.
 
@@ -42,17 +45,23 @@ def process(
         Of the processor; IDIOMATIC has nominal alone.
     chunksize
         In events.
+    deadly
+        Whether the worker that begins the middle one of the files is killed.
 
     Returns
     -------
     Callable
         Processes every event and gives what the processor accumulated. Opening the files to look
-        at them, and starting and ending the executor, are left out.
+        at them, and starting and ending the executor, are left out. Raises InputError if a chunk
+        was not processed just once: there is no speed of more work, or of less. Where a worker
+        is to be killed, one must have been.
     """
     from analysis import ttbar
+    from analysis.errors import InputError
     from analysis.idiomatic import IdiomaticProcessor
     from analysis.inputs import inspect
     from analysis.run import run
+    from perf.overheads import Deadly
 
     branches = ttbar.branches(variations)
     files = inspect(fileset, branches)
@@ -62,10 +71,29 @@ def process(
         else ttbar.TtbarProcessor(implementation, variations)
     )
 
+    paths = [path for one in fileset.values() for path in one["files"]]
+    middle = paths[len(paths) // 2]
+
     def act() -> Any:
-        return run(
-            fileset, processor, executor, files=files, chunksize=chunksize, branches=branches
-        ).accumulated
+        with tempfile.TemporaryDirectory(prefix="coffea-mark-") as folder:
+            mark = Path(folder) / "killed"
+            done = run(
+                fileset,
+                Deadly(processor.process, middle, mark) if deadly else processor,
+                executor,
+                files=files,
+                chunksize=chunksize,
+                branches=branches,
+            )
+            killed = mark.exists()
+        # A chunk that was at work in the killed worker need not have been processed to its end.
+        if done.repeated is None or killed != deadly or (done.repeated and not deadly):
+            msg = (
+                f"{done.repeated} of {done.chunks} chunks were processed again, with "
+                f"{int(killed)} workers killed: no speed is reported, run it again"
+            )
+            raise InputError(msg)
+        return done.accumulated
 
     return act
 
@@ -88,19 +116,3 @@ def agree(got: Mapping[str, Any], want: Mapping[str, Any]) -> bool:
             if not np.allclose(ours[field], theirs[field], rtol=RELATIVE_ROUNDING, atol=0):
                 return False
     return True
-
-
-def start_and_stop(executor: str, workers: int) -> list[int]:
-    """Start an executor, have each worker do a task that takes no time, and end it.
-
-    Returns
-    -------
-    list[int]
-        What the tasks gave: 0, 1, ... up to the number of workers.
-    """
-    from analysis.executors import open_executor
-
-    with open_executor(executor, workers=workers) as ready:
-        # The pool hands a task to each worker that is idle; without one there is nobody to wait for.
-        pool = getattr(ready, "pool", None)
-        return list(pool.map(abs, range(workers))) if pool else list(range(workers))

@@ -12,9 +12,9 @@ from rich.table import Table
 from perf.catalogue import label
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from perf.results import Record, What
+    from perf.results import Machine, Record, What
 
 BASELINE: Final = "columnar"
 """Implementation that the others of the same case are compared with."""
@@ -82,13 +82,17 @@ def summary(records: Sequence[Record], title: str | None = None) -> Table:
 
 def footnote(record: Record) -> str:
     """Versions, machine and load that a record was measured with, in two lines."""
-    versions = ", ".join(f"{name} {one}" for name, one in record.versions.items())
-    machine = record.machine
     loads = [load for load in (record.load_before, record.load_after) if load is not None]
     load = f", load average {max(loads):.1f}" if loads else ""
+    return made_with(record.versions, record.machine) + load
+
+
+def made_with(versions: Mapping[str, str], machine: Machine) -> str:
+    """Versions and machine, in two lines."""
     return (
-        f"{versions}\n{machine.name}: {machine.cpu}, {machine.cores} cores, "
-        f"{machine.memory / 2**30:.0f} GiB, {machine.kernel}{load}"
+        f"{', '.join(f'{name} {one}' for name, one in versions.items())}\n"
+        f"{machine.name}: {machine.cpu}, {machine.cores} cores, "
+        f"{machine.memory / 2**30:.0f} GiB, {machine.kernel}"
     )
 
 
@@ -103,12 +107,19 @@ def plain(table: Table, width: int = PLAIN_WIDTH) -> str:
 def how(what: What) -> str:
     """Implementation and, of the processor, executor and chunk size."""
     parts = [what.implementation] if what.implementation else []
+    more = what.parameters
     if what.executor:
-        parts.append(f"{what.executor} x{what.workers}")
+        parts.append(" ".join(str(one) for one in (what.executor, more.get("variant")) if one))
+        parts[-1] += f" x{what.workers}"
     if what.chunksize:
         parts.append(f"chunk {label(what.chunksize)}")
-    if what.parameters.get("source") == "real":
+    if more.get("source") == "real":
         parts.append("real")
+    parts += [str(more[name]) for name in ("process", "contents") if name in more]
+    if "files" in more:
+        parts.append(f"{more['files']} files")
+    if more.get("killed"):
+        parts.append("killed")
     return ", ".join(parts)
 
 

@@ -191,7 +191,8 @@ def own_context(
         timer.start()
         try:
             try:
-                with _signals():
+                with _signals(), warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # as in `find_spark`
                     context = context_class(conf=conf, gateway=gateway)
                 warm(context)
             except Exception as error:
@@ -265,25 +266,34 @@ def _globals(context_class: Any) -> Iterator[None]:
     gateway = context_class._gateway, context_class._jvm
     context_class._gateway = context_class._jvm = None
     path = set(sys.path)
-    logger = logging.getLogger("py4j")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
+    # py4j reports a broken connection, and Ctrl-C while it waits, by the root logger and its own.
+    loggers = logging.getLogger(), logging.getLogger("py4j.java_gateway")
+    for logger in loggers:
+        logger.addFilter(_is_not_py4j)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        for logger in loggers:
+            logger.removeFilter(_is_not_py4j)
         sys.path[:] = [one for one in sys.path if one in path or "spark" not in one]
         context_class._gateway, context_class._jvm = gateway
         context_class._active_spark_context = None
 
 
+def _is_not_py4j(record: logging.LogRecord) -> bool:
+    return "py4j" not in Path(record.pathname).parts
+
+
 def _kill_launched() -> None:
-    """End a Java process that pyspark started and did not tell of."""
+    """End a Java process that pyspark was about to start, and did not tell of."""
     for child in psutil.Process().children():
         with suppress(psutil.NoSuchProcess):
-            if "SparkSubmit" in child.cmdline() or "spark-submit" in " ".join(child.cmdline()):
-                child.kill()
-                child.wait()
+            if re.search(r"spark-submit|SparkSubmit", " ".join(child.cmdline())):
+                family = [child, *child.children(recursive=True)]
+                for one in family:
+                    with suppress(psutil.NoSuchProcess):
+                        one.kill()
+                psutil.wait_procs(family, PATIENCE)
 
 
 def _family(java: subprocess.Popen[bytes]) -> set[psutil.Process]:

@@ -232,16 +232,23 @@ def merge_payloads(payloads: Iterable[Payload], compression: int | str | None = 
         As of `pack`.
     """
     clock, cpu = time.perf_counter, time.thread_time()
-    total, items, packing, merging, spent = None, 0, 0.0, 0.0, Spent()
-    for payload in payloads:
-        start = clock()
-        one = payload.unpack()
-        unpacked = clock()
-        total = accumulate([one], total)
-        packing += unpacked - start
-        merging += clock() - unpacked
-        items += payload.items
-        spent = spent.plus(payload.spent)
+    begin = clock()
+    items, packing, spent = 0, 0.0, Spent()
+
+    def unpacked() -> Iterator[Any]:
+        nonlocal items, packing, spent
+        for payload in payloads:
+            start = clock()
+            one = payload.unpack()
+            packing += clock() - start
+            items += payload.items
+            spent = spent.plus(payload.spent)
+            yield one
+
+    # In one call, which adds to none of its arguments: of a thread they are what the function
+    # returned, and may keep.
+    total = accumulate(unpacked())
+    merging = clock() - begin - packing
     start = clock()
     kind, data = pack(total, compression)
     packing += clock() - start
@@ -348,17 +355,24 @@ class BatchedExecutor(ExecutorBase):
         with rich_bar() as progress:
             shown = self.status and sys.stdout.isatty()
             bar = progress.add_task(self.desc, total=len(todo), unit=self.unit, visible=shown)
-            for payload in self.results(cloudpickle.dumps(function), batches):
-                start = time.perf_counter()
-                one = payload.unpack()
-                unpacked = time.perf_counter()
-                accumulator = accumulate([one], accumulator)
-                self.ledger.merging += time.perf_counter() - unpacked
-                self.ledger.unpacking += unpacked - start
-                self.ledger.spent = self.ledger.spent.plus(payload.spent)
-                self.ledger.batches += 1
-                done += payload.items
-                progress.update(bar, completed=done)
+
+            def unpacked() -> Iterator[Any]:
+                nonlocal done
+                for payload in self.results(cloudpickle.dumps(function), batches):
+                    start = time.perf_counter()
+                    one = payload.unpack()
+                    merged = time.perf_counter()
+                    self.ledger.unpacking += merged - start
+                    self.ledger.spent = self.ledger.spent.plus(payload.spent)
+                    self.ledger.batches += 1
+                    done += payload.items
+                    yield one
+                    self.ledger.merging += time.perf_counter() - merged
+                    progress.update(bar, completed=done)
+
+            # In one call, which adds to none of its arguments: those of a thread are what the
+            # function returned, and may keep.
+            accumulator = accumulate(unpacked(), accumulator)
         if done != len(todo):
             msg = f"{done} of {len(todo)} items came back: the result is not used, run it again"
             raise RuntimeError(msg)

@@ -33,7 +33,8 @@ from analysis.executors.batches import (
     process_batch,
     split,
 )
-from analysis.executors.worker import ALLOCATOR, warm
+from analysis.executors.worker import environment as worker_environment
+from analysis.executors.worker import warm
 
 try:
     import dask
@@ -356,7 +357,7 @@ def start(
     patience: float = 60.0,
     plugins: Sequence[WorkerPlugin] = (),
     config: Mapping[str, Any] | None = None,
-    environment: Mapping[str, str] | None = None,
+    environment: Mapping[str, str | None] | None = None,
     tuned: bool = True,
     **options: Any,
 ) -> Iterator[ExecutorBase]:
@@ -388,7 +389,8 @@ def start(
     config
         Dask configuration, beside CONFIGURATION, of a cluster that this starts.
     environment
-        Environment variables of the workers that this starts.
+        Environment variables of the workers that this starts; None leaves out one that they would
+        have by default.
     tuned
         Whether to use this package's executor and configuration; otherwise it is coffea's own
         DaskExecutor on a plain LocalCluster or the given one.
@@ -417,7 +419,9 @@ def start(
             client = stack.enter_context(_tuned(own, config or {}, environment or {}))
         else:
             client = stack.enter_context(_plain(workers, threads, memory_limit, environment or {}))
-        for plugin in (Warm(), *plugins) if tuned else plugins:
+        # Threads of this process are as warm as it is.
+        warmed = tuned and (processes or given is not None)
+        for plugin in (Warm(), *plugins) if warmed else plugins:
             stack.enter_context(_registered(client, plugin))
         if tuned:
             yield DaskBatches(client=client, **options)
@@ -470,26 +474,30 @@ def _registered(client: Client, plugin: WorkerPlugin) -> Iterator[None]:
 
 @contextmanager
 def _tuned(
-    own: Mapping[str, Any], config: Mapping[str, Any], environment: Mapping[str, str]
+    own: Mapping[str, Any], config: Mapping[str, Any], environment: Mapping[str, str | None]
 ) -> Iterator[Client]:
     """Start a LocalCluster with CONFIGURATION."""
     spawned = "distributed.nanny.pre-spawn-environ"
-    before = {**dask.config.get(spawned), TRIM: None, **ALLOCATOR, **environment}
+    before = {
+        **dask.config.get(spawned),
+        TRIM: None,
+        **dict.fromkeys(environment),
+        **worker_environment(environment),
+    }
+    given = {name: value for name, value in environment.items() if value is not None}
     finished = False
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="coffea-dask-"))
         # Nannies set the variables in this process too, whenever they start a worker.
         stack.enter_context(_kept({*before, "PYTHONHASHSEED"}))
         loop = stack.enter_context(_loop())
-        with (
-            _kept(environment),
-            dask.config.set({**CONFIGURATION, **config, spawned: before}),
-        ):
+        settings = {"temporary-directory": folder, **CONFIGURATION, **config, spawned: before}
+        with _kept(given), dask.config.set(settings):
             # Over it, nannies take what stands in the environment of this process.
-            os.environ.update(environment)
+            os.environ.update(given)
             if own["processes"]:
                 # A copy, for workers that are started again when dask.config is as it was.
-                own = {**own, "config": deepcopy(dask.config.config), "env": dict(environment)}
+                own = {**own, "config": deepcopy(dask.config.config), "env": given}
             try:
                 cluster = LocalCluster(
                     **own, loop=loop, local_directory=folder, silence_logs=logging.CRITICAL
@@ -507,7 +515,10 @@ def _tuned(
 
 @contextmanager
 def _plain(
-    workers: int, threads: int, memory_limit: str | int | None, environment: Mapping[str, str]
+    workers: int,
+    threads: int,
+    memory_limit: str | int | None,
+    environment: Mapping[str, str | None],
 ) -> Iterator[Client]:
     """Start a LocalCluster as it comes."""
     names = {*dask.config.get("distributed.nanny.pre-spawn-environ"), "PYTHONHASHSEED"}
@@ -517,7 +528,7 @@ def _plain(
             n_workers=workers,
             threads_per_worker=threads,
             memory_limit=_bytes(memory_limit),
-            env=dict(environment),
+            env={name: value for name, value in environment.items() if value is not None},
             dashboard_address="127.0.0.1:0",
         ) as cluster,
         Client(cluster, set_as_default=False) as client,

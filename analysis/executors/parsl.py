@@ -31,7 +31,8 @@ from coffea.processor import ParslExecutor
 from analysis.errors import InputError, NotInstalledError
 from analysis.executors.batches import process_batch, worker_name
 from analysis.executors.pool import PoolExecutor
-from analysis.executors.worker import ALLOCATOR, warm
+from analysis.executors.worker import environment as allocator
+from analysis.executors.worker import warm
 
 try:
     import parsl
@@ -73,7 +74,6 @@ CLEANUP: Final = 15.0
 
 GRACE: Final = 3.0
 """Seconds that processes have to end by themselves when Parsl has told them to."""
-
 
 SHORT: Final = 50
 """Bytes of a folder's name in which sockets can be made, by the names that Python gives them."""
@@ -338,7 +338,7 @@ def start(
     memory: float | None = None,
     encrypted: bool = True,
     patience: float = 120.0,
-    environment: Mapping[str, str] | None = None,
+    environment: Mapping[str, str | None] | None = None,
     tuned: bool = True,
     **options: Any,
 ) -> Iterator[ExecutorBase]:
@@ -382,7 +382,7 @@ def start(
     if config is not None and loaded is not None and not tuned:
         msg = "a Parsl DataFlowKernel is loaded already: use it, without a config, or clean it up"
         raise InputError(msg)
-    variables = {**_variables(), **(ALLOCATOR if tuned else {}), **(environment or {})}
+    variables = {**_variables(), **_given(environment, tuned=tuned)}
     with ExitStack() as stack:
         folder = None
         if config is None and loaded is None:
@@ -411,6 +411,12 @@ def start(
         if engine.threads:
             options.setdefault("compression", "plain")
         yield ParslPool(workers=workers, engine=engine, **options)
+
+
+def _given(more: Mapping[str, str | None] | None, *, tuned: bool) -> dict[str, str]:
+    """Environment variables of workers; without the allocator's for coffea's own executor."""
+    plain: dict[str, str | None] = {} if tuned else dict.fromkeys(allocator())
+    return allocator({**plain, **(more or {})})
 
 
 def _check(workers: int, memory: float | None) -> None:

@@ -28,7 +28,8 @@ from coffea.processor import TaskVineExecutor, taskvine_executor
 
 from analysis.errors import InputError, NotInstalledError, WorkerLostError
 from analysis.executors.batches import BatchedExecutor, process_batch, worker_name
-from analysis.executors.worker import ALLOCATOR, warm
+from analysis.executors.worker import environment as allocator
+from analysis.executors.worker import warm
 
 try:
     import ndcctools.taskvine as vine
@@ -162,7 +163,7 @@ def start(
     *,
     workers: int = 1,
     patience: float = PATIENCE,
-    environment: Mapping[str, str] | None = None,
+    environment: Mapping[str, str | None] | None = None,
     tuned: bool = True,
     **options: Any,
 ) -> Iterator[ExecutorBase]:
@@ -191,8 +192,7 @@ def start(
         # The virtual environment need not be activated.
         "PATH": os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", "")]),
         "PYTHONPATH": os.pathsep.join(str(Path(path).absolute()) for path in sys.path),
-        **(ALLOCATOR if tuned else {}),
-        **(environment or {}),
+        **_given(environment, tuned=tuned),
     }
     with ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="coffea-vine-"))
@@ -235,6 +235,12 @@ def start(
         pool = VinePool(workers=workers, manager=manager, lives=lives, **options)
         _wait(manager, processes, workers, patience)
         yield pool
+
+
+def _given(more: Mapping[str, str | None] | None, *, tuned: bool) -> dict[str, str]:
+    """Environment variables of workers; without the allocator's for coffea's own executor."""
+    plain: dict[str, str | None] = {} if tuned else dict.fromkeys(allocator())
+    return allocator({**plain, **(more or {})})
 
 
 @contextmanager

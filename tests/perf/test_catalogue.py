@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import pytest
@@ -59,14 +60,79 @@ def test_processor_is_measured_with_every_executor_and_chunk_size(scale: catalog
     assert nominal == {
         (implementation, executor, chunksize)
         for implementation in catalogue.VECTORISED
-        for executor in ("iterative", "futures")
+        for executor in ("iterative", "futures", "dask", "parsl", "spark")
         for chunksize in scale.chunksizes
     } | {("idiomatic", "iterative", chunksize) for chunksize in scale.chunksizes}
+    assert {c.executor for c in cases if c.variant == "plain"} == {"dask", "spark"}
     assert {(c.variations, c.of) for c in cases} == {
         (variations, source)
         for variations in ("nominal", "all")
         for source in ("synthetic", "real")
     }
+
+
+@SCALES
+def test_all_that_an_executor_costs_is_measured_on_each(scale: catalogue.Scale) -> None:
+    found = defaultdict(set)
+    for case in catalogue.on_executors(scale):
+        if not case.variant:
+            found[case.executor].add((type(case), case.what.group))
+    starts = {(catalogue.StartCase, "executor start")}
+    tasks = {(catalogue.TasksCase, f"{number:,} empty tasks") for number in scale.tasks}
+    merging = {
+        (catalogue.MergeCase, f"merging {number} x {catalogue.data_size(size)}")
+        for size, number, _ in scale.merged
+    }
+    files = {(catalogue.FilesCase, "number of files")}
+    base = tasks | merging | files
+    assert found.pop("iterative") == base
+    assert set(found) == {"futures", "dask", "parsl", "spark"}
+    for groups in found.values():
+        assert groups - {(catalogue.ProcessorCase, "ttbar, all")} == base | starts | {
+            (catalogue.ProcessorCase, "ttbar, nominal"),
+            (catalogue.ScalingCase, "scaling"),
+            (catalogue.RecoveryCase, "one worker killed"),
+        }
+
+
+@SCALES
+def test_cases_that_can_share_an_executor_follow_each_other(scale: catalogue.Scale) -> None:
+    cases = catalogue.on_executors(scale)
+    # Each start is its own.
+    used = [c.on for c in cases if not isinstance(c, catalogue.StartCase)]
+    assert len([on for on, _ in groupby(used)]) == len(set(used))
+
+
+@SCALES
+def test_everything_is_each_case_once(scale: catalogue.Scale) -> None:
+    everything = set(catalogue.everything(scale))
+    assert everything == {
+        *catalogue.kernels(scale),
+        *catalogue.queries(scale),
+        *catalogue.processors(scale),
+        *catalogue.on_executors(scale),
+    }
+    assert {case.files for case in catalogue.many_files(scale)} == set(scale.files)
+    assert all(scale.files_events % files == 0 for files in scale.files)
+
+
+@SCALES
+def test_scaling_is_strong_and_weak_and_takes_no_more_workers_than_cores(
+    scale: catalogue.Scale,
+) -> None:
+    found = {(case.workers, case.size) for case in catalogue.scalings(scale)}
+    whole, half = scale.processor_events, scale.processor_events // 2
+    assert min(found)[0] == scale.fewest_workers
+    for workers in {workers for workers, _ in found}:
+        assert workers <= measure.machine().cores
+        assert {(workers, whole), (workers, workers * half)} <= found
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(16, "16 B"), (1_024, "1 kB"), (100_000, "100 kB"), (16_000_000, "16 MB")]
+)
+def test_data_size(number: int, text: str) -> None:
+    assert catalogue.data_size(number) == text
 
 
 @pytest.mark.parametrize("implementation", [*IMPLEMENTATIONS, "idiomatic"])

@@ -1,16 +1,22 @@
-"""The statistics of claims, on a made-up clock: no result here depends on the machine."""
+"""Claims: their statistics on a made-up clock, and what makes them refuse to report."""
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import numpy as np
+import psutil
 import pytest
+from coffea.processor import IterativeExecutor
 
-from perf import claims
+from analysis.errors import InputError
+from perf import claims, measure
+from perf.data import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from perf.claims import Ratio
 
@@ -104,3 +110,97 @@ def test_a_claim_holds_if_its_whole_interval_does(
 ) -> None:
     verdict = claims.Verdict("", sense, 4.0, (low + high) / 2, low, high, "ratio", ())  # type: ignore[arg-type]
     assert verdict.holds is holds
+
+
+def test_what_has_no_bound_cannot_fail() -> None:
+    assert claims.Verdict("", "at most", None, 9.0, 8.0, 10.0, "ratio", ()).holds
+
+
+def test_each_side_can_have_a_clock_of_its_own() -> None:
+    ticks = {"a": 0.0, "b": 0.0}
+
+    def clock(name: str) -> Callable[[], float]:
+        def read() -> float:
+            ticks[name] += {"a": 1.0, "b": 3.0}[name]
+            return ticks[name]
+
+        return read
+
+    samples = claims.interleaved(
+        dict.fromkeys("ab", lambda: time.sleep(measure.ROUND_SECONDS)),
+        rounds=3,
+        rng=np.random.default_rng(0),
+        cpu={name: clock(name) for name in "ab"},
+    )
+    assert samples.cpu == {"a": [1.0] * 3, "b": [3.0] * 3}
+
+
+def test_claims_are_chosen_by_name(tmp_path: Path) -> None:
+    def names(*only: str) -> set[str]:
+        rng = np.random.default_rng(0)
+        return {one.name for one in claims.every(Store(tmp_path), rng, only)}
+
+    assert names("executor-dask*", "trijet") == {
+        *("executor-dask", "executor-dask-plain", "trijet"),
+    }
+    assert names() >= {
+        *("selection", "memory-compiled", "executor-iterative", "executor-futures"),
+        *("executor-parsl", "executor-spark", "executor-spark-plain"),
+    }
+    with pytest.raises(InputError, match="there is no claim 'dusk': there are trijet"):
+        names("dusk")
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claims, "EXECUTOR_EVENTS", 2_000)
+    monkeypatch.setattr(claims, "PROCESSOR_CHUNK", 500)
+    monkeypatch.setattr(claims, "EMPTY_TASKS", 50)
+    monkeypatch.setattr(claims, "MERGED_BYTES", 100_000)
+    monkeypatch.setattr(claims, "IDLE_SECONDS", 0.1)
+
+
+@pytest.mark.usefixtures("small")
+def test_claims_about_an_executor_are_measured_on_it(tmp_path: Path) -> None:
+    children = psutil.Process().children(recursive=True)
+    found = claims.executor(Store(tmp_path, 1_000), np.random.default_rng(0), "futures", rounds=2)
+    bounds = {one.claim.partition(": ")[2]: (one.sense, one.bound, one.unit) for one in found}
+    assert bounds == {
+        "CPU time an event": ("at most", 1.05, "ratio"),
+        "events a second": ("at least", 1.75, "ratio"),
+        "an empty task": ("at most", None, "milliseconds"),
+        "merging 0 MB": ("at most", 20.0, "milliseconds"),
+        "CPU seconds a second": ("at most", None, "ratio"),
+    }
+    arms = [arm for verdict in found for arm in verdict.arms]
+    assert len({arm.what.name for arm in arms}) == len(arms) == 5
+    # The runs that were compared gave the same.
+    assert arms[0].check == arms[1].check
+    assert arms[0].input.events == 2_000
+    assert all(child in children for child in psutil.Process().children() if "loky" in str(child))
+
+
+class Losing(IterativeExecutor):
+    """Loses the last item."""
+
+    def __call__(self, items: object, function: object, accumulator: object) -> object:
+        return super().__call__(list(items)[:-1], function, accumulator)  # type: ignore[call-overload]
+
+
+@pytest.mark.usefixtures("small")
+def test_no_claim_is_made_of_an_executor_that_loses_tasks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    losing = Losing(status=False)
+    # Not the check that all workers are there, which says so already.
+    monkeypatch.setattr("perf.overheads.require", lambda *_: set())
+    with pytest.raises(InputError, match="49 of 50 tasks"):
+        claims._tasks(rng, losing, "dask", "", "losing", 2)
+    with pytest.raises(InputError, match="the result is not used"):
+        claims._work(Store(tmp_path, 1_000), rng, losing, "dask", "", "losing", 2)
+
+
+def test_no_claim_is_made_where_workers_are_out_of_sight() -> None:
+    with pytest.raises(InputError, match="1 workers cannot be seen"):
+        claims._see({1})

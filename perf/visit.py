@@ -1,0 +1,585 @@
+"""One visit of a scaling measurement: a process that starts an executor, runs, and ends it.
+
+`main` reads a request from standard input and writes an outcome to standard output, both JSON.
+Each visit is a process of its own, so that what it finds in memory, allocator and caches is the
+same for every executor and does not depend on the order.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import importlib.util
+import os
+import pickle
+import random
+import signal
+import sys
+import time
+from contextlib import ExitStack, suppress
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+
+import cloudpickle
+import psutil
+import pydantic
+
+from analysis.errors import InputError
+from analysis.executors import DEFAULT_CHUNKSIZE, open_executor
+from perf import measure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+
+    from coffea.nanoevents import BaseSchema
+    from coffea.processor import ProcessorABC
+    from coffea.processor.executor import ExecutorBase
+
+    from analysis.inputs import File
+    from analysis.run import Result
+
+# The analysis takes seconds to import, which looking at what was measured need not wait for.
+# ruff: noqa: PLC0415
+
+TTBAR: Final = "ttbar"
+"""In the place of a processor's name: the analysis of this project."""
+
+COMMON: Final = ("__init__", "batches", "pool", "worker")
+"""Modules of analysis.executors that every executor uses."""
+
+MOST_TASKS: Final = 10_000
+TASK_SECONDS: Final = 0.5
+"""Empty tasks are made ten times as many until they take so long or are so many: what starting a
+call costs, some 0.1 s with Spark, must not be taken for the cost of a task."""
+
+PR_SET_PDEATHSIG: Final = 1
+PR_SET_CHILD_SUBREAPER: Final = 36
+"""Of Linux's prctl."""
+
+
+class _Frozen(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+
+
+class Job(_Frozen):
+    """What is processed, the same in all visits.
+
+    Attributes
+    ----------
+    fileset
+        Path of the file set.
+    processor
+        TTBAR, or as `analysis.processors.load` takes it.
+    arguments
+        Keywords to make a processor with that is not TTBAR.
+    schema_name, tree, trace
+        Of events, of files that name none, and whether to find out first what is read; not for
+        TTBAR.
+    implementation, variations
+        Of TTBAR.
+    scratch
+        Folder that this machine shares with the workers, if they are on others.
+    """
+
+    fileset: Path
+    processor: str = TTBAR
+    arguments: dict[str, Any] = pydantic.Field(default_factory=dict)
+    schema_name: str = "NanoAODSchema"
+    tree: str = "Events"
+    trace: bool = False
+    implementation: Literal["columnar", "compiled"] = "columnar"
+    variations: Literal["nominal", "all"] = "nominal"
+    scratch: Path | None = None
+
+
+class Cell(_Frozen):
+    """How it is processed.
+
+    Attributes
+    ----------
+    executor, workers, chunksize
+        As of `open_executor` and `run`.
+    tuned
+        False for coffea's own executor as it comes.
+    options
+        More options of the executor.
+    """
+
+    executor: str
+    workers: int = 1
+    chunksize: int = DEFAULT_CHUNKSIZE
+    tuned: bool = True
+    options: dict[str, Any] = pydantic.Field(default_factory=dict)
+
+    @property
+    def engine(self) -> str:
+        """Name of the executor, and whose it is."""
+        return self.executor if self.tuned else f"{self.executor}, coffea's own"
+
+    def __str__(self) -> str:
+        return f"{self.engine}, workers {self.workers}, chunk size {self.chunksize}"
+
+
+class Request(_Frozen):
+    """What a visit is to do.
+
+    Attributes
+    ----------
+    job, cell
+        What, and how.
+    runs
+        Timed runs.
+    seed
+        Of the order of timed runs and the probed one.
+    reference
+        File of the result that each run must have; made by the visit if `make_reference`.
+    """
+
+    job: Job
+    cell: Cell
+    runs: int = 1
+    seed: int = 0
+    reference: Path
+    make_reference: bool = False
+
+
+class Measured(_Frozen):
+    """What a visit measured; None is what this executor or system does not tell.
+
+    Attributes
+    ----------
+    start_wall, start_cpu
+        Seconds from nothing to an executor that is ready. CPU seconds are those of this process
+        and all its descendants everywhere in here.
+    stop_wall
+        Seconds until it was gone.
+    first_wall, first_cpu
+        Of the first run, which no other warmed up.
+    wall, cpu
+        Of the timed runs.
+    events, chunks, bytes_read
+        Of a run.
+    task_wall, task_cpu
+        Seconds a task, of tasks that do nothing.
+    probed_wall, probed_cpu
+        Of the run with the probe, of which the following tell.
+    workers_seen
+        Workers that processed a chunk.
+    opening, reading, decompressing, processing, serialising, merging, between, waiting, unknown
+        Seconds as of `probe.Stages`.
+    budget, unpacking, adding, chunk_cpu
+        The same. What other threads of a worker take to read files is not in `chunk_cpu`.
+    batches, lost
+        Results that the client received, and batches given to another worker.
+    peak_client, peak_worker, peak_engine
+        Largest resident memory in bytes of this process, of any worker, and of any other process
+        of the executor: a Java virtual machine, a scheduler.
+    """
+
+    start_wall: float
+    start_cpu: float
+    stop_wall: float
+    first_wall: float
+    first_cpu: float
+    wall: tuple[float, ...]
+    cpu: tuple[float, ...]
+    events: int
+    chunks: int
+    bytes_read: int | None
+    task_wall: float
+    task_cpu: float
+    probed_wall: float
+    probed_cpu: float
+    workers_seen: int
+    opening: float
+    reading: float
+    decompressing: float
+    processing: float
+    serialising: float | None
+    merging: float | None
+    between: float | None
+    waiting: float | None
+    unknown: float | None
+    budget: float
+    unpacking: float | None
+    adding: float | None
+    chunk_cpu: float
+    batches: int | None
+    lost: int | None
+    peak_client: int | None
+    peak_worker: int | None
+    peak_engine: int | None
+
+
+class Outcome(_Frozen):
+    """What came of a visit.
+
+    Attributes
+    ----------
+    measured
+        None if it failed.
+    check
+        Digest of the result; empty if it has none.
+    error
+        Why it failed, one sentence.
+    wrong
+        Whether it failed because the result is wrong, by which all that the same cell measured
+        is worth nothing.
+    """
+
+    measured: Measured | None = None
+    check: str = ""
+    error: str | None = None
+    wrong: bool = False
+
+
+class WrongError(Exception):
+    """A result is not that of the reference, or chunks were not processed once each."""
+
+
+class Prepared(NamedTuple):
+    """A job, ready to run."""
+
+    fileset: dict[str, Any]
+    files: list[File]
+    processor: ProcessorABC | Callable[[Any], Any]
+    modules: tuple[str, ...]
+    branches: Collection[str]
+    schema: type[BaseSchema] | None
+    trace: bool
+    scratch: Path | None
+    agree: Callable[[Any, Any], bool] | None
+
+    @property
+    def events(self) -> int:
+        """Number of events."""
+        return sum(file.events for file in self.files)
+
+    @property
+    def digest(self) -> str:
+        """Identity of the input: of its files, not of their content, which may be terabytes."""
+        seen = sorted(
+            (file.dataset, file.path, file.tree, file.uuid.hex(), file.events, _size(file.path))
+            for file in self.files
+        )
+        return measure.digest(seen)
+
+    def run(
+        self,
+        executor: ExecutorBase,
+        chunksize: int,
+        wrap: Callable[[Any], Any] = lambda processor: processor,
+    ) -> Result:
+        """Process every event."""
+        from analysis.run import run
+
+        return run(
+            self.fileset,
+            wrap(self.processor),
+            executor,
+            files=self.files,
+            chunksize=chunksize,
+            branches=self.branches,
+            schema=self.schema,
+            trace=self.trace,
+            scratch=self.scratch,
+        )
+
+
+def prepare(job: Job) -> Prepared:
+    """Look at the files and make the processor.
+
+    Raises
+    ------
+    InputError
+        If the file set, a file of it or the processor cannot be used.
+    """
+    from analysis import inputs, processors, ttbar
+    from perf import processor
+
+    if job.processor == TTBAR:
+        fileset = inputs.read_fileset(job.fileset)
+        branches = ttbar.branches(job.variations)
+        return Prepared(
+            fileset,
+            inputs.inspect(fileset, branches),
+            ttbar.TtbarProcessor(job.implementation, job.variations),
+            (),
+            branches,
+            schema=None,
+            trace=False,
+            scratch=job.scratch,
+            agree=processor.agree,
+        )
+    loaded = processors.load(job.processor, job.arguments)
+    fileset = inputs.read_fileset(job.fileset, analysis=False, tree=job.tree)
+    return Prepared(
+        fileset,
+        inputs.inspect(fileset, []),
+        loaded.processor,
+        loaded.modules,
+        (),
+        schema=processors.schema(job.schema_name),
+        trace=job.trace,
+        scratch=job.scratch,
+        agree=None,
+    )
+
+
+def source_of(job: Job, executor: str) -> str:
+    """Digest of the code that is measured: of this project but for other executors.
+
+    And of the module of the processor, if it is a user's.
+    """
+    project = Path(__file__).parent.parent
+    patterns = ("*.py", "kernels/*.py", f"executors/*{executor}*.py")
+    files = [path for pattern in patterns for path in project.glob(f"analysis/{pattern}")]
+    files += [project / f"analysis/executors/{name}.py" for name in COMMON]
+    files += [Path(__file__), project / "perf/probe.py"]
+    if job.processor != TTBAR:
+        spec = importlib.util.find_spec(job.processor.partition(":")[0])
+        if spec is not None and spec.origin is not None:
+            files.append(Path(spec.origin))
+    total = hashlib.sha256()
+    for file in sorted(files):
+        total.update(file.read_bytes())
+    return total.hexdigest()
+
+
+def _size(path: str) -> int:
+    with suppress(OSError):
+        return Path(path.removeprefix("file://")).stat().st_size
+    return -1
+
+
+# --- in the process of the visit
+
+
+class Spell(NamedTuple):
+    """Wall and CPU seconds of something, the latter of this process and all its descendants."""
+
+    wall: float
+    cpu: float
+
+
+def timed(act: Callable[[], Any]) -> tuple[Any, Spell]:
+    """What an act gives, and what it took."""
+    cpu = measure.cpu_of_tree()
+    begin = time.perf_counter()
+    got = act()
+    wall = time.perf_counter() - begin
+    return got, Spell(wall, max(0.0, measure.cpu_of_tree() - cpu))
+
+
+def visit(request: Request) -> Outcome:
+    """Start the executor, run, and end it.
+
+    Raises
+    ------
+    InputError
+        If something of it cannot be done.
+    WrongError
+        If a result is wrong.
+    """
+    prepared = prepare(request.job)
+    cell = request.cell
+    if request.make_reference:
+        with open_executor("iterative") as executor, measure.settled():
+            result = prepared.run(executor, cell.chunksize)
+        _write_reference(request.reference, result.accumulated)
+        return Outcome()
+    want = pickle.loads(request.reference.read_bytes())
+    check = partial(_check, prepared, want)
+    with measure.settled(), ExitStack() as stack:
+        opened = open_executor(
+            cell.executor, workers=cell.workers, modules=prepared.modules, **_options(cell)
+        )
+        executor, start = timed(lambda: stack.enter_context(opened))
+        measured, last = _measure(request, prepared, executor, check)
+        _, stop = timed(stack.close)
+    measured |= {"start_wall": start.wall, "start_cpu": start.cpu, "stop_wall": stop.wall}
+    try:
+        digest = measure.digest(last)
+    except TypeError:
+        digest = ""
+    return Outcome(measured=Measured(**measured), check=digest)
+
+
+def _options(cell: Cell) -> dict[str, Any]:
+    return {**cell.options, **({} if cell.tuned else {"tuned": False})}
+
+
+def _measure(
+    request: Request,
+    prepared: Prepared,
+    executor: ExecutorBase,
+    check: Callable[[Result], None],
+) -> tuple[dict[str, Any], Any]:
+    """All but start and stop, by names of Measured; and the last result."""
+    from perf.probe import Watched, probed, stages
+
+    cell = request.cell
+    ledger = getattr(executor, "ledger", None)
+    first, first_spell = timed(lambda: prepared.run(executor, cell.chunksize))
+    check(first)
+    # Before the runs: it also has the workers import the probe.
+    task = _empty_tasks(executor, cell.workers)
+    spells: list[Spell] = []
+    found: dict[str, Any] = {}
+    turns = [False] * request.runs + [True]
+    random.Random(request.seed).shuffle(turns)
+    for with_probe in turns:
+        if ledger is not None:
+            ledger.clear()
+        if with_probe:
+            other, probe = probed(executor)
+            result, spell = timed(partial(prepared.run, other, cell.chunksize, Watched))
+            seen = probe.seen
+            found |= {
+                "probed_wall": spell.wall,
+                "probed_cpu": spell.cpu,
+                **asdict(stages(seen, ledger, cell.workers * spell.wall)),
+                "batches": None if ledger is None else ledger.batches,
+                "lost": None if ledger is None else ledger.lost,
+                "workers_seen": len(seen.peaks),
+                **_peaks(seen.peaks),
+            }
+        else:
+            result, spell = timed(lambda: prepared.run(executor, cell.chunksize))
+            spells.append(spell)
+        check(result)
+    return {
+        **found,
+        "first_wall": first_spell.wall,
+        "first_cpu": first_spell.cpu,
+        "wall": [one.wall for one in spells],
+        "cpu": [one.cpu for one in spells],
+        "events": result.events,
+        "chunks": result.chunks,
+        "bytes_read": result.bytes_read,
+        "task_wall": task.wall,
+        "task_cpu": task.cpu,
+    }, result.accumulated
+
+
+def _empty_tasks(executor: ExecutorBase, workers: int) -> Spell:
+    """What a task takes that does nothing."""
+    from perf.probe import empty
+
+    quiet = executor.copy(status=False)
+    begin, count = 0, 10 * workers
+
+    def call() -> Any:
+        # Items that differ from all before: coffea's DaskExecutor remembers results.
+        return quiet(range(begin, begin + count), empty, None)
+
+    call()
+    while True:
+        begin += count
+        (total, _), spell = timed(call)
+        if total["tasks"] != count:
+            msg = f"{total['tasks']} of {count} empty tasks came back"
+            raise WrongError(msg)
+        if spell.wall > TASK_SECONDS or count == MOST_TASKS:
+            return Spell(spell.wall / count, spell.cpu / count)
+        begin, count = begin + count, min(10 * count, MOST_TASKS)
+
+
+def _peaks(of_workers: Mapping[str, int | None]) -> dict[str, int | None]:
+    """Peak memory of client, workers and engine, by names of Measured."""
+    from perf.probe import worker_name
+
+    own = worker_name()
+    host = own.removesuffix(f"-{os.getpid()}")
+    workers = [peak for peak in of_workers.values() if peak is not None]
+    engine: list[int] = []
+    for child in psutil.Process().children(recursive=True):
+        peak = measure.peak_memory(child.pid)
+        with suppress(psutil.Error):
+            if peak is None or "resource_tracker" in " ".join(child.cmdline()):
+                continue
+            (workers if f"{host}-{child.pid}" in of_workers else engine).append(peak)
+    client = measure.peak_memory()
+    return {
+        "peak_client": client,
+        "peak_worker": max(workers, default=None),
+        "peak_engine": max(engine, default=None),
+    }
+
+
+def _check(prepared: Prepared, want: Any, result: Result) -> None:
+    """Raise if a result is not that of the reference, or a chunk was not processed once."""
+    from perf.equal import difference
+
+    if result.events != prepared.events:
+        msg = f"{result.events} of {prepared.events} events were processed"
+        raise WrongError(msg)
+    if result.repeated is None:
+        msg = (
+            "the workers do not share a folder with this machine, so that it is not known whether "
+            "each chunk was processed once: name one with --scratch"
+        )
+        raise InputError(msg)
+    if result.repeated:
+        msg = f"{result.repeated} chunks were processed more than once"
+        raise InputError(msg)
+    got = result.accumulated
+    found = difference(got, want)
+    if found is None and prepared.agree is not None and not prepared.agree(got, want):
+        found = "the histograms or the cutflow differ"
+    if found is not None:
+        msg = f"the result differs from the reference: {found}"
+        raise WrongError(msg)
+
+
+def _write_reference(path: Path, accumulated: Any) -> None:
+    part = path.with_name(f"{path.name}.part")
+    try:
+        part.write_bytes(cloudpickle.dumps(accumulated))
+        part.replace(path)
+    except OSError as error:
+        msg = f"{path} cannot be written: {error.strerror}"
+        raise InputError(msg) from error
+
+
+def _hold_on() -> None:
+    """End when the parent dies, and be the parent of descendants that lose theirs (on Linux).
+
+    The CPU time of such is then counted, and they are found when all is to end.
+    """
+    with suppress(OSError, AttributeError):
+        prctl = ctypes.CDLL(None).prctl
+        prctl(PR_SET_PDEATHSIG, signal.SIGINT)
+        prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def _end_descendants() -> None:
+    """Kill what an executor left behind; resource trackers end by themselves."""
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if "resource_tracker" not in " ".join(child.cmdline()):
+                child.kill()
+
+
+def main() -> None:
+    """Read a request, write an outcome."""
+    _hold_on()
+    # What engines print must not be taken for the outcome.
+    answer = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    try:
+        request = Request.model_validate_json(sys.stdin.read())
+        try:
+            outcome = visit(request)
+        except InputError as error:
+            outcome = Outcome(error=str(error))
+        except WrongError as error:
+            outcome = Outcome(error=str(error), wrong=True)
+        with answer:
+            answer.write(outcome.model_dump_json())
+    except KeyboardInterrupt:
+        sys.exit(130)
+    finally:
+        _end_descendants()

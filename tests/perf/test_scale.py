@@ -1,0 +1,417 @@
+"""Scaling is measured end to end, goes on where it was interrupted, and reports no wrong result."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import psutil
+import pytest
+
+from perf import results, scale, scale_table
+from perf.__main__ import main
+from perf.visit import Cell, Job, Measured
+from tests.perf.made import record
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+PATIENCE = 180.0
+"""Seconds after which something that must happen is taken not to."""
+
+SMALL = ("--executors", "iterative,futures", "--workers", "2", "--chunksizes", "500,1000")
+
+
+class Outcome(NamedTuple):
+    """What a command did."""
+
+    exit_code: int
+    output: str
+    error: str
+
+
+def perf_scale(*arguments: Any) -> Outcome:
+    """Run ``python -m perf scale`` in this process."""
+    output, error = io.StringIO(), io.StringIO()
+    before, code = sys.argv, 0
+    sys.argv = ["perf", "scale", *map(str, arguments)]
+    try:
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(error):
+            main()
+    except SystemExit as stop:
+        code = int(stop.code or 0)
+    finally:
+        sys.argv = before
+    return Outcome(code, output.getvalue(), " ".join(error.getvalue().split()))
+
+
+@pytest.fixture(scope="module")
+def fileset(synthetic_fileset: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file set of one sample: 4000 events in two files."""
+    path = tmp_path_factory.mktemp("fileset") / "fileset.json"
+    name = "ttbar__nominal"
+    path.write_text(json.dumps({name: synthetic_fileset[name]}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def measured(fileset: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
+    """Both executors at both chunk sizes, once."""
+    path = tmp_path_factory.mktemp("results") / "scale.jsonl"
+    return path, perf_scale(fileset, *SMALL, "--repeat", 1, "--output", path)
+
+
+# --- for real
+
+
+def test_end_to_end(measured: tuple[Path, Outcome]) -> None:
+    path, outcome = measured
+    assert outcome.exit_code == 0, outcome.error
+    records = results.read(path)
+    done = [scale.read(one) for one in records]
+    assert {(d.visit.cell.executor, d.visit.cell.chunksize) for d in done} == {
+        (name, size) for name in ("iterative", "futures") for size in (500, 1000)
+    }
+    for one, of in zip(records, done, strict=True):
+        cell, seen = of.visit.cell, of.measured
+        assert one.input.events == seen.events == 4000
+        assert seen.chunks == 4000 // cell.chunksize
+        assert seen.bytes_read
+        assert seen.bytes_read > 0
+        assert min(seen.wall + seen.cpu) > 0
+        assert min(seen.first_wall, seen.first_cpu, seen.task_wall, seen.task_cpu) > 0
+        assert min(seen.opening, seen.reading, seen.processing) > 0
+        assert len(one.check) == 64
+        assert seen.peak_client
+        assert seen.peak_worker
+        if cell.executor == "iterative":
+            # What coffea's own executor does not tell is not known, which is not nothing.
+            assert (seen.serialising, seen.waiting, seen.lost) == (None, None, None)
+            assert seen.peak_client >= seen.peak_worker
+            assert seen.start_wall < 1
+            rest = seen.unknown
+        else:
+            assert cell.workers == 2
+            assert seen.lost == 0
+            assert seen.start_cpu > 0.1  # two workers import the analysis
+            assert 1 <= seen.workers_seen <= 2
+            parts = (seen.serialising, seen.merging, seen.between, seen.waiting)
+            rest = sum(one or 0 for one in parts)
+        stages = (seen.opening, seen.reading, seen.decompressing, seen.processing, rest)
+        assert sum(one or 0 for one in stages) == pytest.approx(seen.budget, rel=1e-9)
+        assert seen.budget == pytest.approx(cell.workers * seen.probed_wall)
+    for text in ("Throughput", "Where the time", "Start, tasks and memory", "the probe of stages"):
+        assert text in outcome.output
+
+
+def test_again_measures_nothing_and_prints_the_same(
+    measured: tuple[Path, Outcome], fileset: Path
+) -> None:
+    path, outcome = measured
+    before = path.read_bytes()
+    again = perf_scale(fileset, *SMALL, "--repeat", 1, "--output", path)
+    assert again.exit_code == 0
+    assert path.read_bytes() == before
+    said, _, rest = again.output.partition("\n")
+    assert said == f"4 of 4 visits are in {path} already"
+    assert rest == outcome.output
+
+
+def test_table_from_the_file(measured: tuple[Path, Outcome]) -> None:
+    path, outcome = measured
+    shown = perf_scale("--show", path)
+    assert shown.exit_code == 0
+    assert shown.output.startswith(outcome.output)
+    assert "coffea 20" in shown.output
+
+
+def test_other_arguments_are_another_measurement(
+    measured: tuple[Path, Outcome], fileset: Path
+) -> None:
+    path, _ = measured
+    job = Job(fileset=fileset)
+    assert len(scale.Campaign(job, path).found()) == 4
+    for change in ({"variations": "all"}, {"implementation": "compiled"}):
+        assert scale.Campaign(job.model_copy(update=change), path).found() == []
+
+
+def test_fresh_forgets_its_own_alone(
+    measured: tuple[Path, Outcome], fileset: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "copy.jsonl"
+    path.write_bytes(measured[0].read_bytes())
+    results.append(path, record())
+    campaign = scale.Campaign(Job(fileset=fileset), path)
+    cell = next(one.visit.cell for one in campaign.found() if one.visit.cell.executor == "futures")
+    campaign.forget(cell)
+    assert len(campaign.found()) == 3
+    assert cell not in [one.visit.cell for one in campaign.found()]
+    campaign.forget()
+    assert campaign.found() == []
+    assert results.read(path) == [
+        r for r in results.read(path) if r.what.name == record().what.name
+    ]
+    assert len(results.read(path)) == 1
+
+
+def test_interrupted_it_leaves_no_process_and_goes_on_later(fileset: Path, tmp_path: Path) -> None:
+    path = tmp_path / "scale.jsonl"
+    arguments = [str(fileset), *SMALL[:4], "--chunksizes", "1000", "--repeat", "1"]
+    command = [sys.executable, "-m", "perf", "scale", *arguments, "--output", str(path)]
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    family = psutil.Process(process.pid)
+
+    def workers() -> list[Any]:
+        return [one for one in family.children(recursive=True) if "Loky" in str(one.cmdline())]
+
+    until = time.monotonic() + PATIENCE
+    try:
+        # The visit of the pool may come before that of the iterative executor or after it.
+        while not path.exists() or not path.read_bytes() or not (workers() or done(path)):
+            assert time.monotonic() < until
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.05)
+        time.sleep(1)
+        alive = [process.pid, *(one.pid for one in family.children(recursive=True))]
+        os.killpg(process.pid, signal.SIGINT)
+        _, error = process.communicate(timeout=PATIENCE)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 130
+    assert error.startswith("interrupted: ")
+    assert error.count("\n") == 1
+    while any(map(psutil.pid_exists, alive)):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    kept = path.read_bytes()
+    assert kept.count(b"\n") == 1
+
+    again = perf_scale(*arguments, "--output", path)
+    assert again.exit_code == 0, again.error
+    assert again.output.startswith("1 of 2 visits are in")
+    assert path.read_bytes().startswith(kept)
+    assert path.read_bytes().count(b"\n") == 2
+
+
+def done(path: Path) -> list[str]:
+    """Executors whose visit is in the file."""
+    return [str(one.what.executor) for one in results.read(path)]
+
+
+def test_result_that_depends_on_the_executor_has_no_speed(fileset: Path, tmp_path: Path) -> None:
+    path = tmp_path / "scale.jsonl"
+    outcome = perf_scale(
+        *(fileset, "--executors", "iterative,futures", "--workers", 1, "--chunksizes", 1000),
+        *("--repeat", 1, "--processor", "tests.perf.wrong:ByProcess", "--output", path),
+    )
+    assert outcome.exit_code == 1
+    assert done(path) == ["iterative"]
+    text = " ".join(outcome.output.split())
+    assert "FAILED" in text
+    assert "the result differs from the reference" in text
+
+
+def test_a_cell_that_fails_says_why_and_the_others_are_measured(
+    fileset: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "scale.jsonl"
+    outcome = perf_scale(
+        *(fileset, "--executors", "futures,iterative", "--workers", 1, "--chunksizes", 1000),
+        *("--repeat", 2, "--processor", "tests.perf.wrong:Dies", "--output", path),
+        *("--option", "retries=0"),
+    )
+    assert outcome.exit_code == 1
+    assert done(path) == ["iterative", "iterative"]
+    assert "workers died" in " ".join(outcome.output.split())
+
+
+# --- what cannot be measured
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--executors", "dusk"), "there is no executor 'dusk'"),
+        (("--executors", ","), "name an executor"),
+        (("--workers", "two"), "--workers takes whole numbers"),
+        (("--workers", "0"), "at least one of workers"),
+        (("--chunksizes", "0"), "at least one of events a chunk"),
+        (("--option", "retries"), "--option takes KEY=VALUE"),
+        (("--option", "colour=red"), "none of iterative, futures has it"),
+        (("--option", "futures.colour=red"), "the futures executor has no option 'colour'"),
+        (("--option", "dask.address=x"), "dask is not measured"),
+        (("--arguments", "{"), "--arguments takes JSON"),
+        (("--processor", "tests.perf.wrong:Nobody"), "tests.perf.wrong has no Nobody"),
+        (
+            ("--processor", "tests.perf.wrong:Counts", "--schema", "NoSchema"),
+            "there is no schema NoSchema",
+        ),
+    ],
+)
+def test_wrong_arguments(
+    arguments: Sequence[str], message: str, fileset: Path, tmp_path: Path
+) -> None:
+    outcome = perf_scale(fileset, *arguments, "--output", tmp_path / "scale.jsonl")
+    assert outcome.exit_code == 2
+    assert message in outcome.error
+    assert not list(tmp_path.iterdir())
+
+
+def test_wrong_files(fileset: Path, tmp_path: Path) -> None:
+    path = tmp_path / "scale.jsonl"
+    outcome = perf_scale(tmp_path / "none.json", "--output", path)
+    assert (outcome.exit_code, outcome.error[:24]) == (2, "error: there is no file ")
+    outcome = perf_scale("--show", path)
+    assert (outcome.exit_code, outcome.error[:27]) == (2, "error: there are no records")
+    assert perf_scale("--output", path).error.startswith("error: name a file set")
+    results.append(path, record())
+    assert "holds no scaling measurement" in perf_scale("--show", path).error
+    path.write_text("no record\n")
+    for arguments in (("--show", path), (fileset, "--output", path)):
+        outcome = perf_scale(*arguments)
+        assert outcome.exit_code == 2
+        assert "line 1 is not JSON" in outcome.error
+
+
+# --- cells, order and options
+
+
+def test_cells() -> None:
+    made = scale.cells(["iterative", "futures"], [1, 2, 2], [10, 20], untuned=True)
+    assert [(c.executor, c.workers, c.chunksize) for c in made if c.executor == "iterative"] == [
+        ("iterative", 1, 10),
+        ("iterative", 1, 20),
+    ]
+    futures = [(c.tuned, c.workers, c.chunksize) for c in made if c.executor == "futures"]
+    assert futures == [(t, w, s) for t in (True, False) for w in (1, 2) for s in (10, 20)]
+
+
+def test_options_are_given_to_those_that_have_them() -> None:
+    made = scale.cells(
+        ["iterative", "futures"],
+        [1],
+        [10],
+        options=["retries=0", "futures.pool=threads", 'environment={"A": "1"}'],
+    )
+    assert {one.executor: one.options for one in made} == {
+        "iterative": {"retries": 0},
+        "futures": {"retries": 0, "pool": "threads", "environment": {"A": "1"}},
+    }
+
+
+def test_every_round_visits_every_cell_in_another_order() -> None:
+    cells = [Cell(executor="futures", workers=n) for n in range(1, 6)]
+    visits = scale.order(cells, 20, seed=3)
+    rounds = [[v.cell.workers for v in visits if v.round == number] for number in range(20)]
+    assert all(sorted(one) == [1, 2, 3, 4, 5] for one in rounds)
+    assert len({tuple(one) for one in rounds}) > 15
+    assert [v.round for v in visits] == sorted(v.round for v in visits)
+    assert visits == scale.order(cells, 20, seed=3)
+    assert visits != scale.order(cells, 20, seed=4)
+    # More rounds than before go on where these ended.
+    assert scale.order(cells, 21, seed=3)[: len(visits)] == visits
+
+
+# --- tables
+
+
+def made(wall: float, cpu: float, **changes: Any) -> Measured:
+    """A visit of a million events in four chunks."""
+    content: dict[str, Any] = dict.fromkeys(Measured.model_fields, 0.0) | {
+        "wall": (wall,),
+        "cpu": (cpu,),
+        "events": 1_000_000,
+        "chunks": 4,
+        "bytes_read": 10**8,
+        "probed_wall": wall,
+        "probed_cpu": 1.01 * cpu,
+        "budget": wall,
+        "workers_seen": 1,
+        "batches": 1,
+        "lost": 0,
+        "peak_client": 10**8,
+        "peak_worker": 10**9,
+        "peak_engine": None,
+        "unknown": None,
+    }
+    return Measured(**(content | changes))
+
+
+def test_ratios_are_of_visits_of_the_same_round() -> None:
+    # The machine is twice as slow in the second round, for all.
+    done = [
+        scale.Done(
+            scale.Visit(Cell(executor=name, workers=n), number), made(wall * slow, cpu * slow)
+        )
+        for number, slow in enumerate((1.0, 2.0, 1.5))
+        for name, n, wall, cpu in (("iterative", 1, 1.0, 1.0), ("futures", 2, 0.5, 1.1))
+    ]
+    iterative, futures = scale_table.rows(done[::-1])
+    assert iterative.cell.executor == "iterative"
+    assert futures.speed_up is not None
+    assert futures.cpu_ratio is not None
+    assert futures.speed_up.median == futures.speed_up.low == pytest.approx(2)
+    assert futures.cpu_ratio.high == pytest.approx(1.1)
+    assert (futures.wall.low, futures.wall.median, futures.wall.high) == (0.5, 0.75, 1.0)
+    assert futures.events_per_second == pytest.approx(1e6 / 0.75)
+    # Another chunk size has nothing to be compared with.
+    alone = scale.Done(scale.Visit(Cell(executor="futures", chunksize=7), 0), made(1, 1))
+    row = scale_table.rows([*done, alone])[-2]
+    assert (row.cell.chunksize, row.speed_up, row.cpu_ratio) == (7, None, None)
+
+
+def test_intervals_are_as_sure_as_they_say() -> None:
+    assert scale_table.interval([3.0]) == scale_table.Interval(3.0, 3.0, 3.0, 0.0)
+    assert scale_table.interval([1.0, 2.0, 3.0]) == scale_table.Interval(2.0, 1.0, 3.0, 0.75)
+    six = scale_table.interval([6.0, 5.0, 4.0, 3.0, 2.0, 1.0])
+    assert (six.low, six.median, six.high) == (1.0, 3.5, 6.0)
+    assert six.confidence == pytest.approx(1 - 2 / 64)
+    # Tables of the sign test: of 20 samples the sixth and the fifteenth, 95.86 %.
+    twenty = scale_table.interval([float(n) for n in range(1, 21)])
+    assert (twenty.low, twenty.high) == (6.0, 15.0)
+    assert twenty.confidence == pytest.approx(0.9586, abs=1e-4)
+
+
+def test_what_is_not_known_is_not_shown_as_nothing() -> None:
+    one = made(1.0, 1.0, serialising=None, merging=None, between=None, waiting=None, unknown=0.25)
+    rows = scale_table.rows([scale.Done(scale.Visit(Cell(executor="iterative"), 0), one)])
+    where = scale_table.tables(rows)[1]
+    cells = {str(column.header): next(iter(column.cells)) for column in where.columns}
+    assert (cells["pack"], cells["merge"], cells["wait"]) == ("-", "-", "-")
+    assert cells["not known"] == "25.0"
+    assert "50%" not in scale_table.footnote(rows)
+
+
+def test_law_of_scaling_is_fitted_where_it_is_determined() -> None:
+    def visits(counts: Sequence[int], rounds: int) -> list[scale.Done]:
+        return [
+            scale.Done(
+                scale.Visit(Cell(executor="futures", workers=n), number),
+                made((1 + 0.1 * (n - 1)) / n * (1 + 0.001 * (number + n % 2)), 1.0),
+            )
+            for n in counts
+            for number in range(rounds)
+        ]
+
+    assert scale_table.law_table(scale_table.rows(visits([1, 2], 5))) is None
+    assert scale_table.law_table(scale_table.rows(visits([1, 2, 4, 8], 1))) is None
+    table = scale_table.law_table(scale_table.rows(visits([1, 2, 4, 8, 16], 5)))
+    assert table is not None
+    cells = {str(column.header): next(iter(column.cells)) for column in table.columns}
+    assert cells["law"] == "amdahl"
+    assert str(cells["serial"]).startswith("10 %")

@@ -1,0 +1,455 @@
+"""The Dask executor: a real scheduler, real workers, and what happens when they die."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dask
+import psutil
+import pytest
+from coffea.processor import DaskExecutor, IterativeExecutor, accumulate
+from coffea.processor.executor import ExecutorBase
+from distributed import Client, Future, LocalCluster, WorkerPlugin
+
+from analysis import ttbar
+from analysis.errors import InputError
+from analysis.executors import open_executor
+from analysis.inputs import inspect
+from analysis.run import Result, run
+from perf.processor import agree
+from tests.faulty import Hungry, KillsAlways, KillsOnce, Plain, Raises, Slow
+from tests.test_executors import PATIENCE, children, wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[1]
+NAME = "ttbar__nominal"
+CHUNK = 500
+
+
+@pytest.fixture(scope="module")
+def two() -> Iterator[Any]:
+    """A cluster of two workers."""
+    with open_executor("dask", workers=2, status=False) as executor:
+        yield executor
+
+
+@pytest.fixture
+def fileset(synthetic_fileset: dict[str, Any]) -> dict[str, Any]:
+    return {NAME: synthetic_fileset[NAME]}
+
+
+def process(fileset: dict[str, Any], processor: Any, executor: Any) -> Result:
+    """Run over the jets of a file set: eight chunks of ttbar, four a file."""
+    files = inspect(fileset, ["Jet_pt"])
+    return run(fileset, processor, executor, files=files, chunksize=CHUNK, branches=["Jet_pt"])
+
+
+def plain(fileset: dict[str, Any]) -> Any:
+    """What a run over the jets has to give."""
+    return process(fileset, Plain(), IterativeExecutor(status=False)).accumulated
+
+
+def one_sentence(error: BaseException) -> str:
+    text = str(error)
+    assert "\n" not in text
+    assert "Traceback" not in text
+    return text
+
+
+def pids(client: Client) -> set[int]:
+    return set(client.run(os.getpid).values())
+
+
+def test_the_result_is_that_of_the_iterative_executor(
+    synthetic_fileset: dict[str, Any], two: Any
+) -> None:
+    branches = ttbar.branches("all")
+    files = inspect(synthetic_fileset, branches)
+    processor = ttbar.TtbarProcessor("columnar", "all")
+
+    def result(executor: Any) -> Result:
+        return run(
+            synthetic_fileset, processor, executor, files=files, chunksize=700, branches=branches
+        )
+
+    one, other = result(IterativeExecutor(status=False)), result(two)
+    assert agree(one.accumulated, other.accumulated)
+    assert (one.events, one.chunks) == (other.events, other.chunks)
+
+
+def test_each_chunk_is_processed_once_in_every_run(fileset: dict[str, Any], two: Any) -> None:
+    runs = [process(fileset, Plain(), two) for _ in range(3)]
+    assert [one.repeated for one in runs] == [0, 0, 0]
+    assert [one.chunks for one in runs] == [8, 8, 8]
+    assert all(one.accumulated == plain(fileset) for one in runs)
+
+
+class Marked(Plain):
+    """Leaves a file for every call."""
+
+    def before(self, events: Any) -> None:  # noqa: ARG002
+        assert self.marks is not None
+        (self.marks / uuid.uuid4().hex).touch()
+
+
+@dataclass
+class Pure(ExecutorBase):
+    """As an executor that tells Dask that the same call gives the same result.
+
+    That of coffea does, by `heavy_input`. The future which it makes of that has its own number
+    with newer releases of distributed, so that no two calls are the same.
+    """
+
+    client: Client | None = None
+    held: list[Future] = field(default_factory=list)
+
+    def __call__(self, items: Any, function: Any, accumulator: Any) -> tuple[Any, int]:
+        assert self.client is not None
+        self.held += (futures := self.client.map(function, items, pure=True))
+        return accumulate(self.client.gather(futures), accumulator), 0
+
+
+def test_results_of_an_earlier_run_are_not_used(
+    fileset: dict[str, Any], two: Any, tmp_path: Path
+) -> None:
+    """Dask hands them back where it may; the nonce of a run prevents it."""
+    direct, runs = tmp_path / "direct", tmp_path / "runs"
+    direct.mkdir()
+    runs.mkdir()
+    chunks = [(str(direct), number) for number in range(8)]
+    executor = Pure(client=two.client)
+    for _ in range(2):
+        assert executor(chunks, _mark, None) == ({"n": 8}, 0)
+        assert len(list(direct.iterdir())) == 8  # None is called a second time.
+    for calls, one in enumerate(
+        (executor, executor, two, two, DaskExecutor(client=two.client)), 1
+    ):
+        assert process(fileset, Marked(runs), one).repeated == 0
+        assert len(list(runs.iterdir())) == 8 * calls
+
+
+def _mark(chunk: tuple[str, int]) -> dict[str, int]:
+    (Path(chunk[0]) / uuid.uuid4().hex).touch()
+    return {"n": 1}
+
+
+def test_killed_worker_is_made_up_for(fileset: dict[str, Any], two: Any, tmp_path: Path) -> None:
+    before = pids(two.client)
+    result = process(fileset, KillsOnce(tmp_path), two)
+    assert result.accumulated == plain(fileset)
+    assert result.events == 4000
+    assert two.ledger.lost >= 1
+    # The nanny starts another, which is as the first ones were.
+    wait_for("another worker", lambda: len(two.client.nthreads()) == 2)
+    assert len(pids(two.client) - before) == 1
+    assert set(two.client.run(_profiles).values()) == {False}
+    assert set(two.client.run(_is_warm).values()) == {True}
+
+
+def _profiles() -> bool:
+    return bool(dask.config.get("distributed.worker.profile.enabled"))
+
+
+def _is_warm() -> bool:
+    return "analysis.ttbar" in sys.modules
+
+
+class Kills(KillsAlways):
+    """For the first file of ttbar."""
+
+    bad = "_0.root"
+
+
+def test_deadly_chunk_is_named(fileset: dict[str, Any], two: Any) -> None:
+    (path,) = (path for path in fileset[NAME]["files"] if Kills.bad in path)
+    with pytest.raises(InputError) as caught:
+        process(fileset, Kills(), two.copy(retries=1))
+    text = one_sentence(caught.value)
+    assert text.startswith(f"{path}: events 0 to 500 could not be processed: workers died 2 times")
+    assert "memory limit" not in text
+    # The cluster is none the worse for it.
+    assert process(fileset, Plain(), two).accumulated == plain(fileset)
+
+
+def test_exception_names_the_chunk(fileset: dict[str, Any], two: Any) -> None:
+    with pytest.raises(InputError, match=r"events 1000 to 1500.*jets out of order") as caught:
+        process(fileset, Raises(), two)
+    one_sentence(caught.value)
+
+
+def test_memory_limit(fileset: dict[str, Any]) -> None:
+    with (
+        open_executor("dask", memory_limit="1GB", retries=0, batch=1) as executor,
+        pytest.raises(InputError, match="workers died 1 times, over their memory limit") as caught,
+    ):
+        process(fileset, Hungry(), executor)
+    one_sentence(caught.value)
+
+
+def test_many_items_are_few_tasks_and_few_payloads(two: Any) -> None:
+    two.ledger.clear()
+    total, _ = two(range(10_000), _count, {"n": 5})
+    assert total == {"n": 10_005}
+    assert two.ledger.spent.tasks < 50
+    assert two.ledger.batches <= two.fan_in
+    two.ledger.clear()
+    total, _ = two.copy(batch=1, fan_in=4)(range(70), _count, None)
+    assert total == {"n": 70}
+    assert two.ledger.batches <= 4
+    # 18 of four, 5 of those, and 2 of those: one task each at most beside the batches.
+    assert 70 < two.ledger.spent.tasks <= 70 + 18 + 5 + 2
+
+
+def _count(_: int) -> dict[str, int]:
+    return {"n": 1}
+
+
+def test_affinity(two: Any) -> None:
+    executor = two.copy(affinity=True)
+    first, second = (executor(range(40), _where, None)[0] for _ in range(2))
+    assert set(first) == set(range(40))
+    assert len({*first.values()}) == 2
+    # Not bound, so that no worker is waited for.
+    assert sum(first[item] == second[item] for item in first) >= 30
+
+
+def _where(item: int) -> dict[int, _Name]:
+    return {item: _Name(os.getpid())}
+
+
+class _Name(int):
+    def __add__(self, other: object) -> _Name:
+        raise AssertionError(other)
+
+
+class Greets(WorkerPlugin):
+    """A plugin of the user's."""
+
+    def setup(self, worker: Any) -> None:
+        worker.greeting = "hello"
+
+
+def _greeting(dask_worker: Any) -> str:
+    return str(dask_worker.greeting)
+
+
+def test_start_and_end() -> None:
+    """Options reach the workers, and nothing is left of them, here or there."""
+    before, environment = children(), dict(os.environ)
+    configuration = json.dumps(dask.config.config, default=str)
+    folders = set(Path(tempfile.gettempdir()).glob("coffea-dask-*"))
+    with open_executor(
+        "dask",
+        threads=2,
+        plugins=[Greets()],
+        environment={"COFFEA_TEST": "1", "MALLOC_ARENA_MAX": "3", "MALLOC_TRIM_THRESHOLD_": None},
+        config={"distributed.admin.tick.interval": "2s"},
+    ) as executor:
+        client = executor.client
+        assert list(client.nthreads().values()) == [2]
+        assert set(client.run(_greeting).values()) == {"hello"}
+        (held,) = client.run(_environment).values()
+        assert held["COFFEA_TEST"] == "1"
+        assert "MALLOC_TRIM_THRESHOLD_" not in held
+        (pid,) = pids(client)
+        # What glibc has read: the environment that the process began with.
+        began = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        assert b"MALLOC_ARENA_MAX=3" in began
+        assert b"COFFEA_TEST=1" in began
+        assert os.environ == environment
+        assert json.dumps(dask.config.config, default=str) == configuration
+        ports = _ports()
+        assert 8787 not in ports
+        assert ports
+    assert os.environ == environment
+    assert json.dumps(dask.config.config, default=str) == configuration
+    assert set(Path(tempfile.gettempdir()).glob("coffea-dask-*")) <= folders
+    wait_for("the end of the workers", lambda: children() <= before)
+    assert not _ports() & ports
+
+
+def _environment() -> dict[str, str]:
+    return dict(os.environ)
+
+
+def _ports() -> set[int]:
+    """Ports at which this process listens."""
+    connections = psutil.Process().net_connections()
+    return {one.laddr.port for one in connections if one.status == psutil.CONN_LISTEN}
+
+
+def test_no_worker_survives_an_exception() -> None:
+    before = children()
+    began = 0.0
+
+    def fail_while_a_worker_is_busy() -> None:
+        nonlocal began
+        with open_executor("dask", workers=2) as executor:
+            executor.client.submit(time.sleep, 10 * PATIENCE)
+            time.sleep(0.5)
+            began = time.monotonic()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_while_a_worker_is_busy()
+    wait_for("the end of the workers", lambda: children() <= before)
+    assert time.monotonic() - began < 30
+
+
+SCRIPT = """
+import sys, time
+from pathlib import Path
+from analysis.executors import open_executor
+
+def work(item):
+    Path(sys.argv[1], str(item)).touch()
+    time.sleep(1)
+    return {"n": 1}
+
+if __name__ == "__main__":
+    with open_executor("dask", workers=2, status=False) as executor:
+        try:
+            executor(range(1000), work, None)
+        except KeyboardInterrupt:
+            print("interrupted")
+"""
+
+
+def test_interrupt_leaves_nothing(tmp_path: Path) -> None:
+    """Ctrl-C, which a terminal sends to all processes, while workers are at work."""
+    (tmp_path / "script.py").write_text(SCRIPT)
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    process = subprocess.Popen(
+        [sys.executable, str(tmp_path / "script.py"), str(marks)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)},
+    )
+    try:
+        wait_for("work", lambda: process.poll() is not None or any(marks.iterdir()))
+        family = [one.pid for one in psutil.Process(process.pid).children(recursive=True)]
+        os.killpg(process.pid, signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=PATIENCE)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert (stdout.split(), stderr, process.returncode) == (["interrupted"], "", 0)
+    wait_for("the end of all processes", lambda: not any(map(psutil.pid_exists, family)))
+    assert {one.name for one in tmp_path.iterdir()} == {"script.py", "marks"}
+
+
+def test_cluster_of_the_user_is_left_alone(fileset: dict[str, Any]) -> None:
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as cluster:
+        with open_executor("dask", cluster=cluster, plugins=[Greets()]) as executor:
+            result = process(fileset, Plain(), executor)
+            assert executor.workers == 1
+        with Client(cluster, set_as_default=False) as client:
+            assert len(pids(client)) == 1
+            assert client.submit(abs, -3).result() == 3
+            (plugins,) = client.run(_plugins).values()
+    assert result.accumulated == plain(fileset)
+    assert result.repeated == 0
+    assert not [name for name in plugins if "coffea" in name or "Greets" in name]
+
+
+def _plugins(dask_worker: Any) -> list[str]:
+    return list(dask_worker.plugins)
+
+
+@contextmanager
+def remote(folder: Path, workers: int) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """A scheduler and workers as a user starts them; its address, and its process."""
+    file = folder / "scheduler.json"
+    common = ["--scheduler-file", str(file)]
+    commands = [
+        ["scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", *common],
+        *([["worker", "--nthreads", "1", "--no-dashboard", *common]] * workers),
+    ]
+    processes = []
+    try:
+        for command in commands:
+            processes.append(
+                subprocess.Popen(
+                    [sys.executable, "-m", "dask", *command],
+                    cwd=ROOT,
+                    env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(folder)},
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                )
+            )
+            wait_for("the scheduler", file.exists)
+        yield json.loads(file.read_text())["address"], processes[0]
+    finally:
+        for one in processes:
+            one.terminate()
+        for one in processes:
+            one.wait(PATIENCE)
+
+
+def test_scheduler_that_dies_ends_the_run(fileset: dict[str, Any], tmp_path: Path) -> None:
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    with remote(tmp_path, 1) as (address, scheduler):
+        with open_executor("dask", address=address) as executor:
+            # It serves first.
+            assert process(fileset, Plain(), executor).accumulated == plain(fileset)
+
+            def kill() -> None:
+                wait_for("work", lambda: any(marks.iterdir()))
+                scheduler.kill()
+
+            with ThreadPoolExecutor(1) as pool:
+                killing = pool.submit(kill)
+                with pytest.raises(InputError, match=r"scheduler at tcp.* was lost") as caught:
+                    process(fileset, Slow(marks), executor)
+                began = time.monotonic()
+                killing.result()
+        assert time.monotonic() - began < 30
+        one_sentence(caught.value)
+
+
+def test_what_cannot_be_reached_or_started() -> None:
+    with (
+        pytest.raises(InputError, match=r"no Dask scheduler answers at tcp://127.0.0.1:9"),
+        open_executor("dask", address="tcp://127.0.0.1:9", patience=1),
+    ):
+        pass
+    with (
+        LocalCluster(n_workers=0, dashboard_address=":0") as cluster,
+        pytest.raises(InputError, match=r"no worker of .* did anything for 1 s"),
+        open_executor("dask", cluster=cluster, patience=1),
+    ):
+        pass
+    for limit in ("much", "1MB", -1):
+        with (
+            pytest.raises(InputError, match="is no memory limit"),
+            open_executor("dask", memory_limit=limit),
+        ):
+            pass
+
+
+def test_coffea_as_it_comes(fileset: dict[str, Any]) -> None:
+    before, environment = children(), dict(os.environ)
+    with open_executor("dask", tuned=False, status=False) as executor:
+        assert type(executor) is DaskExecutor
+        result = process(fileset, Plain(), executor)
+    assert result.accumulated == plain(fileset)
+    assert os.environ == environment
+    wait_for("the end of the workers", lambda: children() <= before)

@@ -227,6 +227,9 @@ def calls(executor: ExecutorBase, tasks: int, make: Callable[[], Empty]) -> Call
 
 
 def _call(executor: ExecutorBase, items: list[int], function: Callable[[int], Any]) -> Any:
+    if hasattr(executor, "heavy_input"):
+        # coffea's Runner leaves its processor in the DaskExecutor, which then puts it beside items.
+        executor = executor.copy(heavy_input=None)
     # coffea shows its progress whatever `status` says.
     with redirect_stdout(io.StringIO()):
         merged, _ = executor(items, function, None)

@@ -124,7 +124,8 @@ def cells(
     given = _options(options, known)
     made = []
     for name, has in known.items():
-        sides = (True, False) if untuned and "tuned" in has else (True,)
+        # The iterative executor is coffea's own; tuned it has the memory settings of workers.
+        sides = (True, False) if untuned and (name == BASELINE or "tuned" in has) else (True,)
         for tuned in sides:
             for count in (1,) if name == BASELINE else dict.fromkeys(workers):
                 made += [
@@ -446,8 +447,10 @@ def _digest(*parts: Any) -> str:
 
 def visit_apart(request: Request) -> Outcome:
     """Make a visit in a process of its own, of which nothing is left however it ends."""
-    # The workers of the other executors are given this: whoever computes is to have it.
-    environment = ALLOCATOR if request.cell.executor == BASELINE else {}
+    # Workers of the other executors are given these: whoever computes is to have them, or ratios
+    # would be of memory settings.
+    cell = request.cell
+    settings = ALLOCATOR if cell.executor == BASELINE and cell.tuned else {}
     with tempfile.TemporaryFile("w+") as noise:
         process = subprocess.Popen(
             # Not -m: what worker processes find as the main module they import once more.
@@ -456,7 +459,7 @@ def visit_apart(request: Request) -> Outcome:
             stdout=subprocess.PIPE,
             stderr=noise,
             text=True,
-            env={**os.environ, **environment},
+            env={**os.environ, **settings},
             # A session of its own: the Ctrl-C of a terminal comes to it by way of us, once.
             start_new_session=True,
         )

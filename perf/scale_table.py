@@ -114,15 +114,14 @@ def rows(done: Sequence[Done]) -> list[Row]:
     cells: dict[str, dict[int, Done]] = {}
     for one in done:
         cells.setdefault(one.visit.cell.model_dump_json(), {})[one.visit.round] = one
-    baselines = {
-        members[next(iter(members))].visit.cell.chunksize: members
-        for members in cells.values()
-        if members[next(iter(members))].visit.cell.executor == BASELINE
-    }
+    baselines: dict[int, dict[int, Done]] = {}
+    for members in cells.values():
+        cell = next(iter(members.values())).visit.cell
+        if cell.executor == BASELINE and cell.tuned:
+            baselines[cell.chunksize] = members
     made = []
     for members in cells.values():
-        first = next(iter(members.values()))
-        cell = first.visit.cell
+        cell = next(iter(members.values())).visit.cell
         base = baselines.get(cell.chunksize, {})
         pairs = [(members[r].measured, base[r].measured) for r in members if r in base]
         visits = tuple(one.measured for one in members.values())
@@ -331,8 +330,9 @@ def footnote(found: Sequence[Row]) -> str:
         [one.probed_cpu / _cpu(one) for row in found for one in row.visits if _cpu(one)]
     )
     return (
-        f"{how}\nthe probe of stages: CPU time with it over that without "
-        f"{_span(probe, '{:.3f}'.format)}; throughput is measured without"
+        f"{how}\niterative has the memory settings that workers have, but for coffea's own\n"
+        f"the probe of stages: CPU time with it over that without {_span(probe, '{:.3f}'.format)}; "
+        "throughput is measured without"
     )
 
 

@@ -408,7 +408,9 @@ def visit(request: Request) -> Outcome:
 
 
 def _options(cell: Cell) -> dict[str, Any]:
-    return {**cell.options, **({} if cell.tuned else {"tuned": False})}
+    # The iterative executor is coffea's own anyway: there is no such option.
+    plain = not cell.tuned and cell.executor != "iterative"
+    return {**cell.options, **({"tuned": False} if plain else {})}
 
 
 def _measure(

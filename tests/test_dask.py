@@ -447,7 +447,7 @@ def test_what_cannot_be_reached_or_started() -> None:
 
 def test_coffea_as_it_comes(fileset: dict[str, Any]) -> None:
     before, environment = children(), dict(os.environ)
-    with open_executor("dask", tuned=False, status=False) as executor:
+    with open_executor("dask", tuned=False) as executor:
         assert type(executor) is DaskExecutor
         result = process(fileset, Plain(), executor)
     assert result.accumulated == plain(fileset)

@@ -331,8 +331,8 @@ def _register(client: Client, plugin: WorkerPlugin, name: str | None = None) -> 
 
 def _unregister(client: Client, name: str) -> None:
     if client.status == "running":
-        # It may be going away, and the plugin with it.
-        with suppress(OSError, ValueError, CancelledError):
+        # Workers may be going away, and the plugin with them; if not, it is some kB that stay.
+        with suppress(Exception):
             client.unregister_worker_plugin(name)
 
 
@@ -407,7 +407,7 @@ def start(
     with ExitStack() as stack:
         stack.enter_context(silence_logging_cmgr(logging.CRITICAL))
         if given is not None:
-            client = stack.enter_context(_connected(given, patience))
+            client = stack.enter_context(_connected(given, patience, default=not tuned))
         elif tuned:
             own: dict[str, Any] = {
                 "n_workers": workers,
@@ -430,11 +430,11 @@ def start(
 
 
 @contextmanager
-def _connected(given: Any, patience: float) -> Iterator[Client]:
-    """Connect to a cluster of the user's."""
+def _connected(given: Any, patience: float, *, default: bool) -> Iterator[Client]:
+    """Connect to a cluster of the user's; coffea's progress bar needs a client by default."""
     name = given if isinstance(given, str) else getattr(given, "scheduler_address", repr(given))
     try:
-        client = Client(given, set_as_default=False, timeout=min(patience, 10.0))
+        client = Client(given, set_as_default=default, timeout=min(patience, 10.0))
     except (OSError, ValueError) as error:
         msg = f"no Dask scheduler answers at {name}: check its address, and that it runs"
         raise InputError(msg) from error
@@ -492,9 +492,11 @@ def _tuned(
         stack.enter_context(_kept({*before, "PYTHONHASHSEED"}))
         loop = stack.enter_context(_loop())
         settings = {"temporary-directory": folder, **CONFIGURATION, **config, spawned: before}
-        with _kept(given), dask.config.set(settings):
+        with _kept({*before, "PYTHONHASHSEED"}), dask.config.set(settings):
             # Over it, nannies take what stands in the environment of this process.
             os.environ.update(given)
+            for name in environment.keys() - given.keys():
+                os.environ.pop(name, None)
             if own["processes"]:
                 # A copy, for workers that are started again when dask.config is as it was.
                 own = {**own, "config": deepcopy(dask.config.config), "env": given}
@@ -531,7 +533,7 @@ def _plain(
             env={name: value for name, value in environment.items() if value is not None},
             dashboard_address="127.0.0.1:0",
         ) as cluster,
-        Client(cluster, set_as_default=False) as client,
+        Client(cluster) as client,
     ):
         yield client
 

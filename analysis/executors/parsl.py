@@ -49,7 +49,6 @@ except ImportError as error:
     raise NotInstalledError(_msg) from error
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from coffea.processor.executor import ExecutorBase
@@ -68,6 +67,9 @@ SILENCE: Final = 20
 
 POLL: Final = 200
 """Milliseconds after which threads that wait for messages look for the end of the run."""
+
+ANSWER: Final = 5.0
+"""Seconds in which an interchange answers when Parsl asks about its managers."""
 
 CLEANUP: Final = 15.0
 """Seconds that Parsl has to end its processes before they are killed."""
@@ -143,10 +145,8 @@ class Engine:
     def __init__(self, kernel: DataFlowKernel, folder: Path | None = None) -> None:
         self.kernel = kernel
         self.folder = folder
-        executors = kernel.config.executors
-        self.threads = all(isinstance(one, ThreadPoolExecutor) for one in executors)
+        self.threads = all(isinstance(one, ThreadPoolExecutor) for one in kernel.config.executors)
         self._apps: dict[Callable[..., Any], Callable[..., Future[Any]]] = {}
-        self._interchanges = _interchanges(executors)
         self._pending: set[Future[Any]] = set()
         self._workers: set[int] = set()
         self._reported: list[float] = []
@@ -226,11 +226,12 @@ class Engine:
 
     def _watch(self) -> None:
         while not self._closed.wait(1.0):
-            if any(process.poll() is not None for process in self._interchanges):
+            if dead := _dead(self.kernel.config):
                 msg = "Parsl's interchange has died: start the executor again, and run it"
                 for future in list(self._pending):
                     with suppress(InvalidStateError):
                         future.set_exception(InputError(msg))
+                _give_up(dead)
             elif self.folder is not None and not self.threads:
                 self._look_for_the_dead()
 
@@ -525,10 +526,10 @@ def _kernel(make: Callable[[Config], DataFlowKernel], config: Config) -> Iterato
         done = False
         while not done:
             done = bool(wait([loading], timeout=0.1).done)
-            for process in _interchanges(config.executors):
-                if (status := process.poll()) is not None:
-                    msg = f"Parsl's interchange did not start: it ended with status {status}"
-                    raise InputError(msg)
+            for executor in _dead(config):
+                status = executor.interchange_proc.poll()
+                msg = f"Parsl's interchange did not start: it ended with status {status}"
+                raise InputError(msg)
         if error := loading.exception():
             msg = f"Parsl did not start: {_line(error)}"
             raise InputError(msg) from error
@@ -543,36 +544,62 @@ def _load(
     # Processes inherit this: Ctrl-C in a terminal is for the client, which then ends them.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        loading.set_result(make(config))
+        kernel = make(config)
     except BaseException as error:  # noqa: BLE001 - the client raises it
+        executors = _high_throughput(config)
+        _give_up(executors)
+        for executor in executors:
+            for name in ("outgoing_q", "command_client"):
+                if hasattr(executor, name):
+                    getattr(executor, name).close()
         loading.set_exception(error)
+        return
+    for executor in _high_throughput(config):
+        # Without a bound Parsl asks an interchange that has died for ever.
+        executor.command_client.run = partial(executor.command_client.run, timeout_s=ANSWER)
+    loading.set_result(kernel)
 
 
-def _interchanges(executors: Sequence[Any]) -> list[subprocess.Popen[bytes]]:
-    found = (getattr(executor, "interchange_proc", None) for executor in executors)
-    return [process for process in found if process is not None]
+def _high_throughput(config: Config) -> list[HighThroughputExecutor]:
+    return [one for one in config.executors if isinstance(one, HighThroughputExecutor)]
+
+
+def _dead(config: Config) -> list[HighThroughputExecutor]:
+    """Executors whose interchange has ended."""
+    return [
+        one
+        for one in _high_throughput(config)
+        if one.interchange_proc is not None and one.interchange_proc.poll() is not None
+    ]
+
+
+def _give_up(executors: Sequence[HighThroughputExecutor]) -> None:
+    """Have Parsl take executors for broken: it neither sends to them nor asks them."""
+    for executor in executors:
+        if not executor.bad_state_is_set:
+            executor.set_bad_state_and_fail_all(RuntimeError("the interchange has ended"))
 
 
 def _end(config: Config, loading: Future[DataFlowKernel]) -> None:
     """Clean up; in bounded time unless threads are at work, which cannot be ended."""
-    healthy = all(process.poll() is None for process in _interchanges(config.executors))
-    bound = CLEANUP if healthy else GRACE
-    if wait([loading], timeout=bound).done and not loading.exception():
+    _give_up(_dead(config))
+    if wait([loading], timeout=CLEANUP).done and not loading.exception():
         kernel = loading.result()
         for executor in config.executors:
             if isinstance(executor, ThreadPoolExecutor):
                 executor.executor.shutdown(wait=True, cancel_futures=True)
         if not kernel.cleanup_called:
-            # In a thread, as Parsl waits for an interchange that died forever.
+            # In a thread, lest Parsl waits for what does not come.
             cleaner = threading.Thread(target=_clean_up, args=(kernel,), daemon=True)
             cleaner.start()
-            cleaner.join(bound)
+            cleaner.join(CLEANUP)
             atexit.unregister(kernel.atexit_cleanup)
         if _loaded() is kernel:
             parsl.clear()
-    for process in _interchanges(config.executors):
-        process.kill()
-        process.wait()
+    for executor in _high_throughput(config):
+        if executor.interchange_proc is not None:
+            executor.interchange_proc.kill()
+            executor.interchange_proc.wait()
     scripts = {
         job["script_path"]
         for executor in config.executors

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 from collections import defaultdict
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cloudpickle
 import hist
@@ -16,12 +16,17 @@ from hypothesis import strategies as st
 
 from analysis.executors.batches import (
     Payload,
+    fetch,
     guided,
     merge_payloads,
     pack,
     process_batch,
+    spill,
     split,
 )
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 COMPRESSIONS = (None, 1, "auto", "plain")
 
@@ -92,6 +97,18 @@ def test_what_shrinks_is_compressed_and_what_does_not_is_not() -> None:
         assert packed == kind
         assert Payload(packed, data, 1, "", None).unpack() == accumulator  # type: ignore[arg-type]
     assert len(pack(empty, "auto")[1]) < len(pickle.dumps(empty)) / 2
+
+
+def test_what_is_large_goes_by_a_file_that_is_gone_afterwards(tmp_path: Path) -> None:
+    code = cloudpickle.dumps(lambda n: {"data": np.arange(n)})
+    for n, files in ((10, 0), (1_000_000, 1)):
+        payload = process_batch(code, [n])
+        sent = pickle.loads(pickle.dumps(spill(payload, tmp_path)))
+        assert len(list(tmp_path.iterdir())) == files
+        assert len(pickle.dumps(sent)) < 1000
+        np.testing.assert_array_equal(fetch(sent).unpack()["data"], np.arange(n))
+        assert list(tmp_path.iterdir()) == []
+        assert spill(payload, None) is payload
 
 
 def test_accumulators_that_pickle_cannot_pack() -> None:

@@ -6,15 +6,18 @@ What every engine of this package has in common. An engine has to bring a batch 
 
 from __future__ import annotations
 
+import mmap
 import os
 import pickle
 import socket
 import sys
+import tempfile
 import threading
 import time
 from abc import abstractmethod
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import cloudpickle
@@ -38,6 +41,9 @@ PAYING_RATIO: Final = 0.5
 
 SMALL: Final = 1 << 12
 """Bytes that are not worth compressing: one packet or three, either way."""
+
+LARGE: Final = 1 << 20
+"""Bytes from which a payload goes by a file."""
 
 KNOWN_FUNCTIONS: Final = 4
 """Unpickled functions that a worker keeps: one for each run that shares it, and one before."""
@@ -289,6 +295,40 @@ def pack(accumulator: Any, compression: int | str | None) -> tuple[str, Any]:
     if compression is None:
         return "pickle", data
     return "lz4", lz4.frame.compress(data, compression_level=int(compression))
+
+
+class Spilled(NamedTuple):
+    """Data of a payload in a file, which pipes and sockets need not carry."""
+
+    path: Path
+
+
+def spill(payload: Payload, folder: Path | None) -> Payload:
+    """Leave what is large in a file, where worker and client share a folder.
+
+    Parameters
+    ----------
+    payload
+        Packed.
+    folder
+        Where; None if there is none.
+    """
+    if folder is None or payload.kind == "plain" or len(payload.data) < LARGE:
+        return payload
+    with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
+        file.write(payload.data)
+    return payload._replace(data=Spilled(Path(file.name)))
+
+
+def fetch(payload: Payload) -> Payload:
+    """The payload with its data, on the client; the file is gone then."""
+    if not isinstance(payload.data, Spilled):
+        return payload
+    path = payload.data.path
+    with path.open("rb") as file:
+        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    path.unlink()
+    return payload._replace(data=data)
 
 
 def _compressible(data: bytes) -> bool:

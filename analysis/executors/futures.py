@@ -6,19 +6,22 @@ imports coffea anew (seconds). Here one pool serves all calls.
 
 from __future__ import annotations
 
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 import loky
 from coffea.processor import FuturesExecutor
 from loky.process_executor import BrokenProcessPool
 
-from analysis.executors.batches import process_batch
+from analysis.executors.batches import fetch, process_batch, spill
 from analysis.executors.pool import PoolExecutor
-from analysis.executors.worker import ALLOCATOR, warm
+from analysis.executors.worker import environment as worker_environment
+from analysis.executors.worker import warm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -46,12 +49,15 @@ class FuturesPool(PoolExecutor):
         Holds the pool; a death breaks a loky pool for good, and `make` then gives another.
     make
         Starts a pool.
+    folder
+        Where workers leave large results; None for threads.
     """
 
     lost: ClassVar[tuple[type[BaseException], ...]] = (BrokenProcessPool,)
 
     pool: list[Executor] = field(default_factory=list)
     make: Callable[[], Executor] | None = None
+    folder: Path | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the pool, which stays here."""
@@ -59,7 +65,16 @@ class FuturesPool(PoolExecutor):
 
     def submit(self, code: bytes, batch: Sequence[Any]) -> Future[Payload]:
         """As `PoolExecutor.submit`."""
-        return self.pool[-1].submit(process_batch, code, batch, self.compression)
+        try:
+            return self.pool[-1].submit(_work, code, batch, self.compression, self.folder)
+        except self.lost:
+            # Its workers died in a run before, which had no use for others.
+            self.revive()
+            return self.pool[-1].submit(_work, code, batch, self.compression, self.folder)
+
+    def results(self, code: bytes, batches: Sequence[Sequence[Any]]) -> Iterator[Payload]:
+        """As `PoolExecutor.results`."""
+        return map(fetch, super().results(code, batches))
 
     def revive(self) -> None:
         """As `PoolExecutor.revive`."""
@@ -73,7 +88,7 @@ def start(
     *,
     workers: int = 1,
     pool: Literal["processes", "threads"] = "processes",
-    environment: Mapping[str, str] | None = None,
+    environment: Mapping[str, str | None] | None = None,
     tuned: bool = True,
     **options: Any,
 ) -> Iterator[ExecutorBase]:
@@ -87,7 +102,7 @@ def start(
         Threads share this process, which spares starting and sending; Python's lock then lets
         one of them at a time do anything but decompressing and compiled loops.
     environment
-        Environment variables of worker processes.
+        Environment variables of worker processes; None leaves one out that they would have.
     tuned
         Whether to use this package's executor; otherwise it is coffea's own as it comes.
     **options
@@ -99,21 +114,31 @@ def start(
     make: Callable[[], Executor] = (
         partial(ThreadPoolExecutor, workers)
         if pool == "threads"
-        else partial(_processes, workers, {**ENVIRONMENT, **ALLOCATOR, **(environment or {})})
+        else partial(
+            _processes, workers, worker_environment({**ENVIRONMENT, **(environment or {})})
+        )
     )
     if pool == "threads":
         options.setdefault("compression", "plain")
-    held = [make()]
-    finished = False
-    try:
-        yield FuturesPool(workers=workers, pool=held, make=make, **options)
-        finished = True
-    finally:
-        # After an exception or Ctrl-C nobody waits for chunks that are still at work.
-        if pool == "threads":
-            held[-1].shutdown(wait=True, cancel_futures=True)
-        else:
-            held[-1].shutdown(wait=True, kill_workers=not finished)  # type: ignore[call-arg]
+    with tempfile.TemporaryDirectory(prefix="coffea-futures-") as name:
+        folder = None if pool == "threads" else Path(name)
+        held = [make()]
+        finished = False
+        try:
+            yield FuturesPool(workers=workers, pool=held, make=make, folder=folder, **options)
+            finished = True
+        finally:
+            # After an exception or Ctrl-C nobody waits for chunks that are still at work.
+            if pool == "threads":
+                held[-1].shutdown(wait=True, cancel_futures=True)
+            else:
+                held[-1].shutdown(wait=True, kill_workers=not finished)  # type: ignore[call-arg]
+
+
+def _work(
+    code: bytes, batch: Sequence[Any], compression: int | str | None, folder: Path | None
+) -> Payload:
+    return spill(process_batch(code, batch, compression), folder)
 
 
 def _processes(workers: int, environment: Mapping[str, str]) -> Executor:

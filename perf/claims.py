@@ -12,6 +12,7 @@ from __future__ import annotations
 import gc
 import math
 import multiprocessing
+import os
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ import psutil
 
 from analysis.errors import InputError
 from analysis.executors import open_executor
+from analysis.executors.worker import ALLOCATOR
 from analysis.kernels import KERNELS, bind
 from perf import measure, overheads, processor
 from perf.catalogue import BASE, IN_MEMORY, MAX_PLAIN_TASKS, WORKERS
@@ -50,6 +52,13 @@ ROUNDS: Final = 30
 
 PROCESSOR_ROUNDS: Final = 7
 """Pairs of the processor, which takes seconds: the interval is then about the range of them."""
+
+EXECUTOR_ROUNDS: Final = 11
+"""Pairs of executors: the interval then leaves out the least and the largest of them, as when
+another process takes one of the cores for a while."""
+
+PLAIN_ROUNDS: Final = 5
+"""Pairs of coffea's own executors, of which nothing is claimed."""
 
 PROCESSOR_CHUNK: Final = 250_000
 MEMORY_CHUNKS: Final = 8
@@ -376,7 +385,7 @@ def executor(
     rng: np.random.Generator,
     name: str,
     variant: Variant = "",
-    rounds: int = PROCESSOR_ROUNDS,
+    rounds: int = EXECUTOR_ROUNDS,
 ) -> list[Verdict]:
     """What an executor costs beside the work, with two workers that are warm.
 
@@ -395,10 +404,35 @@ def executor(
         ]
 
 
-def iterative(rng: np.random.Generator, rounds: int = PROCESSOR_ROUNDS) -> list[Verdict]:
+def iterative(rng: np.random.Generator, rounds: int = EXECUTOR_ROUNDS) -> list[Verdict]:
     """The same of the iterative executor, which has no engine."""
     with open_executor(BASE) as base:
         return _tasks(rng, base, BASE, "", BASE, rounds)
+
+
+def as_worker(function: Callable[..., Any], *args: Any) -> Any:
+    """Call a function in a new process with the memory settings of workers.
+
+    glibc reads them when a process starts. Whoever computes is to have them, the iterative
+    executor too, or ratios would be of memory settings.
+    """
+    before = {name: os.environ.get(name) for name in ALLOCATOR}
+    os.environ.update(ALLOCATOR)
+    try:
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(1, context, initializer=_forget, initargs=(before,)) as pool:
+            return pool.submit(function, *args).result()
+    finally:
+        _forget(before)
+
+
+def _forget(before: Mapping[str, str | None]) -> None:
+    """Have processes that are started from now on not inherit the memory settings."""
+    for name, value in before.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 def _see(workers: set[int]) -> None:
@@ -616,6 +650,8 @@ def every(store: Store, rng: np.random.Generator, only: Sequence[str] = ()) -> l
     def one(of: Callable[..., Verdict], *args: Any) -> Callable[[], Sequence[Verdict]]:
         return lambda: [of(*args)]
 
+    # To be sent to another process: without what this one has read.
+    fresh = Store(store.directory, store.file_events)
     found = [
         Claim("trijet", one(trijet, store, rng)),
         Claim("selection", one(selection, store, rng)),
@@ -623,13 +659,16 @@ def every(store: Store, rng: np.random.Generator, only: Sequence[str] = ()) -> l
         Claim("columnar", one(processing, store, rng, "columnar")),
         Claim("memory-columnar", one(memory, store, "columnar")),
         Claim("memory-compiled", one(memory, store, "compiled")),
-        Claim("executor-iterative", partial(iterative, rng)),
+        Claim("executor-iterative", partial(as_worker, iterative, rng)),
         *(
-            Claim(f"executor-{name}", partial(executor, store, rng, name))
+            Claim(f"executor-{name}", partial(as_worker, executor, fresh, rng, name))
             for name in MAX_EXECUTOR_CPU
         ),
         *(
-            Claim(f"executor-{name}-plain", partial(executor, store, rng, name, "plain", 3))
+            Claim(
+                f"executor-{name}-plain",
+                partial(as_worker, executor, fresh, rng, name, "plain", PLAIN_ROUNDS),
+            )
             for name in MAX_PLAIN_TASKS
         ),
     ]

@@ -318,14 +318,17 @@ def law_table(found: Sequence[Row]) -> Table | None:
 
 def footnote(found: Sequence[Row]) -> str:
     """What the intervals are, and what the probe costs."""
-    rounds = [row.rounds for row in found]
-    least = min(row.wall.confidence for row in found)
-    how = (
-        f"intervals hold the true median with {min(least, CONFIDENCE):.0%} or more"
-        if least >= CONFIDENCE
-        else f"intervals are the range of {min(rounds)} rounds or more, which holds the true "
-        f"median with {least:.0%}; six rounds make it 97 %"
-    )
+    fewest = min(found, key=lambda row: row.rounds)
+    least = fewest.wall.confidence
+    if fewest.rounds == 1:
+        how = "one round tells nothing of noise: six give an interval of 97 %"
+    elif least < CONFIDENCE:
+        how = (
+            f"intervals are the range of {fewest.rounds} rounds, which holds the true median with "
+            f"{least:.0%}; that of six does with 97 %"
+        )
+    else:
+        how = f"intervals hold the true median with {CONFIDENCE:.0%} or more"
     probe = interval(
         [one.probed_cpu / _cpu(one) for row in found for one in row.visits if _cpu(one)]
     )

@@ -50,9 +50,9 @@ COMMON: Final = ("__init__", "batches", "pool", "worker")
 """Modules of analysis.executors that every executor uses."""
 
 MOST_TASKS: Final = 10_000
-TASK_SECONDS: Final = 0.5
+TASK_SECONDS: Final = 2.0
 """Empty tasks are made ten times as many until they take so long or are so many: what starting a
-call costs, some 0.1 s with Spark, must not be taken for the cost of a task."""
+call costs, up to 0.5 s with Spark, must not be taken for the cost of a task."""
 
 PR_SET_PDEATHSIG: Final = 1
 PR_SET_CHILD_SUBREAPER: Final = 36
@@ -471,22 +471,25 @@ def _empty_tasks(executor: ExecutorBase, workers: int) -> Spell:
     from perf.probe import empty
 
     quiet = executor.copy(status=False)
-    begin, count = 0, 10 * workers
+    made = 0
 
-    def call() -> Any:
+    def call(count: int) -> Any:
+        nonlocal made
         # Items that differ from all before: coffea's DaskExecutor remembers results.
-        return quiet(range(begin, begin + count), empty, None)
+        items = range(made, made + count)
+        made += count
+        return quiet(items, empty, None)
 
-    call()
+    count = 10 * workers
+    call(count)
     while True:
-        begin += count
-        (total, _), spell = timed(call)
+        (total, _), spell = timed(partial(call, count))
         if total["tasks"] != count:
             msg = f"{total['tasks']} of {count} empty tasks came back"
             raise WrongError(msg)
         if spell.wall > TASK_SECONDS or count == MOST_TASKS:
             return Spell(spell.wall / count, spell.cpu / count)
-        begin, count = begin + count, min(10 * count, MOST_TASKS)
+        count = min(10 * count, MOST_TASKS)
 
 
 def _peaks(of_workers: Mapping[str, int | None]) -> dict[str, int | None]:

@@ -112,7 +112,7 @@ def _what_a_worker_has(item: int) -> dict[str, Any]:  # noqa: ARG001
     return {
         "environment": {os.environ.get("COFFEA_TEST")},
         "warm": {"analysis.ttbar" in sys.modules},
-        "workers": {os.getpid()},
+        "workers": {os.getppid()},  # The library, of which each batch is a fork.
     }
 
 

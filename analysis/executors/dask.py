@@ -20,6 +20,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import chain
+from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import cloudpickle
@@ -61,6 +62,8 @@ if TYPE_CHECKING:
     from distributed import Future
 
     from analysis.executors.batches import Payload
+
+    _Parts = tuple[Any, Payload]
 
 TRIM: Final = "MALLOC_TRIM_THRESHOLD_"
 """Dask's nannies set this to 64 kB, so that glibc gives memory back to the kernel as soon as it is
@@ -121,9 +124,25 @@ class Code(WorkerPlugin):
         self.code = code
 
 
-def _process(batch: bytes, run: str, compression: int | str | None) -> Payload:
+def _process(batch: bytes, run: str, compression: int | str | None) -> _Parts:
     """Call `process_batch` on a worker, with the function that the plugin `run` holds."""
-    return process_batch(get_worker().plugins[run].code, pickle.loads(batch), compression)
+    code = get_worker().plugins[run].code
+    return _apart(process_batch(code, pickle.loads(batch), compression))
+
+
+def _merge(parts: Iterable[_Parts], compression: int | str | None) -> _Parts:
+    """Call `merge_payloads` on a worker."""
+    return _apart(merge_payloads(map(_together, parts), compression))
+
+
+def _apart(payload: Payload) -> _Parts:
+    """A payload in the form that Dask sends without copying the bytes: 16 MB in 16 ms, not 30."""
+    return payload.data, payload._replace(data=None)
+
+
+def _together(parts: _Parts) -> Payload:
+    data, payload = parts
+    return payload._replace(data=data)
 
 
 class _Work(NamedTuple):
@@ -228,7 +247,7 @@ class _Run:
                         if future.status == "finished" and work.level < self.levels:
                             self._keep(future, work)
                         else:
-                            yield future.result()
+                            yield _together(future.result())
                     except KilledWorker as error:
                         self._again(work.items, error)
                 # All is done; what waits for more to be merged with will not get any.
@@ -286,7 +305,7 @@ class _Run:
         items = list(chain.from_iterable(work.items for work in futures.values()))
         self.keys += 1
         future = self.client.submit(
-            merge_payloads,
+            _merge,
             list(futures),
             self.executor.compression,
             key=(f"merge-{self.name}", self.keys),
@@ -544,6 +563,8 @@ def _loop() -> Iterator[Any]:
 
     Threads and processes inherit which signals are blocked.
     """
+    # It unblocks the signal in the thread that starts it.
+    resource_tracker.ensure_running()
     runner = LoopRunner()
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:

@@ -582,8 +582,10 @@ def _give_up(executors: Sequence[HighThroughputExecutor]) -> None:
 
 def _end(config: Config, loading: Future[DataFlowKernel]) -> None:
     """Clean up; in bounded time unless threads are at work, which cannot be ended."""
-    _give_up(_dead(config))
-    if wait([loading], timeout=CLEANUP).done and not loading.exception():
+    dead = _dead(config)
+    _give_up(dead)
+    # If the interchange did not even start, Parsl's thread and port wait for it two minutes.
+    if wait([loading], timeout=GRACE if dead else CLEANUP).done and not loading.exception():
         kernel = loading.result()
         for executor in config.executors:
             if isinstance(executor, ThreadPoolExecutor):
@@ -600,6 +602,9 @@ def _end(config: Config, loading: Future[DataFlowKernel]) -> None:
         if executor.interchange_proc is not None:
             executor.interchange_proc.kill()
             executor.interchange_proc.wait()
+            if executor.interchange_proc.stdin is not None:
+                with suppress(BrokenPipeError):  # It did not read what it was sent.
+                    executor.interchange_proc.stdin.close()
     scripts = {
         job["script_path"]
         for executor in config.executors
@@ -609,7 +614,8 @@ def _end(config: Config, loading: Future[DataFlowKernel]) -> None:
     _, left = psutil.wait_procs(_started_by(scripts), timeout=GRACE)
     while left:
         for one in left:
-            one.kill()
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
         psutil.wait_procs(left, timeout=GRACE)
         left = _started_by(scripts)
 

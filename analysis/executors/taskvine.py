@@ -18,7 +18,7 @@ import sys
 import sysconfig
 import tempfile
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -227,8 +227,16 @@ def start(
         manager.install_library(library)
         processes = stack.enter_context(_workers(workers, manager.port, secret, variables))
 
+        buried: set[int] = set()
+
         def lives() -> None:
-            if all(process.poll() is not None for process in processes):
+            dead = {process.pid for process in processes if process.poll() is not None}
+            # What a dead worker had started holds its connection open: to the manager it lives.
+            for one in _sessions(dead - buried):
+                with suppress(psutil.NoSuchProcess):
+                    one.kill()
+            buried.update(dead)
+            if len(dead) == len(processes):
                 msg = "all workers died"
                 raise WorkerLostError(msg)
 
@@ -271,23 +279,26 @@ def _workers(
             processes.append(process)
         yield processes
     finally:
-        family = [one for process in processes for one in _family(process.pid)]
+        family = _sessions({process.pid for process in processes})
         for process in processes:
             process.terminate()
         _, alive = psutil.wait_procs(family, timeout=GRACE)
         for one in alive:
-            one.kill()
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
         psutil.wait_procs(alive, timeout=GRACE)
         for process in processes:
             process.wait()
 
 
-def _family(pid: int) -> list[psutil.Process]:
-    try:
-        parent = psutil.Process(pid)
-        return [parent, *parent.children(recursive=True)]
-    except psutil.Error:
-        return []
+def _sessions(leaders: set[int]) -> list[psutil.Process]:
+    """Processes of workers and all that they started, whether the worker itself lives or not."""
+    found = []
+    for process in psutil.process_iter() if leaders else ():
+        with suppress(OSError):
+            if os.getsid(process.pid) in leaders:
+                found.append(process)
+    return found
 
 
 def _wait(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,12 +13,12 @@ import pytest
 from coffea.processor import IterativeExecutor
 
 from analysis.errors import InputError
+from analysis.executors.worker import ALLOCATOR
 from perf import claims, measure
 from perf.data import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
     from perf.claims import Ratio
 
@@ -204,3 +206,11 @@ def test_no_claim_is_made_of_an_executor_that_loses_tasks(
 def test_no_claim_is_made_where_workers_are_out_of_sight() -> None:
     with pytest.raises(InputError, match="1 workers cannot be seen"):
         claims._see({1})
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="Linux has /proc")
+def test_the_iterative_executor_has_the_memory_settings_of_workers_and_hands_on_none() -> None:
+    started_with = claims.as_worker(Path.read_bytes, Path("/proc/self/environ"))
+    for name, value in ALLOCATOR.items():
+        assert f"{name}={value}".encode() in started_with.split(b"\0")
+        assert claims.as_worker(os.getenv, name) == os.getenv(name)

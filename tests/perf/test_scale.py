@@ -368,6 +368,8 @@ def test_ratios_are_of_visits_of_the_same_round() -> None:
     assert futures.cpu_ratio.high == pytest.approx(1.1)
     assert (futures.wall.low, futures.wall.median, futures.wall.high) == (0.5, 0.75, 1.0)
     assert futures.events_per_second == pytest.approx(1e6 / 0.75)
+    assert "the range of 3 rounds" in scale_table.footnote([iterative, futures])
+    assert "with 75%" in scale_table.footnote([iterative, futures])
     # Another chunk size has nothing to be compared with.
     alone = scale.Done(scale.Visit(Cell(executor="futures", chunksize=7), 0), made(1, 1))
     row = scale_table.rows([*done, alone])[-2]
@@ -393,7 +395,7 @@ def test_what_is_not_known_is_not_shown_as_nothing() -> None:
     cells = {str(column.header): next(iter(column.cells)) for column in where.columns}
     assert (cells["pack"], cells["merge"], cells["wait"]) == ("-", "-", "-")
     assert cells["not known"] == "25.0"
-    assert "50%" not in scale_table.footnote(rows)
+    assert "one round tells nothing of noise" in scale_table.footnote(rows)
 
 
 def test_law_of_scaling_is_fitted_where_it_is_determined() -> None:

@@ -260,10 +260,13 @@ def test_start_and_end() -> None:
         "dask",
         threads=2,
         plugins=[Greets()],
+        priority=3,
+        affinity=True,
         environment={"COFFEA_TEST": "1", "MALLOC_ARENA_MAX": "3", "MALLOC_TRIM_THRESHOLD_": None},
         config={"distributed.admin.tick.interval": "2s"},
     ) as executor:
         client = executor.client
+        assert (executor.priority, executor.affinity) == (3, True)
         assert list(client.nthreads().values()) == [2]
         assert set(client.run(_greeting).values()) == {"hello"}
         (held,) = client.run(_environment).values()

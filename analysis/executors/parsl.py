@@ -7,7 +7,6 @@ to a worker, and its result the same way back.
 from __future__ import annotations
 
 import atexit
-import mmap
 import os
 import shlex
 import shutil
@@ -29,7 +28,7 @@ import psutil
 from coffea.processor import ParslExecutor
 
 from analysis.errors import InputError, NotInstalledError
-from analysis.executors.batches import process_batch, worker_name
+from analysis.executors.batches import LARGE, fetch, process_batch, spill, worker_name
 from analysis.executors.pool import PoolExecutor
 from analysis.executors.worker import environment as allocator
 from analysis.executors.worker import warm
@@ -80,9 +79,6 @@ GRACE: Final = 3.0
 SHORT: Final = 50
 """Bytes of a folder's name in which sockets can be made, by the names that Python gives them."""
 
-LARGE: Final = 1 << 20
-"""Bytes from which code and results go by a file."""
-
 
 @dataclass
 class ParslPool(PoolExecutor):
@@ -125,10 +121,12 @@ class ParslPool(PoolExecutor):
         ) as name:
             run: ParslPool = self.copy(folder=Path(name))
             if len(code) >= LARGE:
-                code = cloudpickle.dumps(_Code(_write(code, Path(name))))
+                path = Path(name, "code")
+                path.write_bytes(code)
+                code = cloudpickle.dumps(_Code(path))
             for payload in super(ParslPool, run).results(code, batches):
                 self.engine.met(payload.worker)
-                yield _fetched(payload)
+                yield fetch(payload)
 
 
 class Engine:
@@ -258,13 +256,7 @@ class Engine:
             self._unexplained = None
 
 
-# --- large code and results
-
-
-class _Spilled(NamedTuple):
-    """Data in a file."""
-
-    path: Path
+# --- large code
 
 
 class _Code(NamedTuple):
@@ -278,22 +270,6 @@ class _Code(NamedTuple):
 
 def _read(path: Path) -> Any:
     return cloudpickle.loads(path.read_bytes())
-
-
-def _write(data: bytes, folder: Path) -> Path:
-    with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
-        file.write(data)
-    return Path(file.name)
-
-
-def _fetched(payload: Payload) -> Payload:
-    if not isinstance(payload.data, _Spilled):
-        return payload
-    path = payload.data.path
-    with path.open("rb") as file:
-        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    path.unlink()
-    return payload._replace(data=data)
 
 
 # --- on workers
@@ -313,10 +289,7 @@ def _work(
     if folder is not None and not folder.exists():
         msg = "the run has ended"
         raise RuntimeError(msg)
-    payload = process_batch(code, batch, compression)
-    if folder is None or payload.kind == "plain" or len(payload.data) < LARGE:
-        return payload
-    return payload._replace(data=_Spilled(_write(payload.data, folder)))
+    return spill(process_batch(code, batch, compression), folder)
 
 
 def _ready() -> str:

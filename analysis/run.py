@@ -15,6 +15,7 @@ import warnings
 import zlib
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -27,6 +28,7 @@ from coffea.nanoevents import trace as coffea_trace
 from coffea.processor import IterativeExecutor, Runner
 
 from analysis import counting, inputs
+from analysis.column_cache import of_worker
 from analysis.counting import Chunk, Counted
 from analysis.errors import InputError, WorkerLostError
 from analysis.executors import DEFAULT_CHUNKSIZE
@@ -104,6 +106,7 @@ def run(
     trace: bool = False,
     skip_bad_files: bool = False,
     scratch: Path | None = None,
+    column_cache: int | None = None,
 ) -> Result:
     """Process every event of a file set.
 
@@ -134,6 +137,9 @@ def run(
     scratch
         Folder that the workers share with this process, for counting; by default a local one,
         which workers on other machines do not see.
+    column_cache
+        Bytes of columns that each worker keeps for the next run over the same events, by the
+        same executor. Columns are then read one at a time, and the first run takes longer.
 
     Returns
     -------
@@ -162,6 +168,7 @@ def run(
         savemetrics=True,
         skipbadfiles=BAD_FILE if skip_bad_files else False,
         metadata_cache=inputs.metadata_cache(fileset, files),
+        cachestrategy=partial(of_worker, column_cache) if column_cache else None,
     )
     todo: dict[str, Any] = dict(fileset)
     # uproot keeps up to 100 MB of arrays for each open file. Here they are never asked for again,
@@ -172,7 +179,7 @@ def run(
     )
     if branches and data_format == "root":
         # coffea preloads RNTuples by an argument that uproot is about to drop.
-        if all(file.ttree for file in files):
+        if not column_cache and all(file.ttree for file in files):
             preload = sorted({*branches, *counters(branches)})
             todo = {name: {**one, "preload": preload} for name, one in fileset.items()}
         options["iteritems_options"] = {"filter_name": form_of(branches)}

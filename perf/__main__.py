@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import uuid
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
@@ -28,7 +29,7 @@ from perf.results import Record
 from perf.table import PLAIN_WIDTH, footnote, made_with, summary
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from perf.claims import Verdict
     from perf.scale import Done, Failed
@@ -42,6 +43,9 @@ app = typer.Typer(
 
 FAILED: Final = 1
 INTERRUPTED: Final = 130
+LITTLE: Final = 0.1
+"""Below it a ratio has three decimals."""
+
 SCALE_PATH: Final = ".perf/scale.jsonl"
 """Of what `scale` measured."""
 
@@ -80,7 +84,6 @@ def claims(
     console, run = _console(), uuid.uuid4().hex
     verdicts: list[Verdict] = []
     written: list[Record] = []
-    where, versions = measure.machine(machine), measure.versions()
     missing: list[str] = []
     pending = every(Store(data), np.random.default_rng(seed), only or ())
     with console.status("") as status:
@@ -93,28 +96,113 @@ def claims(
                 missing.append(f"{claim.name} was not measured: {error}")
                 continue
             verdicts.extend(found)
-            for arm in (arm for verdict in found for arm in verdict.arms):
-                record = Record(
-                    run=run,
-                    what=arm.what,
-                    input=arm.input,
-                    versions=versions,
-                    machine=where,
-                    load_before=before,
-                    load_after=measure.load_average(),
-                    iterations=arm.iterations,
-                    wall_seconds=tuple(arm.wall),
-                    cpu_seconds=tuple(arm.cpu),
-                    peak_memory=arm.peak_memory,
-                    check=arm.check,
-                )
-                results.append(records, record)
-                written.append(record)
+            written += _kept(records, run, found, before, machine)
     console.print(_verdicts(verdicts))
     for line in (*missing, *([footnote(written[-1])] if written else ())):
         console.print(line, highlight=False, markup=False)
     if not all(verdict.holds for verdict in verdicts):
         raise typer.Exit(FAILED)
+
+
+def _kept(
+    path: Path,
+    run: str,
+    verdicts: Iterable[Verdict],
+    load_before: float | None,
+    machine: str | None,
+) -> list[Record]:
+    """Append what was measured to the file of records."""
+    versions, where, load = measure.versions(), measure.machine(machine), measure.load_average()
+    made = [
+        Record(
+            run=run,
+            what=arm.what,
+            input=arm.input,
+            versions=versions,
+            machine=where,
+            load_before=load_before,
+            load_after=load,
+            iterations=arm.iterations,
+            wall_seconds=tuple(arm.wall),
+            cpu_seconds=tuple(arm.cpu),
+            peak_memory=arm.peak_memory,
+            check=arm.check,
+        )
+        for verdict in verdicts
+        for arm in verdict.arms
+    ]
+    for record in made:
+        results.append(path, record)
+    return made
+
+
+@app.command("levers")
+def levers_command(
+    executors: Annotated[
+        str, typer.Argument(help="Names with commas between them.")
+    ] = "futures,parsl,dask,spark",
+    records: RecordsOption = Path(results.DEFAULT_PATH),
+    data: Annotated[Path, typer.Option(help="Where synthetic events are kept.")] = Path(
+        DEFAULT_DIRECTORY
+    ),
+    machine: Annotated[str | None, typer.Option(help="Name of this machine in records.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the order of measurements.")] = 1,
+) -> None:
+    """Take away what tunes our executors, setting by setting, and show what each is worth."""
+    import numpy as np  # noqa: PLC0415
+
+    from perf import levers  # noqa: PLC0415
+    from perf.catalogue import WORKERS  # noqa: PLC0415
+    from perf.claims import EXECUTOR_EVENTS, PROCESSOR_CHUNK  # noqa: PLC0415
+
+    console, run = _console(), uuid.uuid4().hex
+    table = Table(
+        "executor",
+        "without it",
+        title=f"Settings of executors: {EXECUTOR_EVENTS:,} events, {WORKERS} workers, "
+        f"chunk {PROCESSOR_CHUNK:,}; the first two over the iterative executor's",
+        pad_edge=False,
+    )
+    for quantity in levers.QUANTITIES:
+        table.add_column(quantity, justify="right")
+    wanted = levers.of(executors.split(","))
+    written: list[Record] = []
+    missing: dict[str, str] = {}
+    store, rng = Store(data), np.random.default_rng(seed)
+    with console.status("") as status:
+        for number, lever in enumerate(wanted, start=1):
+            status.update(f"{lever.executor}, {lever.without}: {number} of {len(wanted)}")
+            before = measure.load_average()
+            try:
+                found = lever.measured(store, rng)
+            except NotInstalledError as error:
+                missing[lever.executor] = str(error)
+                continue
+            written += _kept(records, run, found.values(), before, machine)
+            if lever.without == levers.TUNED:
+                table.add_section()
+            table.add_row(
+                lever.executor,
+                lever.without,
+                *(_number(found[one].measured, found[one].unit) for one in levers.QUANTITIES),
+            )
+    console.print(table)
+    for name, why in missing.items():
+        console.print(f"{name} was not measured: {why}", highlight=False, markup=False)
+    if written:
+        console.print(footnote(written[-1]), highlight=False, markup=False)
+
+
+def _number(value: float, unit: str) -> str:
+    match unit:
+        case "milliseconds":
+            return f"{value:.3g} ms"
+        case "bytes":
+            return f"{value / 1e6:.0f} MB"
+        case "count":
+            return f"{value:,.0f}"
+        case _:
+            return f"{value:.3f}" if value < LITTLE else f"{value:.2f}"
 
 
 @app.command("scheduler-load")
@@ -173,12 +261,7 @@ def _verdicts(verdicts: Sequence[Verdict]) -> Table:
     for heading in ("bound", "measured", f"{CONFIDENCE:.0%} interval", "verdict"):
         table.add_column(heading, justify="right", no_wrap=True)
     for one in verdicts:
-
-        def number(value: float, unit: str = one.unit) -> str:
-            if unit == "milliseconds":
-                return f"{value:.3g} ms"
-            return f"{value / 1e6:.0f} MB" if unit == "bytes" else f"{value:.2f}"
-
+        number = partial(_number, unit=one.unit)
         table.add_row(
             one.claim,
             "-" if one.bound is None else f"{one.sense} {number(one.bound)}",

@@ -13,12 +13,13 @@ import gc
 import math
 import multiprocessing
 import os
+import re
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, cast
 
 import numpy as np
 import psutil
@@ -75,6 +76,15 @@ MERGED_BYTES: Final = 16_000_000
 
 IDLE_SECONDS: Final = 5.0
 """CPU time is counted in steps of 10 ms: then of 0.2 % of a core."""
+
+CPU: Final = "CPU time an event"
+RATE: Final = "events a second"
+FAULTS: Final = "page faults a run"
+MEMORY: Final = "peak of a worker"
+TASK: Final = "an empty task"
+MERGE: Final = f"merging {MERGED_BYTES // 10**6} MB"
+IDLE: Final = "CPU seconds a second"
+"""What is measured of an executor; the first two over those of the iterative one."""
 
 MIN_TRIJET_RATIO: Final = 4.0
 MIN_SELECTION_RATIO: Final = 5.0
@@ -229,6 +239,8 @@ class Verdict:
         Of the numbers.
     arms
         What was measured for it.
+    quantity
+        What is measured of every executor, if that is it: of CPU, RATE, TASK and so on.
     """
 
     claim: str
@@ -237,8 +249,9 @@ class Verdict:
     measured: float
     low: float
     high: float
-    unit: Literal["ratio", "bytes", "milliseconds"]
+    unit: Literal["ratio", "bytes", "milliseconds", "count"]
     arms: tuple[Arm, ...]
+    quantity: str = ""
 
     @property
     def holds(self) -> bool:
@@ -384,21 +397,39 @@ def executor(
     store: Store,
     rng: np.random.Generator,
     name: str,
-    variant: Variant = "",
+    variant: str = "",
     rounds: int = EXECUTOR_ROUNDS,
+    options: Mapping[str, Any] | None = None,
+    column_cache: int | None = None,
 ) -> list[Verdict]:
     """What an executor costs beside the work, with two workers that are warm.
 
     Alone: an idle engine takes CPU time that would be counted as that of another.
+
+    Parameters
+    ----------
+    store, rng, rounds
+        Events, order of the two sides, and how often each is measured.
+    name
+        Of the executor.
+    variant
+        What it is called that is not as it comes, and of which nothing is claimed.
+    options
+        Of `open_executor`; by default those that `overheads.VARIANTS` has for the variant.
+    column_cache
+        As of `analysis.run.run`, on the executor alone.
     """
     on = f"{name} x{WORKERS}{variant and f' {variant}'}"
+    if options is None:
+        options = overheads.VARIANTS[cast("Variant", variant)]
     with (
         overheads.orphans_adopted(),
-        open_executor(name, workers=WORKERS, **overheads.VARIANTS[variant]) as engine,
+        open_executor(name, workers=WORKERS, **options) as engine,
     ):
-        _see(overheads.require(engine, WORKERS))
+        workers = overheads.require(engine, WORKERS)
+        _see(workers)
         return [
-            *_work(store, rng, engine, name, variant, on, rounds),
+            *_work(store, rng, engine, workers, name, variant, on, rounds, column_cache),
             *_tasks(rng, engine, name, variant, on, rounds),
             _idle(name, variant, on),
         ]
@@ -438,7 +469,7 @@ def _forget(before: Mapping[str, str | None]) -> None:
 def _see(workers: set[int]) -> None:
     """Check that the clock of CPU time sees all workers: they are children of this process."""
     seen = {child.pid for child in psutil.Process().children(recursive=True)}
-    if missing := workers - seen:
+    if missing := workers - seen - {os.getpid()}:
         msg = f"the CPU time of {len(missing)} workers cannot be seen from here: no claim is made"
         raise InputError(msg)
 
@@ -447,12 +478,17 @@ def _work(
     store: Store,
     rng: np.random.Generator,
     engine: ExecutorBase,
+    workers: set[int],
     name: str,
-    variant: Variant,
+    variant: str,
     on: str,
     rounds: int,
+    column_cache: int | None = None,
 ) -> list[Verdict]:
-    """The processor: CPU time an event and events a second, over those of the iterative one."""
+    """The processor: CPU time an event and events a second, over those of the iterative one.
+
+    Then what else shows where the time goes: page faults and memory of the workers.
+    """
     fileset = store.fileset(EXECUTOR_EVENTS)
     identity = store.fileset_identity(EXECUTOR_EVENTS)
     with open_executor(BASE) as base:
@@ -463,8 +499,9 @@ def _work(
                 implementation="columnar",
                 variations="nominal",
                 chunksize=PROCESSOR_CHUNK,
+                column_cache=cached,
             )
-            for side, one in ((BASE, base), (on, engine))
+            for side, one, cached in ((BASE, base, None), (on, engine, column_cache))
         }
         check = _checked(acts, processor.agree)
         want = acts[BASE]()
@@ -474,17 +511,26 @@ def _work(
                 msg = f"a result of {on} or {BASE} differs from one before: run the tests"
                 raise InputError(msg)
 
+        faults: list[int] = []
+
+        def counted() -> None:
+            before = measure.page_faults(workers)
+            exact(acts[on])
+            faults.append(measure.page_faults(workers) - before)
+
         samples = interleaved(
-            {side: partial(exact, act) for side, act in acts.items()},
+            {BASE: partial(exact, acts[BASE]), on: counted},
             rounds=rounds,
             rng=rng,
             # What an idle engine takes meanwhile is not counted for the iterative executor.
             cpu={BASE: time.process_time, on: measure.cpu_of_tree},
         )
 
+    peak = max((measure.peak_memory(pid) or 0 for pid in workers), default=0)
+
     def arm(side: str, executor: str, workers: int, variant: str) -> Arm:
         what = What(
-            name=f"claim-executor-{name}{variant and f'-{variant}'}-processor-{executor}",
+            name=f"claim-executor-{name}{_suffix(variant)}-processor-{executor}",
             group=f"ttbar, nominal, {on}",
             kind="processor",
             subject="ttbar",
@@ -496,15 +542,20 @@ def _work(
             parameters=_parameters(variant, variations="nominal", source="synthetic"),
         )
         wall, cpu = samples.wall[side], samples.cpu[side]
-        return Arm(what, identity, wall, cpu, samples.iterations[side], check[side])
+        held = peak if executor == name else None
+        return Arm(what, identity, wall, cpu, samples.iterations[side], check[side], held)
 
     arms = (arm(BASE, BASE, 1, ""), arm(on, name, WORKERS, variant))
+    shown: tuple[tuple[str, float, Literal["count", "bytes"]], ...] = (
+        (FAULTS, float(np.median(faults)), "count"),
+        (MEMORY, peak, "bytes"),
+    )
     cost = ratio(samples.cpu[on], samples.cpu[BASE], rng)
     rate = ratio(samples.wall[BASE], samples.wall[on], rng)
     claimed = not variant
     return [
         Verdict(
-            f"{on} / {BASE}: CPU time an event",
+            f"{on} / {BASE}: {CPU}",
             "at most",
             MAX_EXECUTOR_CPU.get(name) if claimed else None,
             cost.median,
@@ -512,9 +563,10 @@ def _work(
             cost.high,
             "ratio",
             arms,
+            CPU,
         ),
         Verdict(
-            f"{on} / {BASE}: events a second",
+            f"{on} / {BASE}: {RATE}",
             "at least",
             MIN_EXECUTOR_RATE if claimed else None,
             rate.median,
@@ -522,6 +574,11 @@ def _work(
             rate.high,
             "ratio",
             (),
+            RATE,
+        ),
+        *(
+            Verdict(f"{on}: {what}", "at most", None, value, value, value, unit, (), what)
+            for what, value, unit in shown
         ),
     ]
 
@@ -530,7 +587,7 @@ def _tasks(
     rng: np.random.Generator,
     engine: ExecutorBase,
     name: str,
-    variant: Variant,
+    variant: str,
     on: str,
     rounds: int,
 ) -> list[Verdict]:
@@ -542,8 +599,8 @@ def _tasks(
     overheads.require(engine, workers, partial(returning(), 0))
     verdicts = []
     for what, tasks, make, bound in (
-        ("an empty task", empty, overheads.Empty, MAX_EMPTY_TASK.get(name)),
-        (f"merging {MERGED_BYTES // 10**6} MB", MERGED_TASKS, returning, MAX_MERGE),
+        (TASK, empty, overheads.Empty, MAX_EMPTY_TASK.get(name)),
+        (MERGE, MERGED_TASKS, returning, MAX_MERGE),
     ):
         call = overheads.calls(engine, tasks, make)
         want = make().expected(tasks)
@@ -564,7 +621,7 @@ def _tasks(
         each = [1e3 * seconds / tasks for seconds in samples.wall[on]]
         found = ratio(each, [1.0] * len(each), rng)
         described = What(
-            name=f"claim-executor-{name}{variant and f'-{variant}'}-{what.replace(' ', '_')}",
+            name=f"claim-executor-{name}{_suffix(variant)}-{what.replace(' ', '_')}",
             group=f"{tasks:,} tasks: {what}",
             kind="executor",
             subject=name,
@@ -584,18 +641,19 @@ def _tasks(
                 found.high,
                 "milliseconds",
                 (Arm(described, IN_MEMORY, wall, cpu, 1, measure.digest(newest)),),
+                what,
             )
         )
     return verdicts
 
 
-def _idle(name: str, variant: Variant, on: str) -> Verdict:
+def _idle(name: str, variant: str, on: str) -> Verdict:
     """What an engine takes that has nothing to do: CPU seconds a second."""
     wall, cpu = time.perf_counter(), measure.cpu_of_tree()
     time.sleep(IDLE_SECONDS)
     wall, cpu = time.perf_counter() - wall, measure.cpu_of_tree() - cpu
     what = What(
-        name=f"claim-executor-{name}{variant and f'-{variant}'}-idle",
+        name=f"claim-executor-{name}{_suffix(variant)}-idle",
         group="idle executor",
         kind="executor",
         subject=name,
@@ -606,8 +664,13 @@ def _idle(name: str, variant: Variant, on: str) -> Verdict:
     )
     share = cpu / wall
     arm = Arm(what, IN_MEMORY, [wall], [max(cpu, 0.0)], 1, IN_MEMORY.digest)
-    claim = f"{on}, idle: CPU seconds a second"
-    return Verdict(claim, "at most", None, share, share, share, "ratio", (arm,))
+    claim = f"{on}, idle: {IDLE}"
+    return Verdict(claim, "at most", None, share, share, share, "ratio", (arm,), IDLE)
+
+
+def _suffix(variant: str) -> str:
+    """What is added to the names of records."""
+    return variant and "-" + "-".join(re.findall(r"[a-z0-9]+", variant.lower()))
 
 
 def _parameters(variant: str, **others: str | int) -> dict[str, str | int | float | bool]:

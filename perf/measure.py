@@ -7,7 +7,7 @@ import hashlib
 import os
 import platform
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -19,7 +19,7 @@ import psutil
 from perf.results import Machine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 PACKAGES: Final = (
     "coffea",
@@ -179,12 +179,6 @@ def cpu_of_tree() -> float:
     return total
 
 
-def cpu_with_ended() -> float:
-    """CPU seconds of this process and of its children that have ended and were waited for."""
-    times = os.times()
-    return times.user + times.system + times.children_user + times.children_system
-
-
 @contextmanager
 def settled() -> Iterator[None]:
     """Keep what exists already out of garbage collections.
@@ -281,6 +275,20 @@ def peak_memory(pid: int | None = None) -> int | None:
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
     return None
+
+
+def page_faults(pids: Iterable[int]) -> int:
+    """How often processes have had a page of memory mapped, since each began; on Linux.
+
+    A process that is gone counts nothing.
+    """
+    total = 0
+    for pid in pids:
+        with suppress(OSError):
+            # After the name, which may hold anything: state, ppid, ..., minflt (proc(5)).
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            total += int(fields[7])
+    return total
 
 
 def peak_memory_of_children() -> int | None:

@@ -32,6 +32,7 @@ def process(
     variations: Literal["all", "nominal"],
     chunksize: int,
     deadly: bool = False,
+    column_cache: int | None = None,
 ) -> Callable[[], Any]:
     """Make ready to process a file set.
 
@@ -47,6 +48,8 @@ def process(
         In events.
     deadly
         Whether the worker that begins the middle one of the files is killed.
+    column_cache
+        As of `analysis.run.run`.
 
     Returns
     -------
@@ -84,6 +87,7 @@ def process(
                 files=files,
                 chunksize=chunksize,
                 branches=branches,
+                column_cache=column_cache,
             )
             killed = mark.exists()
         # A chunk that was at work in the killed worker need not have been processed to its end.

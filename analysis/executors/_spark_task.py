@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import tempfile
 from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cloudpickle
 from pyspark import AccumulatorParam, TaskContext
 
-from analysis.executors.batches import Payload, merge_payloads, process_batch
+from analysis.executors.batches import Payload, fetch, merge_payloads, process_batch, spill
 from analysis.executors.worker import warm
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
     from queue import SimpleQueue
 
     from pyspark import Accumulator, Broadcast
-
-LARGE: Final = 1 << 18
-"""Bytes of a payload that go by a file, where worker and client share a folder. 16 MB take 20 ms
-of CPU time then, and 50 through the JVM, whose memory and arrays (2 GB) would limit them too."""
 
 
 class Sent(NamedTuple):
@@ -32,27 +27,11 @@ class Sent(NamedTuple):
     lost
         How often Spark had tried before, on workers that died.
     payload
-        The payload; without its data if those are in a file.
-    file
-        Where they are.
+        The payload, spilled if it is large.
     """
 
     lost: int
     payload: Payload
-    file: str | None
-
-    def received(self) -> Payload:
-        """The payload with its data; the file stays, as Spark may try a merge again."""
-        if self.file is None:
-            return self.payload
-        return self.payload._replace(data=Path(self.file).read_bytes())
-
-    def taken(self) -> Payload:
-        """The payload with its data, for good."""
-        payload = self.received()
-        if self.file is not None:
-            Path(self.file).unlink()
-        return payload
 
 
 class Failed(NamedTuple):
@@ -115,7 +94,7 @@ def process(
     *,
     code: Broadcast[bytes],
     compression: int | str | None,
-    folder: str | None,
+    folder: Path | None,
     failures: Accumulator[list[Any]],
 ) -> Iterator[Sent]:
     """Process the batches of a partition.
@@ -143,11 +122,11 @@ def process(
         except Exception as error:  # noqa: BLE001
             failures.add([Failed(_pickled(error))])
             return
-        yield _sent(lost, payload, folder)
+        yield Sent(lost, spill(payload, folder))
 
 
 def merge(
-    sent: Iterable[Sent], *, compression: int | str | None, folder: str | None
+    sent: Iterable[Sent], *, compression: int | str | None, folder: Path | None
 ) -> Iterator[Sent]:
     """Merge the payloads of some partitions into one."""
     lost = 0
@@ -156,11 +135,12 @@ def merge(
         nonlocal lost
         for one in sent:
             lost += one.lost
-            yield one.received()
+            # Spark may try this again.
+            yield fetch(one.payload, keep=True)
 
     payload = merge_payloads(payloads(), compression)
     if payload.items:
-        yield _sent(lost, payload, folder)
+        yield Sent(lost, spill(payload, folder))
 
 
 def deliver(sent: Iterable[Sent], *, results: Accumulator[list[Any]]) -> Iterator[int]:
@@ -168,15 +148,6 @@ def deliver(sent: Iterable[Sent], *, results: Accumulator[list[Any]]) -> Iterato
     for one in sent:
         results.add([one])
     yield 1
-
-
-def _sent(lost: int, payload: Payload, folder: str | None) -> Sent:
-    data = payload.data
-    if folder is None or not isinstance(data, bytes) or len(data) < LARGE:
-        return Sent(lost, payload, None)
-    with tempfile.NamedTemporaryFile(dir=folder, delete=False, buffering=0) as file:
-        file.write(memoryview(data))
-    return Sent(lost, payload._replace(data=None), file.name)
 
 
 def _pickled(error: Exception) -> bytes:

@@ -43,7 +43,8 @@ SMALL: Final = 1 << 12
 """Bytes that are not worth compressing: one packet or three, either way."""
 
 LARGE: Final = 1 << 20
-"""Bytes from which a payload goes by a file."""
+"""Bytes from which a payload goes by a file. By Spark, 16 MB take 20 ms of CPU time then, and 50
+through its Java process, whose memory and arrays (2 GB) would limit them too."""
 
 KNOWN_FUNCTIONS: Final = 4
 """Unpickled functions that a worker keeps: one for each run that shares it, and one before."""
@@ -320,14 +321,15 @@ def spill(payload: Payload, folder: Path | None) -> Payload:
     return payload._replace(data=Spilled(Path(file.name)))
 
 
-def fetch(payload: Payload) -> Payload:
-    """The payload with its data, on the client; the file is gone then."""
+def fetch(payload: Payload, *, keep: bool = False) -> Payload:
+    """The payload with its data; the file is gone then, unless it is to be kept."""
     if not isinstance(payload.data, Spilled):
         return payload
     path = payload.data.path
     with path.open("rb") as file:
         data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    path.unlink()
+    if not keep:
+        path.unlink()
     return payload._replace(data=data)
 
 

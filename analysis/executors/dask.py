@@ -84,6 +84,9 @@ CONFIGURATION: Final[dict[str, Any]] = {
     "distributed.worker.memory.pause": False,
     # Dask would give the whole batch to three more workers; here its items part at once.
     "distributed.scheduler.allowed-failures": 0,
+    # A nanny that starts its worker again takes longer than 15 s on a busy machine, after which the
+    # cluster would take it for lost, and end it.
+    "distributed.deploy.lost-worker-timeout": "1h",
     # No second task waits at a worker that is busy, while another is idle or when it dies. Asking
     # for the next when one is done takes 2 ms.
     "distributed.scheduler.worker-saturation": 1.0,

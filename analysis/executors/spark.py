@@ -24,7 +24,7 @@ from coffea.processor.executor import ExecutorBase
 
 from analysis.errors import InputError, WorkerLostError
 from analysis.executors import _spark_jvm as jvm
-from analysis.executors.batches import BatchedExecutor, split
+from analysis.executors.batches import BatchedExecutor, fetch, split
 from analysis.executors.worker import environment as worker_environment
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ class SparkExecutor(BatchedExecutor):
         assert context is not None
         queue: SimpleQueue[Any] = SimpleQueue()
         channel = context.accumulator([], task.ToQueue(queue))
-        pack = {"compression": self.compression, "folder": folder and str(folder)}
+        pack = {"compression": self.compression, "folder": folder}
         process = partial(task.process, failures=channel, **pack)  # type: ignore[arg-type]
         merge = partial(task.merge, **pack)  # type: ignore[arg-type]
         pickled = [cloudpickle.dumps(batch) for batch in batches]
@@ -145,7 +145,7 @@ class SparkExecutor(BatchedExecutor):
                 match one:
                     case task.Sent():
                         self.ledger.lost += one.lost
-                        yield one.taken()
+                        yield fetch(one.payload)
                     case task.Failed():
                         raise cloudpickle.loads(one.error)
                     case _:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ every page of it is faulted in again (the more so in threads other than the firs
 others compute). With these a worker keeps what it had for the next chunk: no page faults, and a
 tenth and more of the CPU time (`python -m perf claims --only 'executor-*'`).
 """
+
+FREEZE: Final = "COFFEA_SCALING_FREEZE"
+"""Environment variable of a worker that has it collect garbage as Python does, where it is 0."""
 
 
 def environment(more: Mapping[str, str | None] | None = None) -> dict[str, str]:
@@ -44,4 +48,5 @@ def warm() -> None:
     import analysis.ttbar  # noqa: F401, PLC0415
 
     gc.collect()
-    gc.freeze()
+    if os.environ.get(FREEZE) != "0":
+        gc.freeze()

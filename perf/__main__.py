@@ -46,6 +46,9 @@ INTERRUPTED: Final = 130
 LITTLE: Final = 0.1
 """Below it a ratio has three decimals."""
 
+LEAST_DRAWN: Final = 2
+"""Pictures are of runs that measured more than so many kernels or executors."""
+
 SCALE_PATH: Final = ".perf/scale.jsonl"
 """Of what `scale` measured."""
 
@@ -153,7 +156,7 @@ def levers_command(
 
     from perf import levers  # noqa: PLC0415
     from perf.catalogue import WORKERS  # noqa: PLC0415
-    from perf.claims import EXECUTOR_EVENTS, PROCESSOR_CHUNK  # noqa: PLC0415
+    from perf.claims import EXECUTOR_EVENTS, PROCESSOR_CHUNK, QUANTITIES  # noqa: PLC0415
 
     console, run = _console(), uuid.uuid4().hex
     table = Table(
@@ -163,7 +166,7 @@ def levers_command(
         f"chunk {PROCESSOR_CHUNK:,}; the first two over the iterative executor's",
         pad_edge=False,
     )
-    for quantity in levers.QUANTITIES:
+    for quantity in QUANTITIES:
         table.add_column(quantity, justify="right")
     wanted = levers.of(executors.split(","))
     written: list[Record] = []
@@ -184,7 +187,7 @@ def levers_command(
             table.add_row(
                 lever.executor,
                 lever.without,
-                *(_number(found[one].measured, found[one].unit) for one in levers.QUANTITIES),
+                *(_number(found[one].measured, found[one].unit) for one in QUANTITIES),
             )
     console.print(table)
     for name, why in missing.items():
@@ -498,18 +501,32 @@ def records(
 def picture(
     output: Annotated[Path, typer.Argument(help="Picture to write: .svg, .png or .pdf.")],
     path: RecordsOption = Path(results.DEFAULT_PATH),
-    size: Annotated[int, typer.Option(help="Events of the measurements to draw.")] = 100_000,
+    of: Annotated[
+        Literal["kernels", "executors"],
+        typer.Option(help="Costs of kernels, or of executors as `claims` measured them."),
+    ] = "kernels",
+    size: Annotated[int, typer.Option(help="Events of the kernels to draw.")] = 100_000,
 ) -> None:
-    """Draw what each kernel costs an event, from the last run that measured kernels."""
-    from perf.picture import draw  # noqa: PLC0415  (imports matplotlib)
+    """Draw what was measured by the last run that measured it."""
+    from perf import picture as drawing  # noqa: PLC0415  (imports matplotlib)
 
+    kind = "kernel" if of == "kernels" else "processor"
     runs: dict[str, list[Record]] = {}
     for record in results.read(path):
-        if record.what.kind == "kernel":
+        claim = record.what.name.startswith("claim-executor-")
+        if record.what.kind == kind and claim == (of == "executors"):
             runs.setdefault(record.run, []).append(record)
-    # A run of claims measures one kernel; a run of benchmarks all.
-    whole = [one for one in runs.values() if len({r.what.subject for r in one}) > 1]
-    draw(whole[-1] if whole else [], output, size=size)
+    # A run of claims may measure one kernel or executor; one of all of them is wanted.
+    whole = [
+        one
+        for one in runs.values()
+        if len({(r.what.subject, r.what.executor) for r in one}) > LEAST_DRAWN
+    ]
+    last = whole[-1] if whole else []
+    if of == "kernels":
+        drawing.draw(last, output, size=size)
+    else:
+        drawing.draw_executors(last, output)
     _console().print(f"written to {output}", highlight=False)
 
 

@@ -16,6 +16,7 @@ import os
 import re
 import time
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import partial
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, cast
 
 import numpy as np
 import psutil
+from coffea.processor import accumulate
 
 from analysis.errors import InputError
 from analysis.executors import open_executor
@@ -74,6 +76,9 @@ MERGED_TASKS: Final = 16
 MERGED_BYTES: Final = 16_000_000
 """A histogram of a million bins from each of as many tasks as there are chunks."""
 
+SHARES: Final = "apart"
+"""Name of what has no executor."""
+
 IDLE_SECONDS: Final = 5.0
 """CPU time is counted in steps of 10 ms: then of 0.2 % of a core."""
 
@@ -84,6 +89,7 @@ MEMORY: Final = "peak of a worker"
 TASK: Final = "an empty task"
 MERGE: Final = f"merging {MERGED_BYTES // 10**6} MB"
 IDLE: Final = "CPU seconds a second"
+QUANTITIES: Final = (CPU, RATE, FAULTS, MEMORY, TASK, MERGE, IDLE)
 """What is measured of an executor; the first two over those of the iterative one."""
 
 MIN_TRIJET_RATIO: Final = 4.0
@@ -428,8 +434,9 @@ def executor(
     ):
         workers = overheads.require(engine, WORKERS)
         _see(workers)
+        act = partial(_process, executor=engine, column_cache=column_cache)
         return [
-            *_work(store, rng, engine, workers, name, variant, on, rounds, column_cache),
+            *_work(store, rng, act, workers, name, variant, on, rounds),
             *_tasks(rng, engine, name, variant, on, rounds),
             _idle(name, variant, on),
         ]
@@ -439,6 +446,48 @@ def iterative(rng: np.random.Generator, rounds: int = EXECUTOR_ROUNDS) -> list[V
     """The same of the iterative executor, which has no engine."""
     with open_executor(BASE) as base:
         return _tasks(rng, base, BASE, "", BASE, rounds)
+
+
+def ceiling(
+    store: Store, rng: np.random.Generator, rounds: int = EXECUTOR_ROUNDS
+) -> list[Verdict]:
+    """What the machine allows: as many processes, each with its share of the files from the start.
+
+    They send nothing to each other and wait for nothing but the slower one at the end. No executor
+    can do better where chunks take the same time, and cores that share caches, memory or more
+    (as two threads of one do) are the less able to be kept busy.
+    """
+    context = multiprocessing.get_context("spawn")
+    with ExitStack() as stack:
+        pools = [stack.enter_context(ProcessPoolExecutor(1, context)) for _ in range(WORKERS)]
+
+        def shared(fileset: Mapping[str, Any]) -> Callable[[], Any]:
+            for number, pool in enumerate(pools):
+                share = {
+                    name: {**one, "files": dict(list(one["files"].items())[number::WORKERS])}
+                    for name, one in fileset.items()
+                }
+                pool.submit(_have_share, share).result()
+
+            def act() -> Any:
+                return accumulate([one.result() for one in [p.submit(_do_share) for p in pools]])
+
+            return act
+
+        pids = {pool.submit(os.getpid).result() for pool in pools}
+        return _work(store, rng, shared, pids, SHARES, "", f"{WORKERS} processes {SHARES}", rounds)
+
+
+_share: list[Callable[[], Any]] = []
+
+
+def _have_share(fileset: Mapping[str, Any]) -> None:
+    # It has no engine to end.
+    _share[:] = [_process(fileset, open_executor(BASE).__enter__())]
+
+
+def _do_share() -> Any:
+    return _share[0]()
 
 
 def as_worker(function: Callable[..., Any], *args: Any) -> Any:
@@ -474,16 +523,29 @@ def _see(workers: set[int]) -> None:
         raise InputError(msg)
 
 
+def _process(
+    fileset: Mapping[str, Any], executor: ExecutorBase, column_cache: int | None = None
+) -> Callable[[], Any]:
+    """Make ready to process a file set as all sides of these claims do."""
+    return processor.process(
+        fileset,
+        executor,
+        implementation="columnar",
+        variations="nominal",
+        chunksize=PROCESSOR_CHUNK,
+        column_cache=column_cache,
+    )
+
+
 def _work(
     store: Store,
     rng: np.random.Generator,
-    engine: ExecutorBase,
+    other: Callable[[Mapping[str, Any]], Callable[[], Any]],
     workers: set[int],
     name: str,
     variant: str,
     on: str,
     rounds: int,
-    column_cache: int | None = None,
 ) -> list[Verdict]:
     """The processor: CPU time an event and events a second, over those of the iterative one.
 
@@ -492,17 +554,7 @@ def _work(
     fileset = store.fileset(EXECUTOR_EVENTS)
     identity = store.fileset_identity(EXECUTOR_EVENTS)
     with open_executor(BASE) as base:
-        acts = {
-            side: processor.process(
-                fileset,
-                one,
-                implementation="columnar",
-                variations="nominal",
-                chunksize=PROCESSOR_CHUNK,
-                column_cache=cached,
-            )
-            for side, one, cached in ((BASE, base, None), (on, engine, column_cache))
-        }
+        acts = {BASE: _process(fileset, base), on: other(fileset)}
         check = _checked(acts, processor.agree)
         want = acts[BASE]()
 
@@ -552,7 +604,7 @@ def _work(
     )
     cost = ratio(samples.cpu[on], samples.cpu[BASE], rng)
     rate = ratio(samples.wall[BASE], samples.wall[on], rng)
-    claimed = not variant
+    claimed = not variant and name in MAX_EXECUTOR_CPU
     return [
         Verdict(
             f"{on} / {BASE}: {CPU}",
@@ -723,6 +775,7 @@ def every(store: Store, rng: np.random.Generator, only: Sequence[str] = ()) -> l
         Claim("memory-columnar", one(memory, store, "columnar")),
         Claim("memory-compiled", one(memory, store, "compiled")),
         Claim("executor-iterative", partial(as_worker, iterative, rng)),
+        Claim("executor-ceiling", partial(as_worker, ceiling, fresh, rng)),
         *(
             Claim(f"executor-{name}", partial(as_worker, executor, fresh, rng, name))
             for name in MAX_EXECUTOR_CPU

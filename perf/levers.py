@@ -28,17 +28,6 @@ ROUNDS: Final = 5
 COLUMN_CACHE: Final = 2_000_000_000
 """Bytes a worker: the columns of all events, for whoever processes all of them in the end."""
 
-QUANTITIES: Final = (
-    claims.CPU,
-    claims.RATE,
-    claims.FAULTS,
-    claims.MEMORY,
-    claims.TASK,
-    claims.MERGE,
-    claims.IDLE,
-)
-"""Columns of the table."""
-
 TUNED: Final = "as it comes"
 PLAIN: Final = "coffea's own"
 
@@ -66,7 +55,7 @@ class Lever:
     column_cache: int | None = None
 
     def measured(self, store: Store, rng: np.random.Generator) -> dict[str, Verdict]:
-        """Verdicts by quantity, of QUANTITIES; parameters as of `claims.executor`."""
+        """Verdicts by quantity, of `claims.QUANTITIES`; parameters as of `claims.executor`."""
         measure = partial(claims.as_worker, claims.executor, store, rng, self.executor)
         found = measure(self.without, ROUNDS, self.options(), self.column_cache)
         return {verdict.quantity: verdict for verdict in found}

@@ -19,25 +19,19 @@ from typing import TYPE_CHECKING, Any
 import dask
 import psutil
 import pytest
-from coffea.processor import DaskExecutor, IterativeExecutor, accumulate
+from coffea.processor import DaskExecutor, accumulate
 from coffea.processor.executor import ExecutorBase
 from distributed import Client, Future, LocalCluster, WorkerPlugin
 
-from analysis import ttbar
 from analysis.errors import InputError
 from analysis.executors import open_executor
-from analysis.inputs import inspect
-from analysis.run import Result, run
-from perf.processor import agree
 from tests.faulty import Hungry, KillsAlways, KillsOnce, Plain, Raises, Slow
-from tests.test_executors import PATIENCE, children, wait_for
+from tests.jets import NAME, PATIENCE, children, one_sentence, plain, process, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[1]
-NAME = "ttbar__nominal"
-CHUNK = 500
 
 
 @pytest.fixture(scope="module")
@@ -52,50 +46,8 @@ def fileset(synthetic_fileset: dict[str, Any]) -> dict[str, Any]:
     return {NAME: synthetic_fileset[NAME]}
 
 
-def process(fileset: dict[str, Any], processor: Any, executor: Any) -> Result:
-    """Run over the jets of a file set: eight chunks of ttbar, four a file."""
-    files = inspect(fileset, ["Jet_pt"])
-    return run(fileset, processor, executor, files=files, chunksize=CHUNK, branches=["Jet_pt"])
-
-
-def plain(fileset: dict[str, Any]) -> Any:
-    """What a run over the jets has to give."""
-    return process(fileset, Plain(), IterativeExecutor(status=False)).accumulated
-
-
-def one_sentence(error: BaseException) -> str:
-    text = str(error)
-    assert "\n" not in text
-    assert "Traceback" not in text
-    return text
-
-
 def pids(client: Client) -> set[int]:
     return set(client.run(os.getpid).values())
-
-
-def test_the_result_is_that_of_the_iterative_executor(
-    synthetic_fileset: dict[str, Any], two: Any
-) -> None:
-    branches = ttbar.branches("all")
-    files = inspect(synthetic_fileset, branches)
-    processor = ttbar.TtbarProcessor("columnar", "all")
-
-    def result(executor: Any) -> Result:
-        return run(
-            synthetic_fileset, processor, executor, files=files, chunksize=700, branches=branches
-        )
-
-    one, other = result(IterativeExecutor(status=False)), result(two)
-    assert agree(one.accumulated, other.accumulated)
-    assert (one.events, one.chunks) == (other.events, other.chunks)
-
-
-def test_each_chunk_is_processed_once_in_every_run(fileset: dict[str, Any], two: Any) -> None:
-    runs = [process(fileset, Plain(), two) for _ in range(3)]
-    assert [one.repeated for one in runs] == [0, 0, 0]
-    assert [one.chunks for one in runs] == [8, 8, 8]
-    assert all(one.accumulated == plain(fileset) for one in runs)
 
 
 class Marked(Plain):

@@ -24,15 +24,13 @@ from analysis.inputs import inspect
 from analysis.run import Result, run
 from perf.processor import agree
 from tests.faulty import Plain, Raises, damage
+from tests.jets import PATIENCE, children, wait_for
 from tests.test_processors import MODULE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from coffea.processor.executor import ExecutorBase
-
-PATIENCE = 120.0
-"""Seconds after which something that must happen is taken not to: far above what it takes."""
 
 
 class Engine(NamedTuple):
@@ -230,24 +228,6 @@ def test_damaged_file_among_many(
 
 
 # --- starting and ending
-
-
-def children() -> set[int]:
-    """Live child processes, but for the resource tracker that Python keeps for its lifetime."""
-    return {
-        child.pid
-        for child in psutil.Process().children(recursive=True)
-        if child.status() != psutil.STATUS_ZOMBIE
-        and "resource_tracker" not in " ".join(child.cmdline())
-    }
-
-
-def wait_for(what: str, condition: Callable[[], bool]) -> None:
-    """Wait until `condition()` is true."""
-    until = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < until, f"{what} did not happen"
-        time.sleep(0.05)
 
 
 def test_names_numbers_and_options() -> None:

@@ -8,23 +8,17 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from coffea.processor import IterativeExecutor
 
 from analysis.errors import InputError
 from analysis.executors import open_executor
 from analysis.executors.futures import ENVIRONMENT
 from analysis.executors.worker import ALLOCATOR
-from analysis.inputs import inspect
-from analysis.run import Result, run
-from tests.faulty import KillsAlways, KillsOnce, Plain, Raises
-from tests.test_executors import children, wait_for
+from tests.faulty import KillsOnce, Plain, Raises
+from tests.jets import NAME, children, kills_at_the_second_file, plain, process, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-NAME = "ttbar__nominal"
-CHUNK = 500
 
 
 @pytest.fixture(scope="module")
@@ -37,23 +31,6 @@ def two() -> Iterator[Any]:
 @pytest.fixture
 def fileset(synthetic_fileset: dict[str, Any]) -> dict[str, Any]:
     return {NAME: synthetic_fileset[NAME]}
-
-
-def process(fileset: dict[str, Any], processor: Any, executor: Any) -> Result:
-    """Run over the jets of a file set: eight chunks of ttbar, four a file."""
-    files = inspect(fileset, ["Jet_pt"])
-    return run(fileset, processor, executor, files=files, chunksize=CHUNK, branches=["Jet_pt"])
-
-
-def kills_at_the_second_file() -> KillsAlways:
-    killer = KillsAlways()
-    killer.bad = "nominal_1"
-    return killer
-
-
-def plain(fileset: dict[str, Any]) -> Any:
-    """What a run over the jets has to give."""
-    return process(fileset, Plain(), IterativeExecutor(status=False)).accumulated
 
 
 def _what_a_worker_has(item: int) -> dict[str, Any]:  # noqa: ARG001

@@ -17,25 +17,27 @@ import hist
 import numpy as np
 import psutil
 import pytest
-from coffea.processor import IterativeExecutor, ParslExecutor
+from coffea.processor import ParslExecutor
 
-from analysis import ttbar
 from analysis.errors import InputError
 from analysis.executors import open_executor
 from analysis.executors.worker import ALLOCATOR
-from analysis.inputs import inspect
-from analysis.run import Result, run
-from perf.processor import agree
-from tests.faulty import KillsAlways, KillsOnce, Plain, Raises, Slow
-from tests.test_executors import PATIENCE, wait_for
+from tests.faulty import KillsOnce, Plain, Raises, Slow
+from tests.jets import (
+    NAME,
+    PATIENCE,
+    kills_at_the_second_file,
+    one_sentence,
+    plain,
+    process,
+    wait_for,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 parsl = pytest.importorskip("parsl")
 
-NAME = "ttbar__nominal"
-CHUNK = 500
 INTERCHANGE = re.compile(r"interchange\.py|HTEX interchange")
 """In a command line; setproctitle, where it is installed, replaces the first by the second."""
 
@@ -50,30 +52,6 @@ def two() -> Iterator[Any]:
 @pytest.fixture
 def fileset(synthetic_fileset: dict[str, Any]) -> dict[str, Any]:
     return {NAME: synthetic_fileset[NAME]}
-
-
-def process(fileset: dict[str, Any], processor: Any, executor: Any) -> Result:
-    """Run over the jets of a file set: eight chunks of ttbar, four a file."""
-    files = inspect(fileset, ["Jet_pt"])
-    return run(fileset, processor, executor, files=files, chunksize=CHUNK, branches=["Jet_pt"])
-
-
-def kills_at_the_second_file() -> KillsAlways:
-    killer = KillsAlways()
-    killer.bad = "nominal_1"
-    return killer
-
-
-def plain(fileset: dict[str, Any]) -> Any:
-    """What a run over the jets has to give."""
-    return process(fileset, Plain(), IterativeExecutor(status=False)).accumulated
-
-
-def one_sentence(error: BaseException) -> str:
-    text = str(error)
-    assert "\n" not in text
-    assert "Traceback" not in text
-    return text
 
 
 def engines() -> dict[int, str]:
@@ -103,29 +81,6 @@ def ports() -> set[int]:
 
 
 # --- results
-
-
-def test_the_result_is_that_of_the_iterative_executor(
-    synthetic_fileset: dict[str, Any], two: Any
-) -> None:
-    branches = ttbar.branches("all")
-    files = inspect(synthetic_fileset, branches)
-    processor = ttbar.TtbarProcessor("columnar", "all")
-
-    def result(executor: Any) -> Result:
-        return run(
-            synthetic_fileset, processor, executor, files=files, chunksize=700, branches=branches
-        )
-
-    one, other = result(IterativeExecutor(status=False)), result(two)
-    assert agree(one.accumulated, other.accumulated)
-    assert (one.events, one.chunks) == (other.events, other.chunks)
-
-
-def test_each_chunk_is_processed_once_in_every_run(fileset: dict[str, Any], two: Any) -> None:
-    runs = [process(fileset, Plain(), two) for _ in range(3)]
-    assert [one.repeated for one in runs] == [0, 0, 0]
-    assert all(one.accumulated == plain(fileset) for one in runs)
 
 
 def _what_a_worker_has(item: int) -> dict[str, Any]:  # noqa: ARG001

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -147,6 +148,7 @@ def test_claims_are_chosen_by_name(tmp_path: Path) -> None:
     }
     assert names() >= {
         *("selection", "memory-compiled", "executor-iterative", "executor-futures"),
+        "executor-ceiling",
         *("executor-parsl", "executor-spark", "executor-spark-plain"),
     }
     with pytest.raises(InputError, match="there is no claim 'dusk': there are trijet"):
@@ -187,6 +189,16 @@ def test_claims_about_an_executor_are_measured_on_it(tmp_path: Path) -> None:
     assert all(child in children for child in psutil.Process().children() if "loky" in str(child))
 
 
+@pytest.mark.usefixtures("small")
+def test_the_ceiling_is_of_processes_that_share_all_events(tmp_path: Path) -> None:
+    found = claims.ceiling(Store(tmp_path, 500), np.random.default_rng(0), rounds=2)
+    assert {one.quantity for one in found} == {*claims.QUANTITIES[:4]}
+    assert all(one.bound is None for one in found)
+    base, apart = found[0].arms
+    assert base.check == apart.check
+    assert (base.what.workers, apart.what.workers) == (1, 2)
+
+
 class Losing(IterativeExecutor):
     """Loses the last item."""
 
@@ -204,8 +216,9 @@ def test_no_claim_is_made_of_an_executor_that_loses_tasks(
     monkeypatch.setattr("perf.overheads.require", lambda *_: set())
     with pytest.raises(InputError, match="49 of 50 tasks"):
         claims._tasks(rng, losing, "dask", "", "losing", 2)
+    act = partial(claims._process, executor=losing)
     with pytest.raises(InputError, match="the result is not used"):
-        claims._work(Store(tmp_path, 1_000), rng, losing, set(), "dask", "", "losing", 2)
+        claims._work(Store(tmp_path, 1_000), rng, act, set(), "dask", "", "losing", 2)
 
 
 def test_no_claim_is_made_where_workers_are_out_of_sight() -> None:

@@ -437,7 +437,7 @@ def executor(
         act = partial(_process, executor=engine, column_cache=column_cache)
         return [
             *_work(store, rng, act, workers, name, variant, on, rounds),
-            *_tasks(rng, engine, name, variant, on, rounds),
+            *_tasks(rng, engine, name, variant, on, rounds, tuned=options.get("tuned", True)),
             _idle(name, variant, on),
         ]
 
@@ -642,9 +642,11 @@ def _tasks(
     variant: str,
     on: str,
     rounds: int,
+    *,
+    tuned: bool = True,
 ) -> list[Verdict]:
     """Wall time a task, of tasks that do nothing and of such as return a large histogram."""
-    empty = min(EMPTY_TASKS, MAX_PLAIN_TASKS.get(name, EMPTY_TASKS) if variant else EMPTY_TASKS)
+    empty = EMPTY_TASKS if tuned else min(EMPTY_TASKS, MAX_PLAIN_TASKS[name])
     # Workers have the histogram already: to make it takes longer than to merge it.
     returning = partial(overheads.Returning, size=MERGED_BYTES)
     workers = 1 if name == BASE else WORKERS

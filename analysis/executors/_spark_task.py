@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from queue import SimpleQueue
 
-    from pyspark import Accumulator, Broadcast
+    from pyspark import Accumulator
 
 
 class Sent(NamedTuple):
@@ -92,7 +92,7 @@ def ready(_: Iterable[Any]) -> Iterator[int]:
 def process(
     batches: Iterable[bytes],
     *,
-    code: Broadcast[bytes],
+    code: bytes,
     compression: int | str | None,
     folder: Path | None,
     failures: Accumulator[list[Any]],
@@ -118,7 +118,7 @@ def process(
     lost = context.attemptNumber() if context else 0
     for batch in batches:
         try:
-            payload = process_batch(code.value, cloudpickle.loads(batch), compression)
+            payload = process_batch(code, cloudpickle.loads(batch), compression)
         except Exception as error:  # noqa: BLE001
             failures.add([Failed(_pickled(error))])
             return

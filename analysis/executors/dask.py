@@ -6,6 +6,7 @@ the difference is `TRIM`, and what is left is beside the entries of `CONFIGURATI
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import os
@@ -21,6 +22,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from itertools import chain
 from multiprocessing import resource_tracker
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import cloudpickle
@@ -47,7 +49,6 @@ try:
         LocalCluster,
         Nanny,
         WorkerPlugin,
-        as_completed,
         get_worker,
     )
     from distributed.utils import LoopRunner, silence_logging_cmgr
@@ -57,6 +58,7 @@ except ImportError as _error:
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from concurrent.futures import Future as Fetched
 
     from coffea.processor.executor import ExecutorBase
     from distributed import Future
@@ -97,6 +99,10 @@ Beside each what it spares: CPU time per second of an idle cluster of two worker
 (121 ms with the defaults, 17 to 20 with this).
 """
 
+SENT_ALONG: Final = 1_000_000
+"""Bytes of the function of a run, in all its batches: more is brought to each worker once, which
+takes 10 ms a run."""
+
 LEAST_MEMORY: Final = 500_000_000
 """Bytes; a worker that has imported the analysis holds 300 MB before its first chunk."""
 
@@ -127,10 +133,10 @@ class Code(WorkerPlugin):
         self.code = code
 
 
-def _process(batch: bytes, run: str, compression: int | str | None) -> _Parts:
-    """Call `process_batch` on a worker, with the function that the plugin `run` holds."""
-    code = get_worker().plugins[run].code
-    return _apart(process_batch(code, pickle.loads(batch), compression))
+def _process(batch: bytes, code: bytes | str, compression: int | str | None) -> _Parts:
+    """Call `process_batch` on a worker, with the function or that which a plugin of it holds."""
+    known: bytes = get_worker().plugins[code].code if isinstance(code, str) else code
+    return _apart(process_batch(known, pickle.loads(batch), compression))
 
 
 def _merge(parts: Iterable[_Parts], compression: int | str | None) -> _Parts:
@@ -206,9 +212,12 @@ class DaskBatches(BatchedExecutor):
         """As `BatchedExecutor.results`."""
         assert self.client is not None
         run = f"coffea-{uuid.uuid4().hex}"
+        if len(code) * len(batches) <= SENT_ALONG:
+            yield from _Run(self, self.client, run, code, batches).payloads()
+            return
         _register(self.client, Code(code), run)
         try:
-            yield from _Run(self, self.client, run, batches).payloads()
+            yield from _Run(self, self.client, run, run, batches).payloads()
         finally:
             _unregister(self.client, run)
 
@@ -217,11 +226,17 @@ class _Run:
     """One call of an executor."""
 
     def __init__(
-        self, executor: DaskBatches, client: Client, name: str, batches: Sequence[Sequence[Any]]
+        self,
+        executor: DaskBatches,
+        client: Client,
+        name: str,
+        code: bytes | str,
+        batches: Sequence[Sequence[Any]],
     ) -> None:
         self.executor = executor
         self.client = client
         self.name = name
+        self.code = code
         self.began = time.time()
         self.items = list(chain.from_iterable(batches))
         self.batches = split(range(len(self.items)), map(len, batches))
@@ -234,7 +249,9 @@ class _Run:
             width = math.ceil(width / executor.fan_in)
             self.levels += 1
         self.waiting: list[dict[Future, _Work]] = [{} for _ in range(self.levels)]
-        self.completed = as_completed(loop=client.loop)
+        # Not distributed's as_completed, which can miss that a future is done, and then sleeps on
+        # for a tenth of a second; and which has results fetched one by one.
+        self.done: SimpleQueue[tuple[Future, Fetched[Any] | None]] = SimpleQueue()
 
     def payloads(self) -> Iterator[Payload]:
         """As `BatchedExecutor.results`."""
@@ -244,13 +261,16 @@ class _Run:
             self._submit(self.batches)
         try:
             while self.at_work:
-                for future in self.completed:
+                while self.at_work:
+                    future, fetched = self.done.get()
                     work = self.at_work.pop(future)
                     try:
-                        if future.status == "finished" and work.level < self.levels:
+                        if fetched is not None:
+                            yield _together(fetched.result())
+                        elif future.status == "finished":
                             self._keep(future, work)
                         else:
-                            yield _together(future.result())
+                            future.result()  # Raises.
                     except KilledWorker as error:
                         self._again(work.items, error)
                 # All is done; what waits for more to be merged with will not get any.
@@ -273,15 +293,25 @@ class _Run:
                 _process,
                 # Bytes, in which Dask does not look for futures.
                 [cloudpickle.dumps([self.items[n] for n in batch]) for batch in batches],
-                run=self.name,
+                code=self.code,
                 compression=self.executor.compression,
                 key=names,
                 pure=False,
                 priority=self.executor.priority,
                 **where,
             )
-        self.at_work.update(zip(futures, map(_Work, batches), strict=True))
-        self.completed.update(futures)
+        for future, batch in zip(futures, batches, strict=True):
+            self._watch(future, _Work(batch))
+
+    def _watch(self, future: Future, work: _Work) -> None:
+        """Have `done` told when a future is; of a last payload when that is here."""
+        self.at_work[future] = work
+        if work.level < self.levels:
+            future.add_done_callback(lambda one: self.done.put((one, None)))
+            return
+        gathering = self.client.gather(future, asynchronous=True)
+        fetched = asyncio.run_coroutine_threadsafe(gathering, self.client.loop.asyncio_loop)
+        fetched.add_done_callback(lambda one: self.done.put((future, one)))
 
     def _submit_by_worker(self) -> None:
         """Deal out chunks in turn, in an order that does not depend on batches."""
@@ -316,8 +346,7 @@ class _Run:
             # Before batches: what is merged need not be held.
             priority=self.executor.priority + 1,
         )
-        self.at_work[future] = _Work(items, level + 1)
-        self.completed.add(future)
+        self._watch(future, _Work(items, level + 1))
 
     def _again(self, items: list[int], error: KilledWorker) -> None:
         """Process items again whose worker died, each alone: the one that kills then stands out.

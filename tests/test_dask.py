@@ -384,6 +384,39 @@ def test_scheduler_that_dies_ends_the_run(fileset: dict[str, Any], tmp_path: Pat
         one_sentence(caught.value)
 
 
+def test_scheduler_that_is_stopped_ends_the_run(fileset: dict[str, Any], tmp_path: Path) -> None:
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    with remote(tmp_path, 1) as (address, scheduler):
+        try:
+            with open_executor("dask", address=address, silence=4) as executor:
+                # It serves first.
+                assert process(fileset, Plain(), executor).accumulated == plain(fileset)
+
+                def stop() -> None:
+                    wait_for("work", lambda: any(marks.iterdir()))
+                    scheduler.send_signal(signal.SIGSTOP)
+
+                with ThreadPoolExecutor(1) as pool:
+                    stopping = pool.submit(stop)
+                    with pytest.raises(InputError, match=r"has not answered for 4 s") as caught:
+                        process(fileset, Slow(marks), executor)
+                    stopping.result()
+                one_sentence(caught.value)
+        finally:
+            scheduler.send_signal(signal.SIGCONT)
+
+
+def test_a_scheduler_that_answers_is_waited_for(two: Any) -> None:
+    once = two.copy(silence=0.1)
+    assert once([0.5], _sleep, None)[0] == {"slept": 1}
+
+
+def _sleep(seconds: float) -> dict[str, int]:
+    time.sleep(seconds)
+    return {"slept": 1}
+
+
 def test_what_cannot_be_reached_or_started() -> None:
     with (
         pytest.raises(InputError, match=r"no Dask scheduler answers at tcp://127.0.0.1:9"),

@@ -22,7 +22,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from itertools import chain
 from multiprocessing import resource_tracker
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import cloudpickle
@@ -106,6 +106,9 @@ takes 10 ms a run."""
 LEAST_MEMORY: Final = 500_000_000
 """Bytes; a worker that has imported the analysis holds 300 MB before its first chunk."""
 
+TIDYING_SECONDS: Final = 5.0
+"""After which a scheduler of the user's is left without a word: it may be stopped."""
+
 CLOSING_SECONDS: Final = 20.0
 """After which closing what hangs is given up; it takes 0.1 s."""
 
@@ -154,6 +157,10 @@ def _together(parts: _Parts) -> Payload:
     return payload._replace(data=data)
 
 
+class _SilentError(OSError):
+    """The scheduler does not answer, though the connection stands."""
+
+
 class _Work(NamedTuple):
     """What a future will hold: numbers of the items, and how often payloads were merged."""
 
@@ -174,11 +181,15 @@ class DaskBatches(BatchedExecutor):
     affinity
         Whether a chunk of the same file set goes to the same worker in every run, if that is
         still there: for what workers or their machines have cached.
+    silence
+        Seconds without a result after which the scheduler is asked whether it is there, and that
+        it then has to answer.
     """
 
     client: Client | None = None
     priority: int = 0
     affinity: bool = False
+    silence: float = 60.0
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the client, which stays here."""
@@ -192,16 +203,22 @@ class DaskBatches(BatchedExecutor):
         Raises
         ------
         InputError
-            If the connection to the scheduler is lost.
+            If the connection to the scheduler is lost, or if it is silent.
         """
         assert self.client is not None
         try:
             self.workers = max(1, sum(self.client.nthreads().values()))
             return super().__call__(items, function, accumulator)
         except (CancelledError, OSError) as error:
+            address = self.client.scheduler.address
+            if isinstance(error, _SilentError):
+                msg = (
+                    f"the Dask scheduler at {address} has not answered for {self.silence:g} s: see "
+                    "what stopped it, start it again and repeat the run"
+                )
+                raise InputError(msg) from error
             if not _lost(self.client):
                 raise
-            address = self.client.scheduler.address
             msg = (
                 f"the connection to the Dask scheduler at {address} was lost: see what ended it, "
                 "start it again and repeat the run"
@@ -262,7 +279,7 @@ class _Run:
         try:
             while self.at_work:
                 while self.at_work:
-                    future, fetched = self.done.get()
+                    future, fetched = self._next()
                     work = self.at_work.pop(future)
                     try:
                         if fetched is not None:
@@ -280,6 +297,18 @@ class _Run:
             for held in (self.at_work, *self.waiting):
                 for future in held:
                     future.release()
+
+    def _next(self) -> tuple[Future, Fetched[Any] | None]:
+        """What is done next; a scheduler that is stopped or cut off would never say so."""
+        silence = self.executor.silence
+        while True:
+            try:
+                return self.done.get(timeout=silence)
+            except Empty:
+                try:
+                    self.client.sync(self.client.scheduler.identity, callback_timeout=silence)
+                except TimeoutError as error:
+                    raise _SilentError from error
 
     def _submit(self, batches: Sequence[list[int]], **where: Any) -> None:
         if not batches:
@@ -384,7 +413,8 @@ def _unregister(client: Client, name: str) -> None:
     if client.status == "running":
         # Workers may be going away, and the plugin with them; if not, it is some kB that stay.
         with suppress(Exception):
-            client.unregister_worker_plugin(name)
+            remove = client.scheduler.unregister_worker_plugin
+            client.sync(remove, name=name, callback_timeout=TIDYING_SECONDS)
 
 
 def _lost(client: Client) -> bool:
@@ -409,6 +439,7 @@ def start(
     plugins: Sequence[WorkerPlugin] = (),
     priority: int = 0,
     affinity: bool = False,
+    silence: float = 60.0,
     config: Mapping[str, Any] | None = None,
     environment: Mapping[str, str | None] | None = None,
     tuned: bool = True,
@@ -439,7 +470,7 @@ def start(
         more than 10.
     plugins
         WorkerPlugins, registered for as long as this lasts.
-    priority, affinity
+    priority, affinity, silence
         As of `DaskBatches`.
     config
         Dask configuration, beside CONFIGURATION, of a cluster that this starts.
@@ -485,7 +516,9 @@ def start(
         for plugin in (Warm(), *plugins) if warmed else plugins:
             stack.enter_context(_registered(client, plugin))
         if tuned:
-            yield DaskBatches(client=client, priority=priority, affinity=affinity, **options)
+            yield DaskBatches(
+                client=client, priority=priority, affinity=affinity, silence=silence, **options
+            )
         else:
             yield DaskExecutor(
                 client=client, priority=priority, worker_affinity=affinity, **options
@@ -515,7 +548,7 @@ def _connected(given: Any, patience: float, *, default: bool) -> Iterator[Client
         yield client
     finally:
         with suppress(TimeoutError):
-            client.close(timeout=CLOSING_SECONDS)
+            client.close(timeout=TIDYING_SECONDS)
 
 
 @contextmanager

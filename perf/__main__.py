@@ -31,7 +31,7 @@ from perf.table import PLAIN_WIDTH, footnote, made_with, summary
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from perf.claims import Verdict
+    from perf.paired import Verdict
     from perf.scale import Done, Failed
 
 app = typer.Typer(
@@ -156,13 +156,13 @@ def levers_command(
 
     from perf import levers  # noqa: PLC0415
     from perf.catalogue import WORKERS  # noqa: PLC0415
-    from perf.claims import EXECUTOR_EVENTS, PROCESSOR_CHUNK, QUANTITIES  # noqa: PLC0415
+    from perf.executor_claims import EVENTS, PROCESSOR_CHUNK, QUANTITIES  # noqa: PLC0415
 
     console, run = _console(), uuid.uuid4().hex
     table = Table(
         "executor",
         "without it",
-        title=f"Settings of executors: {EXECUTOR_EVENTS:,} events, {WORKERS} workers, "
+        title=f"Settings of executors: {EVENTS:,} events, {WORKERS} workers, "
         f"chunk {PROCESSOR_CHUNK:,}; the first two over the iterative executor's",
         pad_edge=False,
     )
@@ -258,7 +258,7 @@ def scheduler_load_command(
 
 
 def _verdicts(verdicts: Sequence[Verdict]) -> Table:
-    from perf.claims import CONFIDENCE  # noqa: PLC0415
+    from perf.paired import CONFIDENCE  # noqa: PLC0415
 
     table = Table("claim", title="Claims: pairs in random order", pad_edge=False)
     for heading in ("bound", "measured", f"{CONFIDENCE:.0%} interval", "verdict"):

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from analysis.errors import InputError
 from analysis.executors.worker import ALLOCATOR, FREEZE
-from perf import claims
+from perf import executor_claims as claims
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     import numpy as np
 
-    from perf.claims import Verdict
     from perf.data import Store
+    from perf.paired import Verdict
 
 ROUNDS: Final = 5
 """Pairs of runs: what is looked for are effects of 5 % and more."""
@@ -55,7 +55,7 @@ class Lever:
     column_cache: int | None = None
 
     def measured(self, store: Store, rng: np.random.Generator) -> dict[str, Verdict]:
-        """Verdicts by quantity, of `claims.QUANTITIES`; parameters as of `claims.executor`."""
+        """Verdicts by quantity, of `executor_claims.QUANTITIES`; parameters as of `executor_claims.executor`."""
         measure = partial(claims.as_worker, claims.executor, store, rng, self.executor)
         found = measure(self.without, ROUNDS, self.options(), self.column_cache)
         return {verdict.quantity: verdict for verdict in found}

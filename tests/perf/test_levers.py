@@ -11,7 +11,8 @@ import pytest
 from analysis.errors import InputError
 from analysis.executors import options_of
 from analysis.executors.worker import ALLOCATOR
-from perf import claims, levers
+from perf import executor_claims as claims
+from perf import levers
 from perf.data import Store
 from perf.levers import LEVERS, TUNED, Lever
 
@@ -49,7 +50,7 @@ def test_without_allocator_settings_workers_have_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lever = next(one for one in LEVERS if one.without == "without allocator settings")
-    monkeypatch.setattr(claims, "EXECUTOR_EVENTS", 2_000)
+    monkeypatch.setattr(claims, "EVENTS", 2_000)
     monkeypatch.setattr(claims, "PROCESSOR_CHUNK", 500)
     monkeypatch.setattr(claims, "EMPTY_TASKS", 50)
     monkeypatch.setattr(claims, "MERGED_BYTES", 100_000)

@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 SCALE ?= default
 REPORTS := reports
 
-.PHONY: help bench test smoke claims report java dask-awkward lint format clean
+.PHONY: help bench test smoke claims report executors java dask-awkward lint format clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets
@@ -37,6 +37,16 @@ report: bench ## Measure, and publish table, picture and claims in reports/
 	$(BIN)/python -m perf records > $(REPORTS)/benchmarks.txt
 	$(BIN)/python -m perf picture $(REPORTS)/kernels.svg
 	-$(BIN)/python -m perf claims > $(REPORTS)/claims.txt
+
+executors: $(VENV)/.ready ## Measure executors alone on the machine (an hour), and publish it in reports/
+	mkdir -p $(REPORTS)
+	-$(BIN)/python -m perf claims --only 'executor-*' > $(REPORTS)/executors.txt
+	$(BIN)/python -m perf picture $(REPORTS)/executors.svg --of executors
+	$(BIN)/python -m perf levers > $(REPORTS)/levers.txt
+	$(BIN)/python -m analysis make-data .perf/scale --events 2000000 --processes ttbar --variations nominal
+	$(BIN)/python -m perf scale .perf/scale/fileset.json --executors iterative,futures,parsl,dask,spark \
+		--workers 1,2 --repeat 3 > $(REPORTS)/scale.txt
+	$(BIN)/python -m perf scheduler-load > $(REPORTS)/scheduler-load.txt
 
 java: ## Install Java for Spark with Debian's package, where there is none
 	command -v java >/dev/null || { \

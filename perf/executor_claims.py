@@ -7,7 +7,7 @@ import os
 import re
 import time
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
@@ -25,7 +25,7 @@ from perf.paired import Arm, Verdict, checked, interleaved, ratio
 from perf.results import What
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from coffea.processor.executor import ExecutorBase
 
@@ -131,6 +131,8 @@ def ceiling(store: Store, rng: np.random.Generator, rounds: int = ROUNDS) -> lis
     context = multiprocessing.get_context("spawn")
     with ExitStack() as stack:
         pools = [stack.enter_context(ProcessPoolExecutor(1, context)) for _ in range(WORKERS)]
+        with _allocator():
+            pids = {pool.submit(os.getpid).result() for pool in pools}
 
         def shared(fileset: Mapping[str, Any]) -> Callable[[], Any]:
             for number, pool in enumerate(pools):
@@ -145,7 +147,6 @@ def ceiling(store: Store, rng: np.random.Generator, rounds: int = ROUNDS) -> lis
 
             return act
 
-        pids = {pool.submit(os.getpid).result() for pool in pools}
         return _work(store, rng, shared, pids, SHARES, "", f"{WORKERS} processes {SHARES}", rounds)
 
 
@@ -167,19 +168,29 @@ def as_worker(function: Callable[..., Any], *args: Any) -> Any:
     glibc reads them when a process starts. Whoever computes is to have them, the iterative
     executor too, or ratios would be of memory settings.
     """
+    context = multiprocessing.get_context("spawn")
     before = {name: os.environ.get(name) for name in ALLOCATOR}
-    os.environ.update(ALLOCATOR)
+    with (
+        _allocator(),
+        ProcessPoolExecutor(1, context, initializer=_set, initargs=(before,)) as pool,
+    ):
+        return pool.submit(function, *args).result()
+
+
+@contextmanager
+def _allocator() -> Iterator[None]:
+    """Have processes that are started meanwhile begin with the memory settings of workers."""
+    before = {name: os.environ.get(name) for name in ALLOCATOR}
+    _set(ALLOCATOR)
     try:
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(1, context, initializer=_forget, initargs=(before,)) as pool:
-            return pool.submit(function, *args).result()
+        yield
     finally:
-        _forget(before)
+        _set(before)
 
 
-def _forget(before: Mapping[str, str | None]) -> None:
-    """Have processes that are started from now on not inherit the memory settings."""
-    for name, value in before.items():
+def _set(variables: Mapping[str, str | None]) -> None:
+    """Set environment variables of this process, which those that it starts inherit."""
+    for name, value in variables.items():
         if value is None:
             os.environ.pop(name, None)
         else:

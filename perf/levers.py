@@ -83,10 +83,12 @@ def _spark(key: str, value: str) -> Callable[[], dict[str, Any]]:
     return lambda: {"configuration": {key: value}}
 
 
+NO_HUGE_PAGES: Final = _environment(GLIBC_TUNABLES=None)
 NO_ALLOCATOR: Final = _environment(**dict.fromkeys(ALLOCATOR))
 
 LEVERS: Final = (
     Lever("futures", TUNED),
+    Lever("futures", "without huge pages", NO_HUGE_PAGES),
     Lever("futures", "without allocator settings", NO_ALLOCATOR),
     Lever("futures", "a task a chunk", lambda: {"batch": 1}),
     Lever("futures", "no freeze of garbage collection", _environment(**{FREEZE: "0"})),
@@ -97,6 +99,7 @@ LEVERS: Final = (
     ),
     Lever("futures", "threads", lambda: {"pool": "threads"}),
     Lever("parsl", TUNED),
+    Lever("parsl", "without huge pages", NO_HUGE_PAGES),
     Lever("parsl", "without allocator settings", NO_ALLOCATOR),
     Lever("parsl", "a task a chunk", lambda: {"batch": 1}),
     Lever("parsl", "no freeze of garbage collection", _environment(**{FREEZE: "0"})),
@@ -107,6 +110,7 @@ LEVERS: Final = (
         "with the nanny's MALLOC_TRIM_THRESHOLD_",
         _environment(**{**dict.fromkeys(ALLOCATOR), "MALLOC_TRIM_THRESHOLD_": "65536"}),
     ),
+    Lever("dask", "without huge pages", NO_HUGE_PAGES),
     Lever("dask", "without allocator settings", NO_ALLOCATOR),
     Lever("dask", "a task a chunk", lambda: {"batch": 1}),
     Lever("dask", "no freeze of garbage collection", _environment(**{FREEZE: "0"})),
@@ -118,6 +122,7 @@ LEVERS: Final = (
     Lever("dask", "all of Dask's configuration", _dask("distributed")),
     Lever("dask", PLAIN, lambda: {"tuned": False, "status": False}),
     Lever("spark", TUNED),
+    Lever("spark", "without huge pages", NO_HUGE_PAGES),
     Lever("spark", "without allocator settings", NO_ALLOCATOR),
     Lever("spark", "a partition a chunk", lambda: {"batch": 1}),
     Lever("spark", "no freeze of garbage collection", _environment(**{FREEZE: "0"})),

@@ -194,6 +194,19 @@ class Verdict:
             return True
         return self.low >= self.bound if self.sense == "at least" else self.high <= self.bound
 
+    @property
+    def fails(self) -> bool:
+        """Whether the whole interval is on the wrong side; undecided is what is neither."""
+        if self.bound is None:
+            return False
+        return self.high < self.bound if self.sense == "at least" else self.low > self.bound
+
+    def __str__(self) -> str:
+        """What the table says."""
+        if self.bound is None:
+            return "-"
+        return "holds" if self.holds else "FAILS" if self.fails else "undecided"
+
 
 def checked(
     sides: Mapping[str, Callable[[], Any]], agree: Callable[[Any, Any], bool]

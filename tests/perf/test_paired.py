@@ -90,22 +90,26 @@ def test_order_is_random_and_every_side_has_every_round() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sense", "low", "high", "holds"),
+    ("sense", "low", "high", "says"),
     [
-        ("at least", 4.1, 4.5, True),
-        ("at least", 3.9, 4.5, False),
-        ("at most", 3.9, 4.5, False),
-        ("at most", 3.5, 3.9, True),
+        ("at least", 4.1, 4.5, "holds"),
+        ("at least", 3.9, 4.5, "undecided"),
+        ("at least", 3.5, 3.9, "FAILS"),
+        ("at most", 4.1, 4.5, "FAILS"),
+        ("at most", 3.9, 4.5, "undecided"),
+        ("at most", 3.5, 3.9, "holds"),
     ],
 )
-def test_a_claim_holds_if_its_whole_interval_does(
+def test_a_claim_holds_or_fails_if_its_whole_interval_does(
     sense: str,
     low: float,
     high: float,
-    holds: bool,  # noqa: FBT001
+    says: str,
 ) -> None:
     verdict = paired.Verdict("", sense, 4.0, (low + high) / 2, low, high, "ratio", ())  # type: ignore[arg-type]
-    assert verdict.holds is holds
+    assert str(verdict) == says
+    assert verdict.holds is (says == "holds")
+    assert verdict.fails is (says == "FAILS")
 
 
 def test_what_has_no_bound_cannot_fail() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import sys
-import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
@@ -152,10 +151,13 @@ def run_command(
     allow_empty: AllowEmptyOption = False,  # noqa: FBT002  (a flag)
     skip_bad_files: SkipOption = False,  # noqa: FBT002  (a flag)
 ) -> None:
-    """Run the ttbar analysis, or a processor of your own, over a file set."""
-    from analysis import inputs, processors, ttbar
-    from analysis.histograms import published
-    from analysis.run import provenance, write_json
+    """Run the ttbar analysis, or a processor of your own, over a file set.
+
+    Histograms of the analysis go to OUTPUT in the format that its name ends in: .json (numbers),
+    .uhi.json (UHI, for hist), .root (TH1D) or .coffea.
+    """
+    from analysis import histograms, inputs, processors, saved, ttbar
+    from analysis.run import provenance
 
     common: dict[str, Any] = {
         "executor": executor,
@@ -181,6 +183,7 @@ def run_command(
         _save(result.accumulated, output)
         _report(_contents(result.accumulated), result, output)
         return
+    saved.check(output)
     replacements = _replacements(mapping)
     result, fileset = _process(
         inputs.read_fileset(fileset_path),
@@ -190,12 +193,12 @@ def run_command(
         **common,
     )
     cutflow = result.accumulated["cutflow"]
-    write_json(
+    saved.write(
         output,
+        histograms.named(ttbar.normalise(result.accumulated, fileset)),
         {
             "schema": 1,
             "cutflow": cutflow,
-            **published(ttbar.normalise(result.accumulated, fileset)),
             "provenance": provenance(
                 fileset=fileset,
                 implementation=implementation,
@@ -216,6 +219,19 @@ def run_command(
             for shift, steps in shifts.items():
                 table.add_row(process, sample, shift, *(str(steps[s]) for s in ttbar.STEPS))
     _report(table, result, output)
+
+
+@app.command()
+def plot(
+    histograms: Annotated[Path, typer.Argument(metavar="HISTOGRAMS", help="Output of `run`.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the pictures.")],
+    data_format: Annotated[str, typer.Option("--format", help="png, pdf or svg.")] = "png",
+) -> None:
+    """Draw prediction and data of each region and channel."""
+    from analysis import pictures, saved
+
+    for path in pictures.plot(saved.read(histograms), output, data_format):
+        Console().print(str(path), soft_wrap=True, highlight=False)
 
 
 @app.command("make-data")
@@ -358,14 +374,10 @@ def _save(accumulated: Any, output: Path) -> None:
     """Write with coffea.util.save, so that the file is there whole or not at all."""
     import coffea.util
 
-    try:
-        with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as folder:
-            part = Path(folder) / output.name
-            coffea.util.save(accumulated, str(part))
-            part.replace(output)
-    except OSError as error:
-        msg = f"{output} cannot be written: {error.strerror}"
-        raise InputError(msg) from error
+    from analysis.saved import whole
+
+    with whole(output) as part:
+        coffea.util.save(accumulated, str(part))
 
 
 def _contents(accumulated: Any) -> Table:

@@ -9,14 +9,12 @@ import os
 import platform
 import re
 import sys
-import tempfile
 import time
 import warnings
 import zlib
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import cramjam
@@ -30,9 +28,11 @@ from analysis import counting, inputs
 from analysis.counting import Chunk, Counted
 from analysis.errors import InputError, WorkerLostError
 from analysis.executors import DEFAULT_CHUNKSIZE
+from analysis.saved import whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
+    from pathlib import Path
 
     from coffea.nanoevents import BaseSchema
     from coffea.processor import ProcessorABC
@@ -349,18 +349,5 @@ def write_json(path: Path, content: Any) -> None:
     InputError
         If it cannot be written.
     """
-    try:
-        with tempfile.NamedTemporaryFile(
-            "w", dir=path.parent, prefix=f".{path.name}.", suffix=".part", delete=False
-        ) as part:
-            try:
-                json.dump(content, part, indent=1)
-                part.write("\n")
-                part.close()
-                Path(part.name).replace(path)
-            except BaseException:
-                Path(part.name).unlink(missing_ok=True)
-                raise
-    except OSError as error:
-        msg = f"{path} cannot be written: {error.strerror}"
-        raise InputError(msg) from error
+    with whole(path) as part:
+        part.write_text(json.dumps(content, indent=1) + "\n")

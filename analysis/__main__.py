@@ -63,6 +63,10 @@ MapOption = Annotated[
     list[str] | None,
     typer.Option("--map", help="BRANCH=OTHER: read OTHER in the place of BRANCH."),
 ]
+TimeoutOption = Annotated[
+    float,
+    typer.Option(help="Seconds that a server of files (root://, http://, https://) may take."),
+]
 AllowEmptyOption = Annotated[bool, typer.Option("--allow-empty", help="Accept empty trees.")]
 
 
@@ -79,6 +83,7 @@ def adl(
     mapping: MapOption = None,
     allow_empty: AllowEmptyOption = False,  # noqa: FBT002  (a flag)
     skip_bad_files: SkipOption = False,  # noqa: FBT002  (a flag)
+    timeout: TimeoutOption = 60,
 ) -> None:
     """Fill the histograms of the eight ADL queries."""
     from analysis.adl import BTAGS, INPUTS, QUERIES, AdlProcessor
@@ -96,6 +101,7 @@ def adl(
         chunksize=chunksize,
         allow_empty=allow_empty,
         skip_bad_files=skip_bad_files,
+        timeout=timeout,
         output=output,
     )
     counts = {name: result.accumulated[name].values(flow=True) for name in QUERIES}
@@ -150,6 +156,7 @@ def run_command(
     mapping: MapOption = None,
     allow_empty: AllowEmptyOption = False,  # noqa: FBT002  (a flag)
     skip_bad_files: SkipOption = False,  # noqa: FBT002  (a flag)
+    timeout: TimeoutOption = 60,
 ) -> None:
     """Run the ttbar analysis, or a processor of your own, over a file set.
 
@@ -166,6 +173,7 @@ def run_command(
         "chunksize": chunksize,
         "allow_empty": allow_empty,
         "skip_bad_files": skip_bad_files,
+        "timeout": timeout,
         "output": output,
     }
     if processor is not None:
@@ -323,6 +331,7 @@ def _process(
     chunksize: int,
     allow_empty: bool,
     skip_bad_files: bool,
+    timeout: float,
     output: Path,
     replacements: Mapping[str, str] | None = None,
     schema: type[BaseSchema] | None = None,
@@ -337,7 +346,14 @@ def _process(
         msg = f"there is no folder {output.parent} to write {output.name} to: make it first"
         raise InputError(msg)
     bad: list[InputError] | None = [] if skip_bad_files else None
-    files = inspect(fileset, branches, replacements=replacements, allow_empty=allow_empty, bad=bad)
+    files = inspect(
+        fileset,
+        branches,
+        replacements=replacements,
+        allow_empty=allow_empty,
+        bad=bad,
+        timeout=timeout,
+    )
     usable = processed(fileset, files)
     how: dict[str, Any] = {
         "files": files,
@@ -359,7 +375,13 @@ def _process(
         else:
             with open_executor(executor, workers=workers, modules=modules, **options) as ready:
                 result = run(
-                    usable, processor, ready, trace=trace, skip_bad_files=skip_bad_files, **how
+                    usable,
+                    processor,
+                    ready,
+                    trace=trace,
+                    skip_bad_files=skip_bad_files,
+                    timeout=timeout,
+                    **how,
                 )
     lost: dict[str, int] = {}
     for chunk in result.skipped:

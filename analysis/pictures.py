@@ -34,15 +34,33 @@ OBSERVABLES: Final = {"4j1b": "$H_T$ [GeV]", "4j2b": "mass of the trijet system 
 
 LABELS: Final = {
     "ttbar": r"$t\bar{t}$",
-    "single_top_s_chan": "single top, s-channel",
-    "single_top_t_chan": "single top, t-channel",
+    "single_top_s_chan": "t, s-channel",
+    "single_top_t_chan": "t, t-channel",
     "single_top_tW": "tW",
     "wjets": "W + jets",
 }
-"""Names of processes in the legend."""
+COLOURS: Final = {
+    "ttbar": "#e42536",
+    "single_top_s_chan": "#964a8b",
+    "single_top_t_chan": "#9c9ca1",
+    "single_top_tW": "#f89c20",
+    "wjets": "#5790fc",
+}
+"""Of processes, in the legend; the colours are told apart by all (Petroff, arXiv:2107.02270)."""
 
 STACKED: Final = tuple(reversed(CROSS_SECTIONS))
 """Processes from below: the signal is on top."""
+
+STYLE: Final = {**mplhep.style.CMS, "font.size": 20}
+
+_BAND: Final = {
+    "histtype": "band",
+    "facecolor": "none",
+    "edgecolor": "0.25",
+    "hatch": "////",
+    "linewidth": 0,
+    "alpha": 1,
+}
 
 FORMATS: Final = ("png", "pdf", "svg")
 
@@ -156,15 +174,14 @@ def _inside(values: Sequence[float]) -> NDArray[np.float64]:
 
 def draw(picture: Picture) -> Figure:
     """Draw the stack with its band and the data, and below both over the prediction."""
-    with mpl.rc_context(mplhep.style.CMS):
-        figure = Figure(figsize=(10, 10))
-        main, below = figure.subplots(
-            2, 1, sharex=True, gridspec_kw={"height_ratios": (3, 1), "hspace": 0.06}
-        )
-        _stack(main, picture)
-        _ratio(below, picture)
-        mplhep.label.exp_text("", picture.title, loc=0, ax=main, fontsize="x-small")
-        figure.align_ylabels()
+    figure = Figure(figsize=(9, 9), layout="constrained")
+    main, below = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": (3, 1)})
+    _stack(main, picture)
+    _ratio(below, picture)
+    common = {"transform": main.transAxes, "va": "bottom", "fontsize": "x-small"}
+    main.text(0, 1.01, picture.title, **common)
+    main.text(1, 1.01, f"{LUMINOSITY / 1000:.1f} fb$^{{-1}}$ (13 TeV)", ha="right", **common)
+    figure.align_ylabels()
     return figure
 
 
@@ -176,6 +193,7 @@ def _stack(axes: Axes, picture: Picture) -> None:
         stack=True,
         histtype="fill",
         label=[LABELS.get(name, name) for name in picture.samples],
+        color=[COLOURS.get(name) for name in picture.samples],
         **common,
     )
     mplhep.histplot(
@@ -189,10 +207,6 @@ def _stack(axes: Axes, picture: Picture) -> None:
     axes.set_ylim(0, 1.35 * max(top.max(), 1e-9))
     axes.set_ylabel("Events")
     axes.legend(fontsize="xx-small", ncols=2)
-    axes.text(
-        1, 1.01, rf"{LUMINOSITY / 1000:.1f} fb$^{{-1}}$ (13 TeV)",
-        transform=axes.transAxes, ha="right", va="bottom", fontsize="x-small",
-    )  # fmt: skip
 
 
 def _ratio(axes: Axes, picture: Picture) -> None:
@@ -203,7 +217,7 @@ def _ratio(axes: Axes, picture: Picture) -> None:
         np.ones_like(total),
         bins=picture.edges,
         yerr=np.nan_to_num(picture.uncertainty / over),
-        histtype="band",
+        **_BAND,
         ax=axes,
         flow="none",
     )
@@ -291,6 +305,7 @@ def write(picture: Picture, directory: Path, data_format: str) -> Path:
         msg = f"there are no pictures in {data_format!r}: use one of {', '.join(FORMATS)}"
         raise InputError(msg)
     path = directory / f"{picture.name}.{data_format}"
-    with whole(path) as part:
+    # Fonts are looked up as late as that.
+    with whole(path) as part, mpl.rc_context(STYLE):
         draw(picture).savefig(part)
     return path

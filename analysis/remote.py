@@ -9,7 +9,6 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-import uproot
 from uproot.source.chunk import Source
 from uproot.source.fsspec import FSSpecSource
 from uproot.source.http import HTTPSource
@@ -43,6 +42,12 @@ _LOST: Final = (
     r"Broken ?pipe|Stream|Socket|closed connection|end of file"
 )
 
+OF_SERVERS: Final = (
+    r"^(OSError|FileNotFoundError|TimeoutError|Connection\w*Error|BrokenPipeError|gaierror|"
+    r"SSL\w*Error|HTTPException|RemoteDisconnected|IncompleteRead)\("
+)
+"""How the text of an error begins that is raised where a server fails, and by no processor."""
+
 
 class RemoteSource(Source):
     """Opens a file with the source of uproot that reads it best, by its protocol.
@@ -68,7 +73,7 @@ def protocol_of(path: str) -> str:
     return found.lower() if separator else ""
 
 
-def options(paths: Iterable[str], timeout: float) -> dict[str, Any]:
+def options(paths: Iterable[str], timeout: float, handler: type | None = None) -> dict[str, Any]:
     """Options of ``uproot.open`` for some files: none, if all are local.
 
     Parameters
@@ -77,43 +82,47 @@ def options(paths: Iterable[str], timeout: float) -> dict[str, Any]:
         Paths and URLs.
     timeout
         Seconds that a server may take to answer.
+    handler
+        Source of uproot to read files of servers with, in the place of RemoteSource.
     """
     if not any(protocol_of(path) in PORTS for path in paths):
         return {}
-    return {"handler": RemoteSource, "timeout": timeout}
+    return {"handler": handler or RemoteSource, "timeout": timeout}
 
 
-def reach(paths: Iterable[str], timeout: float) -> None:
-    """Whether each server of some files can be reached at all.
+def unreachable(paths: Iterable[str], timeout: float) -> dict[str, InputError]:
+    """What is wrong with files whose server cannot be reached at all.
 
     Parameters
     ----------
     paths
         Paths and URLs.
     timeout
-        Seconds that it may take.
+        Seconds that it may take to reach one.
 
-    Raises
-    ------
-    NotInstalledError
-        If what reads them is not installed.
-    InputError
-        If a server cannot be reached.
+    Returns
+    -------
+    dict[str, InputError]
+        By URL; NotInstalledError where what reads it is not installed.
     """
-    servers: dict[tuple[str, int], str] = {}
+    found: dict[str, InputError] = {}
+    asked: dict[tuple[str, int], str] = {}
     for path in paths:
         protocol = protocol_of(path)
+        if protocol not in PORTS:
+            continue
         if protocol in XROOTD and find_spec("XRootD") is None:
-            msg = (
+            found[path] = NotInstalledError(
                 f"{path}: XRootD's client is not installed: install it with "
                 "`pip install 'coffea-scaling[remote]'`"
             )
-            raise NotInstalledError(msg)
-        if protocol in PORTS:
-            servers.setdefault(_server(path), path)
-    for server, path in servers.items():
-        if why := _unreachable(server, timeout):
-            raise InputError(_no_server(path, why))
+            continue
+        server = _server(path)
+        if server not in asked:
+            asked[server] = _silent(server, timeout)
+        if why := asked[server]:
+            found[path] = InputError(_no_server(path, why))
+    return found
 
 
 def explain(path: str, cause: str) -> str:
@@ -127,23 +136,22 @@ def explain(path: str, cause: str) -> str:
         What was raised, as text: errors of other processes come as such.
     """
     host = "{}:{}".format(*_server(path))
-    # Files that are not there are told by a server that is.
+    late = re.search(_LATE, cause)
     if re.search(_MISSING, cause):
-        return f"{path}: {host} has no such file, correct the path in the file set"
-    if re.search(_TLS, cause):
-        return (
-            f"{path}: {host} is not trusted, name the certificate of its authority in "
-            f"SSL_CERT_FILE: {_brief(cause)}"
-        )
-    if re.search(_REFUSED, cause):
-        return f"{path}: {host} does not let you read it, renew your credentials: {_brief(cause)}"
-    if re.search(f"{_LATE}|{_LOST}", cause, re.IGNORECASE):
-        if why := _unreachable(_server(path), timeout=5):
-            return _no_server(path, why)
-        if re.search(_LATE, cause):
-            return f"{path}: {host} did not answer in time, allow it more with --timeout"
-        return f"{path}: {host} ended the connection, run it again: {_brief(cause)}"
-    return f"{path} cannot be read, fetch it again or leave it out: {_brief(cause)}"
+        said = f"{host} has no such file, correct the path in the file set"
+    elif re.search(_TLS, cause):
+        said = f"{host} is not trusted, name its authority's certificate in SSL_CERT_FILE"
+    elif re.search(_REFUSED, cause):
+        said = f"{host} does not let you read it, renew your credentials"
+    elif not late and not re.search(_LOST, cause, re.IGNORECASE):
+        said = "it cannot be read, fetch it again or leave it out"
+    elif why := _silent(_server(path), timeout=5):
+        return _no_server(path, why)
+    elif late:
+        said = f"{host} did not answer in time, allow it more with --timeout"
+    else:
+        said = f"{host} ended the connection, run it again"
+    return f"{path}: {said}: {_brief(cause)}"
 
 
 def _server(path: str) -> tuple[str, int]:
@@ -151,7 +159,7 @@ def _server(path: str) -> tuple[str, int]:
     return split.hostname or "", split.port or PORTS[protocol_of(path)]
 
 
-def _unreachable(server: tuple[str, int], timeout: float) -> str:
+def _silent(server: tuple[str, int], timeout: float) -> str:
     """Why a server cannot be reached; empty if it can."""
     try:
         socket.create_connection(server, timeout).close()
@@ -166,4 +174,5 @@ def _no_server(path: str, why: str) -> str:
 
 
 def _brief(cause: str) -> str:
-    return cause if len(cause) < 160 else f"{cause[:160]}..."
+    text = " ".join(cause.split())
+    return text if len(text) < 160 else f"{text[:160]}..."

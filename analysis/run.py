@@ -24,7 +24,7 @@ from coffea.nanoevents import NanoAODSchema
 from coffea.nanoevents import trace as coffea_trace
 from coffea.processor import IterativeExecutor, Runner
 
-from analysis import counting, inputs
+from analysis import counting, inputs, remote
 from analysis.counting import Chunk, Counted
 from analysis.errors import InputError, WorkerLostError
 from analysis.executors import DEFAULT_CHUNKSIZE
@@ -104,6 +104,8 @@ def run(
     trace: bool = False,
     skip_bad_files: bool = False,
     scratch: Path | None = None,
+    timeout: float = remote.TIMEOUT,
+    handler: type | None = None,
 ) -> Result:
     """Process every event of a file set.
 
@@ -134,6 +136,10 @@ def run(
     scratch
         Folder that the workers share with this process, for counting; by default a local one,
         which workers on other machines do not see.
+    timeout
+        Seconds that a server of files may take to answer.
+    handler
+        Source of uproot that reads files of servers, in the place of `remote.RemoteSource`.
 
     Returns
     -------
@@ -167,9 +173,11 @@ def run(
     # uproot keeps up to 100 MB of arrays for each open file. Here they are never asked for again,
     # and the file is part of a reference cycle: with that cache the memory of a worker grows with
     # every chunk, until Python's collector comes by. (`python -m perf claims` measures it.)
-    options: dict[str, Any] = (
-        {"uproot_options": {"array_cache": None}} if data_format == "root" else {}
-    )
+    options: dict[str, Any] = {}
+    if data_format == "root":
+        paths = {file.path for file in files}
+        of_servers = remote.options(paths, timeout, handler)
+        options["uproot_options"] = {"array_cache": None, **of_servers}
     if branches and data_format == "root":
         # coffea preloads RNTuples by an argument that uproot is about to drop.
         if all(file.ttree for file in files):
@@ -328,6 +336,8 @@ def _reason(error: BaseException) -> str:
     if item is None:
         return f"the run failed: {cause[:300]}"
     path, start, stop = item.groups()
+    if remote.protocol_of(path) in remote.PORTS and re.search(remote.OF_SERVERS, cause):
+        return f"events {start} to {stop} could not be read: {remote.explain(path, cause)}"
     return f"{path}: events {start} to {stop} could not be processed: {cause[:300]}"
 
 

@@ -32,6 +32,7 @@ def process(
     variations: Literal["all", "nominal"],
     chunksize: int,
     deadly: bool = False,
+    handler: type | None = None,
 ) -> Callable[[], Any]:
     """Make ready to process a file set.
 
@@ -47,6 +48,8 @@ def process(
         In events.
     deadly
         Whether the worker that begins the middle one of the files is killed.
+    handler
+        Source of uproot that reads files of servers; None for the one that `run` chooses.
 
     Returns
     -------
@@ -84,6 +87,7 @@ def process(
                 files=files,
                 chunksize=chunksize,
                 branches=branches,
+                handler=handler,
             )
             killed = mark.exists()
         # A chunk that was at work in the killed worker need not have been processed to its end.

@@ -81,7 +81,7 @@ class Server:
 
 @contextmanager
 def xrootd(folder: Path, port: int | None = None) -> Iterator[Server]:
-    """XRootD of a folder, to read.
+    """Serve a folder with XRootD, to read.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ def xrootd(folder: Path, port: int | None = None) -> Iterator[Server]:
 def nginx(
     folder: Path, port: int | None = None, certificate: tuple[Path, Path] | None = None
 ) -> Iterator[Server]:
-    """nginx of a folder.
+    """Serve a folder with nginx.
 
     Parameters
     ----------
@@ -196,7 +196,7 @@ def _listening(
         finally:
             if process.poll() is None:
                 server.kill()
-    msg = f"{process.args[0]!r} does not start: {said}"  # type: ignore[index]
+    msg = f"no server for {protocol}:// starts here: {said}"
     raise RuntimeError(msg)
 
 

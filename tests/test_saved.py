@@ -65,7 +65,8 @@ def test_root_files_hold_weighted_histograms_of_root(
         want = named["4j2b_ttbar"][{"channel": "muon"}]
         np.testing.assert_array_equal(one.values(flow=True), want.values(flow=True))
         np.testing.assert_array_equal(one.variances(flow=True), want.variances(flow=True))
-        np.testing.assert_array_equal(one.axis().edges(), want.axes[0].edges)
+        # A regular axis, of which uproot and hist work out the edges each in its way.
+        np.testing.assert_allclose(one.axis().edges(), want.axes[0].edges, rtol=1e-15)
         assert one.member("fXaxis").member("fTitle") == "Observable [GeV]"
 
 
@@ -110,7 +111,7 @@ def test_other_content(tmp_path: Path, end: str, content: bytes) -> None:
 
 @pytest.mark.parametrize("end", ENDS)
 def test_no_file(tmp_path: Path, end: str) -> None:
-    with pytest.raises(InputError, match="there is no .*analysis run"):
+    with pytest.raises(InputError, match=r"there is no .*analysis run"):
         saved.read(tmp_path / f"out{end}")
 
 

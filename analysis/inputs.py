@@ -224,8 +224,10 @@ def _inspect_one(
     allow_empty: bool,
     timeout: float,
 ) -> File:
-    local = Path(path.removeprefix("file://"))
-    if "://" not in str(local) and not local.exists():
+    if (
+        remote.protocol_of(path) in {"", "file"}
+        and not Path(path.removeprefix("file://")).exists()
+    ):
         msg = f"{path}: there is no such file; correct the path in the file set"
         raise InputError(msg)
     try:

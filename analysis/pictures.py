@@ -196,9 +196,7 @@ def _stack(axes: Axes, picture: Picture) -> None:
         color=[COLOURS.get(name) for name in picture.samples],
         **common,
     )
-    mplhep.histplot(
-        total, yerr=picture.uncertainty, histtype="band", label="uncertainty", **common
-    )
+    mplhep.histplot(total, yerr=picture.uncertainty, label="uncertainty", **_BAND, **common)
     top = total + picture.uncertainty
     if picture.data is not None:
         errors = np.sqrt(picture.data)

@@ -13,7 +13,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
@@ -59,12 +59,12 @@ class Server:
     protocol, port
         How it is reached on loopback.
     process
-        Its own; `kill` ends it at once.
+        Its identity; `kill` ends it at once.
     """
 
     protocol: Protocol
     port: int
-    process: subprocess.Popen[bytes]
+    process: int
 
     def url(self, name: str, through: Running | None = None) -> str:
         """Address of a file below the folder, directly or through a proxy."""
@@ -74,9 +74,11 @@ class Server:
 
     def kill(self) -> None:
         """End it as a crash would."""
-        for one in [*psutil.Process(self.process.pid).children(recursive=True), self.process]:
-            one.kill()
-        self.process.wait()
+        with suppress(psutil.NoSuchProcess):
+            whole = psutil.Process(self.process)
+            for one in [*whole.children(recursive=True), whole]:
+                with suppress(psutil.NoSuchProcess):
+                    one.kill()
 
 
 @contextmanager
@@ -100,6 +102,8 @@ def xrootd(folder: Path, port: int | None = None) -> Iterator[Server]:
         command = [*AS_SERVER_USER, *command]
     with tempfile.TemporaryDirectory(prefix="coffea-xrootd-") as own:
         home = Path(own)
+        # By a name without the spaces and quotes that one of the configurations may not take.
+        (home / "data").symlink_to(folder.resolve())
         if os.geteuid() == 0:
             os.chown(home, pwd.getpwnam(SERVER_USER).pw_uid, -1)
 
@@ -110,7 +114,7 @@ def xrootd(folder: Path, port: int | None = None) -> Iterator[Server]:
                 f"all.export / r/o\n"
                 f"all.adminpath {home}\n"
                 f"all.pidpath {home}\n"
-                f"oss.localroot {folder.resolve()}\n"
+                f"oss.localroot {home}/data\n"
                 f"xrd.port {free}\n"
                 f"xrd.allow host {HOST}\n"
                 f"xrd.allow host localhost\n"
@@ -145,6 +149,8 @@ def nginx(
     program = _find("nginx", "nginx-light")
     with tempfile.TemporaryDirectory(prefix="coffea-nginx-") as own:
         home = Path(own)
+        # By a name without the spaces and quotes that one of the configurations may not take.
+        (home / "data").symlink_to(folder.resolve())
         tls = ""
         if certificate:
             tls = "ssl_certificate {}; ssl_certificate_key {};".format(*certificate)
@@ -161,7 +167,7 @@ def nginx(
                 f"events {{ worker_connections 512; }}\n"
                 f"http {{ access_log off; sendfile on; tcp_nodelay on; {temporary}\n"
                 f"server {{ listen {HOST}:{free}{' ssl' if certificate else ''}; {tls}\n"
-                f"root {folder.resolve()}; max_ranges 1024; }} }}\n"
+                f"root {home}/data; max_ranges 1024; }} }}\n"
             )
             return [program, "-p", own, "-e", f"{home}/log", "-c", f"{home}/nginx.conf"]
 
@@ -187,30 +193,31 @@ def _listening(
                 # Ctrl-C is for this process, which then ends the server.
                 start_new_session=True,
             )
-        server = Server(protocol, chosen, process)
+        server = Server(protocol, chosen, process.pid)
         try:
-            if _answers(server):
+            if _answers(process, chosen):
                 yield server
                 return
             said = re.sub(r"\s+", " ", log.read_text(errors="replace"))[-300:]
         finally:
             if process.poll() is None:
                 server.kill()
+                process.wait()
     msg = f"no server for {protocol}:// starts here: {said}"
     raise RuntimeError(msg)
 
 
-def _answers(server: Server) -> bool:
+def _answers(process: subprocess.Popen[bytes], port: int) -> bool:
     end = time.monotonic() + PATIENCE
-    while time.monotonic() < end and server.process.poll() is None:
+    while time.monotonic() < end and process.poll() is None:
         try:
-            socket.create_connection((HOST, server.port), timeout=1).close()
+            socket.create_connection((HOST, port), timeout=1).close()
         except OSError:
             time.sleep(0.02)
         else:
             # Another's server answers on its port, where its own does not start.
             time.sleep(0.05)
-            return server.process.poll() is None
+            return process.poll() is None
     return False
 
 

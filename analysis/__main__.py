@@ -234,11 +234,14 @@ def plot(
     histograms: Annotated[Path, typer.Argument(metavar="HISTOGRAMS", help="Output of `run`.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the pictures.")],
     data_format: Annotated[str, typer.Option("--format", help="png, pdf or svg.")] = "png",
+    fit: Annotated[
+        Path | None, typer.Option(metavar="FIT.json", help="Output of `fit`, to draw as well.")
+    ] = None,
 ) -> None:
-    """Draw prediction and data of each region and channel."""
+    """Draw prediction and data of each region and channel, and of a fit before and after it."""
     from analysis import pictures, saved
 
-    for path in pictures.plot(saved.read(histograms), output, data_format):
+    for path in pictures.plot(saved.read(histograms), output, data_format, fit):
         Console().print(str(path), soft_wrap=True, highlight=False)
 
 

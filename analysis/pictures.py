@@ -1,18 +1,19 @@
 """Pictures: stacked prediction and data of each region, with uncertainty band and ratio.
 
-`draw` takes plain arrays; `before_fit` makes them of a run's histograms, `after_fit` of a fit's
-yields.
+`draw` takes plain arrays; `before_fit` makes them of a run's histograms, `of_fit` of what a fit
+predicts.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import matplotlib as mpl
 import mplhep
 import numpy as np
+import pydantic
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.progress import track
@@ -144,6 +145,80 @@ def before_fit(content: Mapping[str, Any]) -> Iterator[Picture]:
             )
 
 
+class _Prediction(pydantic.BaseModel):
+    """What a fit predicts in one region."""
+
+    edges: list[float] = pydantic.Field(min_length=2)
+    data: list[float]
+    samples: dict[str, list[float]] = pydantic.Field(min_length=1)
+    uncertainty: list[float]
+
+    @pydantic.model_validator(mode="after")
+    def _of_one_length(self) -> Self:
+        found = {len(one) for one in (self.data, self.uncertainty, *self.samples.values())}
+        if found != {len(self.edges) - 1}:
+            msg = "the numbers of bins differ"
+            raise ValueError(msg)
+        return self
+
+
+class _Predictions(pydantic.BaseModel):
+    prefit: dict[str, _Prediction]
+    postfit: dict[str, _Prediction]
+
+
+class _Fit(pydantic.BaseModel):
+    """What is read of the output of ``python -m analysis fit``."""
+
+    prediction: _Predictions
+
+
+def of_fit(path: Path) -> Iterator[Picture]:
+    """Each region in the bins of a fit, before and after it.
+
+    Parameters
+    ----------
+    path
+        Output of ``python -m analysis fit``.
+
+    Yields
+    ------
+    Picture
+        With the uncertainty of all parameters together.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, or it holds something else.
+    """
+    try:
+        fit = _Fit.model_validate_json(path.read_bytes()).prediction
+    except OSError as error:
+        msg = f"the fit {path} cannot be read: {error.strerror}"
+        raise InputError(msg) from None
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        msg = f"{path} does not hold a fit: at {where}: {first['msg']}"
+        raise InputError(msg) from None
+    for name, title, regions in (
+        ("prefit", "before the fit", fit.prefit),
+        ("postfit", "after the fit", fit.postfit),
+    ):
+        for region, one in regions.items():
+            # Processes that are not known here are on top.
+            order = sorted(one.samples, key=lambda process: (*STACKED, process).index(process))
+            yield Picture(
+                name=f"{name}_{region}",
+                title=f"{region}, {title}",
+                observable=OBSERVABLES.get(region, "Observable [GeV]"),
+                edges=np.array(one.edges),
+                samples={process: np.array(one.samples[process]) for process in order},
+                uncertainty=np.array(one.uncertainty),
+                data=np.array(one.data),
+            )
+
+
 def _shifts(
     region: str, nominal: Mapping[str, Any], histograms: Mapping[str, Any]
 ) -> list[NDArray[np.float64]]:
@@ -248,7 +323,9 @@ def _points(
     )
 
 
-def plot(content: Mapping[str, Any], directory: Path, data_format: str) -> list[Path]:
+def plot(
+    content: Mapping[str, Any], directory: Path, data_format: str, fit: Path | None = None
+) -> list[Path]:
     """Draw all pictures of a run's histograms.
 
     Parameters
@@ -259,6 +336,8 @@ def plot(content: Mapping[str, Any], directory: Path, data_format: str) -> list[
         Made if there is none.
     data_format
         One of FORMATS.
+    fit
+        As of `of_fit`, to draw that as well.
 
     Returns
     -------
@@ -274,6 +353,8 @@ def plot(content: Mapping[str, Any], directory: Path, data_format: str) -> list[
     if not pictures:
         msg = "there is no nominal histogram to draw: process a nominal sample"
         raise InputError(msg)
+    if fit is not None:
+        pictures += of_fit(fit)
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+from contextlib import suppress
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -17,6 +18,7 @@ from uproot.source.futures import TrivialFuture
 from analysis.errors import InputError, NotInstalledError
 
 if TYPE_CHECKING:
+    import queue
     from collections.abc import Iterable
 
 TIMEOUT: Final = 60
@@ -32,8 +34,13 @@ PORTS: Final = {"root": 1094, "roots": 1094, "xroot": 1094, "http": 80, "https":
 XROOTD: Final = ("root", "roots", "xroot")
 
 SETTINGS: Final = {
-    # Times out to the second, where the default looks every 15 s.
+    # Looks each second whether a time limit is over, not every 15.
     "XRD_TIMEOUTRESOLUTION": "1",
+    # A connection that is refused has failed, and is not tried again for ten minutes.
+    "XRD_CONNECTIONWINDOW": "30",
+    "XRD_CONNECTIONRETRY": "1",
+    # A server that ended may be asked at once whether it has begun again, not after 30 minutes.
+    "XRD_STREAMERRORWINDOW": "0",
 }
 """Environment of XRootD's client, where the user has not set it. It is read at its import."""
 
@@ -71,12 +78,12 @@ class RemoteSource(FSSpecSource):
     """
 
     def __init__(self, file_path: str, timeout: float = TIMEOUT, **options: Any) -> None:
-        protocol = protocol_of(file_path)
-        if protocol in XROOTD:
+        self._protocol = protocol_of(file_path)
+        if self._protocol in XROOTD:
             for name, value in SETTINGS.items():
                 os.environ.setdefault(name, value)
             options["timeout"] = max(1, round(timeout))
-        elif protocol in PORTS:
+        elif self._protocol in PORTS:
             # A number would limit the whole of a download.
             limit = aiohttp.ClientTimeout(total=None, sock_connect=timeout, sock_read=timeout)
             options["client_kwargs"] = {"timeout": limit}
@@ -84,14 +91,44 @@ class RemoteSource(FSSpecSource):
 
     def chunk(self, start: int, stop: int) -> Chunk:
         """Bytes of the file; of its begin more than is asked for."""
-        if start == 0 and stop < BEGIN and protocol_of(self._file_path_orig) in PORTS:
+        if start > 0 or stop > BEGIN or self._protocol not in PORTS:
+            return super().chunk(start, stop)
+        try:
             data = self._fs.cat_file(self._file_path, start=0, end=BEGIN)
-            self._num_requests += 1
-            self._num_requested_chunks += 1
-            self._num_requested_bytes += len(data)
-            # A file may be shorter.
-            return Chunk(self, 0, len(data), TrivialFuture(data))
-        return super().chunk(start, stop)
+        except (OSError, ValueError):
+            # Of files that were open when their server ended, and has begun again since.
+            self._forget()
+            try:
+                data = self._fs.cat_file(self._file_path, start=0, end=BEGIN)
+            except BaseException:
+                self._forget()
+                raise
+        self._num_requests += 1
+        self._num_requested_chunks += 1
+        self._num_requested_bytes += len(data)
+        # A file may be shorter.
+        return Chunk(self, 0, len(data), TrivialFuture(data))
+
+    def chunks(
+        self, ranges: list[tuple[int, int]], notifications: queue.Queue[Chunk]
+    ) -> list[Chunk]:
+        """Several parts of the file, in as few requests as its protocol allows."""
+        # XRootD's client takes none of the numpy integers that `iterate` gives.
+        plain = [(int(start), int(stop)) for start, stop in ranges]
+        chunks: list[Chunk] = super().chunks(plain, notifications)
+        return chunks
+
+    def __exit__(self, *exception: object) -> None:
+        super().__exit__(*exception)
+        if exception[0] is not None:
+            self._forget()
+
+    def _forget(self) -> None:
+        """Close the file if it is kept open for the next who reads it: only XRootD's are."""
+        if self._protocol in XROOTD:
+            # Closing what the server has lost fails.
+            with suppress(OSError, ValueError):
+                self._fs.invalidate_cache(self._file_path)
 
 
 def protocol_of(path: str) -> str:

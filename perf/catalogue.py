@@ -655,7 +655,7 @@ class DeliveryCase(ProcessorCase):
 
     @property
     def _handler(self) -> type | None:
-        return delivery.source(self.handler)
+        return delivery.source(self.handler, self.route)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, cast, get_args
 
 from perf import servers
 from perf.proxy import delayed
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Route = Literal["local", "xrootd", "http"]
 Handler = Literal["default", "fsspec", "uproot"]
+"""What `analysis.run` has; what uproot has by default; uproot's own client of the protocol."""
 
 ROUTES: Final[tuple[Route, ...]] = get_args(Route)
 HANDLERS: Final[tuple[Handler, ...]] = get_args(Handler)
@@ -81,10 +82,14 @@ def delivered(fileset: Mapping[str, Any], route: Route, delay: float = 0.0) -> I
         )
 
 
-def source(handler: Handler) -> type | None:
+def source(handler: Handler, route: Route) -> type | None:
     """The source of uproot of this name; None for what `analysis.run` has by default."""
+    from uproot.source.fsspec import FSSpecSource
+    from uproot.source.http import HTTPSource
+    from uproot.source.xrootd import XRootDSource
+
     if handler == "default":
         return None
-    from uproot.source.fsspec import FSSpecSource
-
-    return FSSpecSource
+    if handler == "fsspec":
+        return cast("type", FSSpecSource)
+    return cast("type", {"xrootd": XRootDSource, "http": HTTPSource}[route])

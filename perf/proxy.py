@@ -46,6 +46,8 @@ class Counts:
     least_held
         Shortest time in seconds, by the proxy's clock, that any bytes were held; None before
         there were any.
+    least_held_first
+        The same of the first bytes of clients.
     """
 
     connections: int = 0
@@ -53,6 +55,7 @@ class Counts:
     sent: int = 0
     received: int = 0
     least_held: float | None = None
+    least_held_first: float | None = None
 
 
 @dataclass
@@ -125,6 +128,7 @@ class _Conversation:
         delay, counts = self.proxy.delay, self.proxy.counts
 
         async def release() -> None:
+            first = up
             while True:
                 arrived, data = await under_way.get()
                 due = arrived + delay
@@ -135,6 +139,9 @@ class _Conversation:
                     await asyncio.sleep(due - now)
                 held = now - arrived
                 counts.least_held = min(held, counts.least_held or held)
+                if first and data:
+                    counts.least_held_first = min(held, counts.least_held_first or held)
+                    first = False
                 if not data:
                     if writer.can_write_eof():
                         writer.write_eof()

@@ -195,7 +195,7 @@ def _listening(
             )
         server = Server(protocol, chosen, process.pid)
         try:
-            if _answers(process, chosen):
+            if _listens(process, chosen):
                 yield server
                 return
             said = re.sub(r"\s+", " ", log.read_text(errors="replace"))[-300:]
@@ -207,17 +207,16 @@ def _listening(
     raise RuntimeError(msg)
 
 
-def _answers(process: subprocess.Popen[bytes], port: int) -> bool:
+def _listens(process: subprocess.Popen[bytes], port: int) -> bool:
+    """Whether this very process listens: another's server may have taken the port."""
+    whole = psutil.Process(process.pid)
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end and process.poll() is None:
-        try:
-            socket.create_connection((HOST, port), timeout=1).close()
-        except OSError:
-            time.sleep(0.02)
-        else:
-            # Another's server answers on its port, where its own does not start.
-            time.sleep(0.05)
-            return process.poll() is None
+        with suppress(psutil.NoSuchProcess):
+            for one in whole.net_connections("tcp"):
+                if one.status == psutil.CONN_LISTEN and one.laddr.port == port:
+                    return True
+        time.sleep(0.02)
     return False
 
 

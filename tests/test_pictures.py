@@ -151,6 +151,47 @@ def test_a_run_is_drawn_from_every_format(synthetic: Path, tmp_path: Path) -> No
         np.testing.assert_allclose(totals[f"before_{region}"], both)
 
 
+def a_fit() -> dict[str, Any]:
+    """What `python -m analysis fit` writes, as far as it is drawn."""
+    region = {
+        "edges": EDGES.tolist(),
+        "data": [12, 30, 7],
+        "samples": {"ttbar": [10, 20, 5], "other": [1, 1, 1], "wjets": [1, 2, 3]},
+        "uncertainty": [2, 3, 4],
+    }
+    after = {**region, "samples": {"ttbar": [9, 25, 4]}, "uncertainty": [1, 1, 1]}
+    return {"prediction": {"prefit": {"4j2b": region}, "postfit": {"4j2b": after}}}
+
+
+def test_before_and_after_the_fit(content: dict[str, Any], tmp_path: Path) -> None:
+    fit, histograms_ = tmp_path / "fit.json", tmp_path / "out.json"
+    fit.write_text(json.dumps(a_fit()))
+    before, after = pictures.of_fit(fit)
+    assert list(before.samples) == ["wjets", "ttbar", "other"]
+    np.testing.assert_array_equal(before.total, [12, 23, 9])
+    np.testing.assert_array_equal(after.total, [9, 25, 4])
+    np.testing.assert_array_equal(after.uncertainty, [1, 1, 1])
+    np.testing.assert_array_equal(after.data, [12, 30, 7])
+    content["channels"] = {name: {"a": 1} for name in CHANNELS}
+    histograms_.write_text(json.dumps(content))
+    outcome = analysis("plot", histograms_, "-o", tmp_path, "--fit", fit, "--format", "svg")
+    assert outcome.exit_code == 0, outcome.error
+    names = [path.rpartition("/")[2] for path in outcome.output.split()]
+    assert names == ["before_4j1b.svg", "prefit_4j2b.svg", "postfit_4j2b.svg"]
+    for spoil, words in (
+        ({}, ("does not hold a fit", "prediction")),
+        ({"uncertainty": [1]}, ("does not hold a fit", "postfit.4j2b", "numbers of bins differ")),
+    ):
+        spoilt = a_fit() if spoil else {}
+        if spoil:
+            spoilt["prediction"]["postfit"]["4j2b"] |= spoil
+        fit.write_text(json.dumps(spoilt))
+        assert_one_sentence(analysis("plot", histograms_, "-o", tmp_path, "--fit", fit), *words)
+    assert_one_sentence(
+        analysis("plot", histograms_, "-o", tmp_path, "--fit", tmp_path / "no"), "cannot be read"
+    )
+
+
 def test_bad_input(content: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "out.json"
     path.write_text(json.dumps(content))

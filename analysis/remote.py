@@ -51,13 +51,15 @@ _REFUSED: Final = (
 )
 _LATE: Final = r"timed out|TimeoutError|Operation expired|Socket timeout"
 _LOST: Final = (
-    r"Connection ?(refused|reset|aborted|error|closed)|RemoteDisconnected|IncompleteRead|"
-    r"Broken ?pipe|Stream|Socket|closed connection|end of file"
+    r"Connect\w* ?(refused|reset|aborted|error|closed)|Disconnected|PayloadError|Broken ?pipe|"
+    r"Stream|Socket|closed file"
 )
 
 OF_SERVERS: Final = (
-    r"^(OSError|FileNotFoundError|TimeoutError|Connection\w*Error|BrokenPipeError|gaierror|"
-    r"SSL\w*Error|HTTPException|RemoteDisconnected|IncompleteRead)\("
+    r"^(OSError|FileNotFoundError|\w*TimeoutError|Connection\w*Error|BrokenPipeError|gaierror|"
+    r"SSL\w*Error|Client\w*Error|Server\w*Error|ValueError\('I/O operation on closed file|"
+    # uproot takes the errors that fsspec returns of parts of a file for their bytes.
+    r"TypeError\(\"'\w+' object is not subscriptable)"
 )
 """How the text of an error begins that is raised where a server fails, and by no processor."""
 
@@ -92,7 +94,8 @@ class RemoteSource(FSSpecSource):
     def chunk(self, start: int, stop: int) -> Chunk:
         """Bytes of the file; of its begin more than is asked for."""
         if start > 0 or stop > BEGIN or self._protocol not in PORTS:
-            return super().chunk(start, stop)
+            # XRootD's client takes none of the numpy integers that `iterate` gives.
+            return super().chunk(int(start), int(stop))
         try:
             data = self._fs.cat_file(self._file_path, start=0, end=BEGIN)
         except (OSError, ValueError):
@@ -113,7 +116,6 @@ class RemoteSource(FSSpecSource):
         self, ranges: list[tuple[int, int]], notifications: queue.Queue[Chunk]
     ) -> list[Chunk]:
         """Several parts of the file, in as few requests as its protocol allows."""
-        # XRootD's client takes none of the numpy integers that `iterate` gives.
         plain = [(int(start), int(stop)) for start, stop in ranges]
         chunks: list[Chunk] = super().chunks(plain, notifications)
         return chunks

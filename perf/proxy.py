@@ -46,8 +46,8 @@ class Counts:
     least_held
         Shortest time in seconds, by the proxy's clock, that any bytes were held; None before
         there were any.
-    least_held_first
-        The same of the first bytes of clients.
+    least_first
+        Shortest time from the opening of a connection until its first bytes were passed on.
     """
 
     connections: int = 0
@@ -55,7 +55,7 @@ class Counts:
     sent: int = 0
     received: int = 0
     least_held: float | None = None
-    least_held_first: float | None = None
+    least_first: float | None = None
 
 
 @dataclass
@@ -140,7 +140,8 @@ class _Conversation:
                 held = now - arrived
                 counts.least_held = min(held, counts.least_held or held)
                 if first and data:
-                    counts.least_held_first = min(held, counts.least_held_first or held)
+                    waited = now - self.opened
+                    counts.least_first = min(waited, counts.least_first or waited)
                     first = False
                 if not data:
                     if writer.can_write_eof():

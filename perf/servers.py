@@ -76,7 +76,8 @@ class Server:
         """End it as a crash would."""
         with suppress(psutil.NoSuchProcess):
             whole = psutil.Process(self.process)
-            for one in [*whole.children(recursive=True), whole]:
+            # Last the workers: the process that they belong to would start others.
+            for one in [whole, *whole.children(recursive=True)]:
                 with suppress(psutil.NoSuchProcess):
                     one.kill()
 
@@ -182,7 +183,7 @@ def _listening(
 ) -> Iterator[Server]:
     """Start a server, with another port if one was taken in the meantime."""
     said = ""
-    for _ in range(ATTEMPTS):
+    for _ in range(1 if port else ATTEMPTS):
         chosen = port or free_port()
         with log.open("ab") as file:
             process = subprocess.Popen(

@@ -6,9 +6,11 @@ The servers are real ones of Debian's packages (``make xrootd``), on loopback.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
+    from coffea.processor.executor import ExecutorBase
+
     from perf.servers import Server
 
     Opener = Callable[..., AbstractContextManager[Server]]
@@ -39,8 +43,6 @@ if TYPE_CHECKING:
 SERVERS: dict[str, Opener] = {"root": servers.xrootd, "http": servers.nginx}
 
 EXECUTORS = ("iterative", "futures", "dask")
-WORKERS = {"iterative": 1}
-
 METADATA = {"process": "ttbar", "variation": "nominal", "xsec": 729.84}
 
 
@@ -94,27 +96,38 @@ def some(synthetic_fileset: dict[str, Any]) -> dict[str, Any]:
     return {name: synthetic_fileset[name] for name in ("ttbar__nominal", "wjets__nominal")}
 
 
-def process(fileset: dict[str, Any], name: str = "iterative", **options: Any) -> Result:
+@pytest.fixture(scope="module", params=EXECUTORS)
+def executor(request: pytest.FixtureRequest) -> Iterator[ExecutorBase]:
+    """Executors in this process, in others, and in others that are reached by TCP."""
+    workers = 1 if request.param == "iterative" else 2
+    with open_executor(request.param, workers=workers) as ready:
+        yield ready
+
+
+def process(fileset: dict[str, Any], executor: ExecutorBase) -> Result:
     """The ttbar analysis, in chunks of half a file."""
     branches = ttbar.branches("all")
-    files = inspect(fileset, branches)
-    with open_executor(name, workers=WORKERS.get(name, 2)) as executor:
-        return run(
-            fileset,
-            ttbar.TtbarProcessor("columnar"),
-            executor,
-            files=files,
-            chunksize=1000,
-            branches=branches,
-            **options,
-        )
+    return run(
+        fileset,
+        ttbar.TtbarProcessor("columnar"),
+        executor,
+        files=inspect(fileset, branches),
+        chunksize=1000,
+        branches=branches,
+    )
 
 
-@pytest.mark.parametrize("name", EXECUTORS)
+@pytest.fixture(scope="module")
+def local(some: dict[str, Any]) -> Result:
+    """What local files give."""
+    with open_executor("iterative") as executor:
+        return process(some, executor)
+
+
 def test_every_executor_gives_what_it_gives_of_local_files(
-    server: Server, some: dict[str, Any], name: str
+    executor: ExecutorBase, server: Server, some: dict[str, Any], local: Result
 ) -> None:
-    local, distant = process(some), process(at(server, some), name)
+    distant = process(at(server, some), executor)
     assert agree(distant.accumulated, local.accumulated)
     assert distant.repeated == 0
     assert distant.chunks == local.chunks == 8
@@ -272,7 +285,7 @@ def test_server_killed_and_started_again(
             assert perform(Plain(), executor).events == 8000
 
 
-def test_tls(synthetic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tls(synthetic: Path, tmp_path: Path) -> None:
     if shutil.which("openssl") is None:
         pytest.skip("there is no openssl to make a certificate with")
     certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
@@ -290,8 +303,14 @@ def test_tls(synthetic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     with serve(servers.nginx, synthetic, certificate=(certificate, key)) as server:
         outcome = run_at(server.url(name), tmp_path)
         assert_one_sentence(outcome, server.url(name), "is not trusted", "SSL_CERT_FILE")
-        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-        assert run_at(server.url(name), tmp_path).exit_code == 0
+        command = ("run", tmp_path / "fileset.json", "-o", tmp_path / "out.json")
+        trusting = subprocess.run(
+            [sys.executable, "-m", "analysis", *command],
+            env=os.environ | {"SSL_CERT_FILE": str(certificate)},
+            capture_output=True,
+            check=False,
+        )
+        assert trusting.returncode == 0, trusting.stderr
 
 
 def test_client_is_not_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ class Picture:
     @property
     def total(self) -> NDArray[np.float64]:
         """The whole prediction (bins)."""
-        return np.sum(list(self.samples.values()), axis=0)
+        return np.asarray(np.sum(list(self.samples.values()), axis=0))
 
 
 def before_fit(content: Mapping[str, Any]) -> Iterator[Picture]:

@@ -1069,28 +1069,31 @@ def deliveries(scale: Scale) -> list[DeliveryCase]:
 
     One process, so that no chunk is waited for while another is processed.
     """
-    common: tuple[Any, ...] = ("columnar", BASE)
-    found = [
-        DeliveryCase(*common, chunksize, "nominal", scale.processor_events)
-        for chunksize in scale.chunksizes
+    largest = scale.chunksizes[-1]
+    everything: list[tuple[delivery.Route, int, delivery.Handler, int]] = [
+        ("local", 0, "default", chunksize) for chunksize in scale.chunksizes
     ]
-    for milliseconds in DELAYS:
-        for route in delivery.ROUTES[1:]:
-            found += [
-                DeliveryCase(
-                    *common,
-                    chunksize,
-                    "nominal",
-                    scale.processor_events,
-                    route=route,
-                    milliseconds=milliseconds,
-                    handler=handler,
-                )
-                for handler in delivery.HANDLERS
-                for chunksize in scale.chunksizes
-                if handler == "default" or chunksize == scale.chunksizes[-1]
-            ]
-    return found
+    everything += [
+        (route, milliseconds, handler, chunksize)
+        for milliseconds in DELAYS
+        for route in delivery.ROUTES[1:]
+        for handler in delivery.HANDLERS
+        for chunksize in scale.chunksizes
+        if handler == "default" or chunksize == largest
+    ]
+    return [
+        DeliveryCase(
+            "columnar",
+            BASE,
+            chunksize,
+            "nominal",
+            scale.processor_events,
+            route=route,
+            milliseconds=milliseconds,
+            handler=handler,
+        )
+        for route, milliseconds, handler, chunksize in everything
+    ]
 
 
 def recoveries(scale: Scale) -> list[RecoveryCase]:

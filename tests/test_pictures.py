@@ -81,11 +81,11 @@ def test_sources(variation: str, source: str) -> None:
     assert pictures.source_of(variation) == source
 
 
-def drawn(picture: Picture) -> tuple[list[StepPatch], list[np.ndarray], list[np.ndarray]]:
+def drawn(picture: Picture) -> tuple[list[Any], list[Any], list[Any]]:
     """Steps of the upper part, and points of both, as they are drawn."""
     main, below = pictures.draw(picture).axes
 
-    def points(axes: Any) -> list[np.ndarray]:
+    def points(axes: Any) -> list[Any]:
         return [
             np.asarray(container.lines[0].get_ydata(), dtype=float)
             for container in axes.containers

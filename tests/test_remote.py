@@ -266,7 +266,7 @@ def test_server_killed_and_started_again(
     opener: Opener, synthetic: Path, some: dict[str, Any], name: str, *, after: bool
 ) -> None:
     """Before a chunk was read, and between two chunks."""
-    retries = {"retries": 0} if name == "iterative" else {}
+    retries: dict[str, Any] = {"retries": 0} if name == "iterative" else {}
     with (
         serve(opener, synthetic) as server,
         open_executor(name, workers=1, **retries) as executor,

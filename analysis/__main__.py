@@ -358,6 +358,55 @@ def limit_command(
         command.limit_command(source, output, level=level)
 
 
+@app.command("all")
+def all_command(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of all that is made.")],
+    events: Annotated[int, typer.Option(help="Events of each sample that is made.")] = 20_000,
+    fileset: Annotated[
+        Path | None,
+        typer.Option(help="FILESET.json of your own; by default events are made."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the events that are made.")] = 1,
+    implementation: ImplementationOption = "columnar",
+    executor: ExecutorOption = "futures",
+    workers: WorkersOption = 2,
+    chunksize: ChunksizeOption = DEFAULT_CHUNKSIZE,
+    backend: BackendOption = "numpy",
+) -> None:
+    """Do the whole analysis, from files to cross section; what is done already is kept."""
+    from analysis.pipeline import advance
+    from analysis.whole import Whole
+
+    output.mkdir(parents=True, exist_ok=True)
+    whole = Whole(
+        folder=output,
+        fileset=fileset,
+        events=events,
+        seed=seed,
+        implementation=implementation,
+        executor=executor,
+        workers=workers,
+        chunksize=chunksize,
+        backend=backend,
+    )
+    table = Table("stage", title=str(output))
+    for heading in ("wall s", "CPU s", "files", "MB"):
+        table.add_column(heading, justify="right")
+    table.add_column("")
+    try:
+        for done in advance(whole.stages(), output):
+            table.add_row(
+                done.name,
+                f"{done.wall_seconds:.1f}",
+                f"{done.cpu_seconds:.1f}",
+                str(len(done.sizes)),
+                f"{sum(done.sizes.values()) / 1e6:.2f}",
+                "kept" if done.kept else "",
+            )
+    finally:
+        Console().print(table)
+
+
 def _replacements(mapping: list[str] | None) -> dict[str, str]:
     replacements = {}
     for one in mapping or []:

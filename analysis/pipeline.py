@@ -15,7 +15,7 @@ import pydantic
 from analysis.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 STATE: Final = "stages.json"
 """File that says which stages of a folder are done."""
@@ -29,17 +29,14 @@ class Stage:
     ----------
     name
         What it makes.
-    outputs
-        Files that are there when it is done.
     act
-        Makes them.
+        Makes it, and gives the files that it is in.
     about
         All that decides what is in them, besides the stages before it. JSON can hold it.
     """
 
     name: str
-    outputs: Sequence[Path]
-    act: Callable[[], object]
+    act: Callable[[], Sequence[Path]]
     about: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -97,7 +94,7 @@ def advance(stages: Sequence[Stage], folder: Path) -> Iterator[Done]:
     for stage in stages:
         key = _digest(key, stage)
         before = known.get(stage.name)
-        if before is not None and before.key == key and before.sizes == _sizes(stage):
+        if before is not None and before.key == key and before.sizes == _sizes(before.sizes):
             done = before.model_copy(update={"kept": True})
         else:
             known.clear()  # What comes after rests on what is made now.
@@ -109,22 +106,22 @@ def advance(stages: Sequence[Stage], folder: Path) -> Iterator[Done]:
 
 def _do(stage: Stage, key: str) -> Done:
     wall, cpu = time.perf_counter(), _cpu()
-    stage.act()
+    made = [str(path) for path in stage.act()]
     wall, cpu = time.perf_counter() - wall, _cpu() - cpu
-    sizes = _sizes(stage)
-    if missing := [str(path) for path in stage.outputs if str(path) not in sizes]:
+    sizes = _sizes(made)
+    if missing := [path for path in made if path not in sizes]:
         msg = f"the stage {stage.name} did not make {' and '.join(missing)}: run it again"
         raise InputError(msg)
     return Done(name=stage.name, key=key, wall_seconds=wall, cpu_seconds=cpu, sizes=sizes)
 
 
 def _digest(before: str, stage: Stage) -> str:
-    text = json.dumps([before, stage.name, [str(path) for path in stage.outputs], stage.about])
+    text = json.dumps([before, stage.name, stage.about], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _sizes(stage: Stage) -> dict[str, int]:
-    return {str(path): path.stat().st_size for path in stage.outputs if path.is_file()}
+def _sizes(paths: Iterable[str]) -> dict[str, int]:
+    return {path: Path(path).stat().st_size for path in paths if Path(path).is_file()}
 
 
 def _cpu() -> float:

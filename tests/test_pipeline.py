@@ -27,13 +27,14 @@ class Kitchen:
     def stage(self, name: str, number: int) -> Stage:
         path = self.folder / name
 
-        def act() -> None:
+        def act() -> list[Path]:
             self.acts.append(name)
             if name == self.fails:
                 raise KeyboardInterrupt
             path.write_text("x" * (number + 1))
+            return [path]
 
-        return Stage(name, [path], act, {"number": number})
+        return Stage(name, act, {"number": number})
 
     def run(self, **about: int) -> list[str]:
         """Names of the stages that were done, not kept."""
@@ -88,7 +89,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(kitchen: Kitchen) -> None:
 
 
 def test_a_stage_that_makes_nothing_is_an_error(kitchen: Kitchen) -> None:
-    lazy = Stage("lazy", [kitchen.folder / "never"], lambda: None)
+    lazy = Stage("lazy", lambda: [kitchen.folder / "never"])
     with pytest.raises(InputError, match=r"the stage lazy did not make .*never"):
         list(advance([lazy], kitchen.folder))
 

@@ -1,0 +1,140 @@
+"""The whole analysis as stages: events, histograms, fit, limit, pictures."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from analysis import __main__ as commands
+from analysis.inference.command import Source
+from analysis.pipeline import Stage
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from analysis.inference import Backend
+    from analysis.kernels import Implementation
+
+# Each stage imports what it needs when it is its turn: one that is kept takes no time.
+# ruff: noqa: PLC0415
+
+
+@dataclass(frozen=True)
+class Whole:
+    """An analysis from files to cross section, each stage as its command does it.
+
+    Attributes
+    ----------
+    folder
+        Where everything goes.
+    fileset
+        FILESET.json of the user's; None to make events.
+    events, seed
+        Of each sample that is made, as of ``make-data``.
+    implementation, executor, workers, chunksize
+        As of ``run``.
+    backend
+        As of ``fit``.
+    """
+
+    folder: Path
+    fileset: Path | None = None
+    events: int = 20_000
+    seed: int = 1
+    implementation: Implementation = "columnar"
+    executor: str = "futures"
+    workers: int = 2
+    chunksize: int = 100_000
+    backend: Backend = "numpy"
+
+    @property
+    def inputs(self) -> Path:
+        """The file set that is processed."""
+        return self.fileset or self.folder / "data" / "fileset.json"
+
+    @property
+    def histograms(self) -> Path:
+        """What ``run`` writes."""
+        return self.folder / "histograms.json"
+
+    @property
+    def fitted(self) -> Path:
+        """What ``fit`` writes."""
+        return self.folder / "fit.json"
+
+    def stages(self) -> list[Stage]:
+        """In their order. Executor and workers decide how long it takes, and not what comes."""
+        first = (
+            Stage("events", self.make_events, {"events": self.events, "seed": self.seed})
+            if self.fileset is None
+            else Stage("events", self.find_events, {"fileset": self._listed()})
+        )
+        how = {"implementation": self.implementation, "chunksize": self.chunksize}
+        return [
+            first,
+            Stage("histograms", self.make_histograms, how),
+            Stage("fit", self.fit, {"backend": self.backend}),
+            Stage("limit", self.limit, {"backend": self.backend}),
+            Stage("pictures", self.draw),
+        ]
+
+    def _listed(self) -> Any:
+        """What the user's file set lists."""
+        from analysis.inputs import read_fileset
+
+        assert self.fileset is not None
+        return json.loads(json.dumps(read_fileset(self.fileset), default=str))
+
+    def find_events(self) -> Sequence[Path]:
+        """The user's files; those of this machine are watched for changes of size."""
+        from analysis.inputs import read_fileset
+
+        assert self.fileset is not None
+        paths = [path for one in read_fileset(self.fileset).values() for path in one["files"]]
+        return [self.fileset, *(local for path in paths if (local := Path(path)).is_file())]
+
+    def make_events(self) -> Sequence[Path]:
+        """Synthetic NanoAOD of all samples."""
+        directory = self.inputs.parent
+        commands.make_data(directory, events=self.events, seed=self.seed)
+        return [self.inputs, *sorted(directory.glob("*.root"))]
+
+    def make_histograms(self) -> Sequence[Path]:
+        """Histograms of all regions, channels and systematic variations."""
+        commands.run_command(
+            self.inputs,
+            self.histograms,
+            implementation=self.implementation,
+            executor=self.executor,
+            workers=self.workers,
+            chunksize=self.chunksize,
+        )
+        return [self.histograms]
+
+    def _source(self) -> Source:
+        return Source(self.histograms, backend=self.backend)
+
+    def fit(self) -> Sequence[Path]:
+        """The cross section."""
+        from analysis.inference.command import fit_command
+
+        workspace = self.folder / "workspace.json"
+        fit_command(self._source(), self.fitted, workspace=workspace)
+        return [self.fitted, workspace]
+
+    def limit(self) -> Sequence[Path]:
+        """Upper limit and significance of the signal."""
+        from analysis.inference.command import limit_command
+
+        path = self.folder / "limit.json"
+        limit_command(self._source(), path, level=0.95)
+        return [path]
+
+    def draw(self) -> Sequence[Path]:
+        """Prediction and data, before and after the fit."""
+        from analysis import pictures, saved
+
+        content = saved.read(self.histograms)
+        return pictures.plot(content, self.folder / "pictures", "png", self.fitted)

@@ -10,7 +10,6 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-import aiohttp
 from uproot.source.chunk import Chunk
 from uproot.source.fsspec import FSSpecSource
 from uproot.source.futures import TrivialFuture
@@ -28,10 +27,16 @@ BEGIN: Final = 1 << 15
 """Bytes of the begin of a file that are read at once. Files that uproot wrote, such as those of
 ServiceX, have what describes their tree there: two round trips fewer for each chunk of events."""
 
-PORTS: Final = {"root": 1094, "roots": 1094, "xroot": 1094, "http": 80, "https": 443}
+XROOTD: Final = "root"
+PORTS: Final = {XROOTD: 1094, "http": 80, "https": 443}
 """Protocols, and the ports that they have where none is named."""
 
-XROOTD: Final = ("root", "roots", "xroot")
+NEEDED: Final = {
+    XROOTD: ("XRootD", "fsspec_xrootd"),
+    "http": ("aiohttp",),
+    "https": ("aiohttp",),
+}
+"""Modules that read them."""
 
 SETTINGS: Final = {
     # Looks each second whether a time limit is over, not every 15.
@@ -65,7 +70,7 @@ OF_SERVERS: Final = (
 
 
 class RemoteSource(FSSpecSource):
-    """uproot's own source of files, with a time limit for each answer of a server.
+    """Source of uproot (fsspec) with a time limit for each answer of a server.
 
     To be given to uproot as its ``handler``; files of all kinds can be read with it.
 
@@ -81,11 +86,13 @@ class RemoteSource(FSSpecSource):
 
     def __init__(self, file_path: str, timeout: float = TIMEOUT, **options: Any) -> None:
         self._protocol = protocol_of(file_path)
-        if self._protocol in XROOTD:
+        if self._protocol == XROOTD:
             for name, value in SETTINGS.items():
                 os.environ.setdefault(name, value)
             options["timeout"] = max(1, round(timeout))
         elif self._protocol in PORTS:
+            import aiohttp  # noqa: PLC0415  (need not be installed to read other files)
+
             # A number would limit the whole of a download.
             limit = aiohttp.ClientTimeout(total=None, sock_connect=timeout, sock_read=timeout)
             options["client_kwargs"] = {"timeout": limit}
@@ -96,21 +103,22 @@ class RemoteSource(FSSpecSource):
         if start > 0 or stop > BEGIN or self._protocol not in PORTS:
             # XRootD's client takes none of the numpy integers that `iterate` gives.
             return super().chunk(int(start), int(stop))
-        try:
-            data = self._fs.cat_file(self._file_path, start=0, end=BEGIN)
-        except (OSError, ValueError):
-            # Of files that were open when their server ended, and has begun again since.
-            self._forget()
-            try:
-                data = self._fs.cat_file(self._file_path, start=0, end=BEGIN)
-            except BaseException:
-                self._forget()
-                raise
+        data = self._begin()
         self._num_requests += 1
         self._num_requested_chunks += 1
         self._num_requested_bytes += len(data)
         # A file may be shorter.
         return Chunk(self, 0, len(data), TrivialFuture(data))
+
+    def _begin(self) -> bytes:
+        try:
+            return self._fs.cat_file(self._file_path, start=0, end=BEGIN)  # type: ignore[no-any-return]
+        except (OSError, ValueError) as error:
+            self._forget()
+            if self._protocol != XROOTD or re.search(_LATE, str(error)):
+                raise
+        # It may have been open since before its server ended, and began again.
+        return self._fs.cat_file(self._file_path, start=0, end=BEGIN)  # type: ignore[no-any-return]
 
     def chunks(
         self, ranges: list[tuple[int, int]], notifications: queue.Queue[Chunk]
@@ -127,7 +135,7 @@ class RemoteSource(FSSpecSource):
 
     def _forget(self) -> None:
         """Close the file if it is kept open for the next who reads it: only XRootD's are."""
-        if self._protocol in XROOTD:
+        if self._protocol == XROOTD:
             # Closing what the server has lost fails.
             with suppress(OSError, ValueError):
                 self._fs.invalidate_cache(self._file_path)
@@ -177,9 +185,9 @@ def unreachable(paths: Iterable[str], timeout: float) -> dict[str, InputError]:
         protocol = protocol_of(path)
         if protocol not in PORTS:
             continue
-        if protocol in XROOTD and find_spec("XRootD") is None:
+        if any(find_spec(module) is None for module in NEEDED[protocol]):
             found[path] = NotInstalledError(
-                f"{path}: XRootD's client is not installed: install it with "
+                f"{path}: what reads {protocol}:// is not installed: install it with "
                 "`pip install 'coffea-scaling[remote]'`"
             )
             continue

@@ -313,10 +313,15 @@ def test_tls(synthetic: Path, tmp_path: Path) -> None:
         assert trusting.returncode == 0, trusting.stderr
 
 
-def test_client_is_not_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize("protocol", ["root", "http", "https"])
+def test_client_is_not_installed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, protocol: str
+) -> None:
     monkeypatch.setattr(remote, "find_spec", lambda name: None)  # noqa: ARG005
-    outcome = run_at("root://127.0.0.1:1//events.root", tmp_path)
-    assert_one_sentence(outcome, "pip install 'coffea-scaling[remote]'")
+    outcome = run_at(f"{protocol}://127.0.0.1:1//events.root", tmp_path)
+    assert_one_sentence(
+        outcome, f"what reads {protocol}:// is not installed", "'coffea-scaling[remote]'"
+    )
 
 
 def test_remote_parquet(server: Server, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		--constraint constraints.txt --editable ".[parsl,spark]" --group dev
+		--constraint constraints.txt --editable ".[jax,minuit,parsl,spark]" --group dev
 	touch $@
 
 bench: $(VENV)/.ready ## Measure everything on data it makes itself (SCALE=small|default|large)

@@ -1,0 +1,352 @@
+"""Histograms as the statistical model takes them: read, checked, and merged into its bins."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pydantic
+
+from analysis.errors import InputError
+from analysis.histograms import PSEUDODATA, REGIONS, published_name
+from analysis.samples import CROSS_SECTIONS, NOMINAL, event_weight
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+FIRST_EDGE: Final = 110.0
+"""GeV; the model has no bins below (AGC version 2). Four jets of 30 GeV have an HT of 120."""
+
+MERGED: Final = 2
+"""Bins that are merged into one of the model (AGC version 2)."""
+
+
+class _Histogram(pydantic.BaseModel):
+    """One histogram of either form; with underflow and overflow, or without both."""
+
+    edges: list[float] = pydantic.Field(min_length=2)
+    values: list[float] = pydantic.Field(
+        validation_alias=pydantic.AliasChoices("values", "contents")
+    )
+    variances: list[float] | None = None
+
+
+@dataclass(frozen=True)
+class Template:
+    """One histogram in the bins of the model.
+
+    Attributes
+    ----------
+    values
+        Sums of weights, one a bin: events expected.
+    variances
+        Sums of squared weights; None where they are not known, as of published variations.
+    """
+
+    values: NDArray[np.float64]
+    variances: NDArray[np.float64] | None
+
+    def merge(self, starts: NDArray[np.intp]) -> Template:
+        """Merge bins: each new one begins at one of `starts`."""
+        variances = self.variances
+        return Template(
+            np.add.reduceat(self.values, starts),
+            None if variances is None else np.add.reduceat(variances, starts),
+        )
+
+
+@dataclass(frozen=True)
+class Region:
+    """The histograms of one region.
+
+    Attributes
+    ----------
+    edges
+        Of the bins in GeV, one more than there are bins.
+    data
+        Events observed in each bin.
+    templates
+        By process and variation.
+    """
+
+    edges: NDArray[np.float64]
+    data: NDArray[np.float64]
+    templates: Mapping[tuple[str, str], Template]
+
+    @property
+    def nominal(self) -> dict[str, Template]:
+        """Nominal template of each process that has events here."""
+        return {
+            process: one
+            for (process, variation), one in self.templates.items()
+            if variation == NOMINAL and one.values.any()
+        }
+
+    def merge(self, starts: NDArray[np.intp]) -> Region:
+        """Merge bins of all histograms: each new one begins at one of `starts`."""
+        return Region(
+            np.append(self.edges[starts], self.edges[-1]),
+            np.add.reduceat(self.data, starts),
+            {key: one.merge(starts) for key, one in self.templates.items()},
+        )
+
+
+@dataclass(frozen=True)
+class Templates:
+    """All histograms that a model is made of.
+
+    Attributes
+    ----------
+    source
+        Where they come from, for messages.
+    regions
+        By name.
+    notes
+        What was done to them that is not in the definition of the model: one sentence each.
+    """
+
+    source: str
+    regions: Mapping[str, Region]
+    notes: tuple[str, ...] = field(default=())
+
+    def observing(self, data: Mapping[str, NDArray[np.float64]]) -> Templates:
+        """The same with other data: events in each bin of each region."""
+        return replace(
+            self,
+            regions={
+                name: replace(region, data=np.asarray(data[name], dtype=float))
+                for name, region in self.regions.items()
+            },
+        )
+
+
+def read(
+    path: Path,
+    *,
+    inputs: Path | None = None,
+    files_per_process: int | None = None,
+    data: str = PSEUDODATA,
+) -> Templates:
+    """Read the histograms of the ttbar analysis.
+
+    Parameters
+    ----------
+    path
+        What ``python -m analysis run`` wrote, or histograms in the form that the AGC publishes:
+        ``{name: {"contents", "edges"}}``, with underflow and overflow or without.
+    inputs
+        Of published histograms, which have no variances: the AGC's ``nanoaod_inputs.json``. Every
+        event of a sample has the same weight there, so that variance = content x weight.
+    files_per_process
+        The number of files of each process that published histograms were made from.
+    data
+        Process that is taken for data.
+
+    Returns
+    -------
+    Templates
+        In the bins of the model: from 110 GeV up, merged in pairs. A bin in which no process has
+        events is merged into the next, which `notes` then say.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, is of another form, lacks a nominal histogram or the data, or
+        has contents that no prediction can have.
+    """
+    content = _load(path, "histograms", "`python -m analysis run FILESET.json --output`")
+    histograms = content.get("histograms", content)
+    if not isinstance(histograms, dict):
+        histograms = {}
+    wanted = {
+        published_name(region, process, NOMINAL)
+        for region in REGIONS
+        for process in (*CROSS_SECTIONS, data)
+    }
+    if not wanted & histograms.keys():
+        msg = (
+            f"{path} has no histograms of the ttbar analysis, such as 4j1b_ttbar: give what "
+            "`python -m analysis run FILESET.json --output` wrote"
+        )
+        raise InputError(msg)
+    weights = _weights(inputs, files_per_process) if inputs else {}
+    regions = {}
+    for region in REGIONS:
+        ours = {
+            (process, variation): _read_one(path, name, histograms[name], weights.get(process))
+            for name in histograms
+            for process, variation in _sample(name, region, data)
+        }
+        for process in (*CROSS_SECTIONS, data):
+            if (process, NOMINAL) not in ours:
+                name = published_name(region, process, NOMINAL)
+                msg = f"{path} has no {name}: {_remedy(process, data)}"
+                raise InputError(msg)
+        edges, observed = ours.pop((data, NOMINAL))
+        for (process, variation), (other, _) in ours.items():
+            if not np.array_equal(other, edges):
+                name = published_name(region, process, variation)
+                msg = f"{path}: {name} has other bins than {region}_{data}: make them together"
+                raise InputError(msg)
+        for process in CROSS_SECTIONS:
+            if ours[process, NOMINAL][1].variances is None:
+                msg = (
+                    f"{path} has no variances: give --inputs nanoaod_inputs.json and "
+                    "--files-per-process, from which event weights follow"
+                )
+                raise InputError(msg)
+        regions[region] = Region(
+            edges,
+            observed.values,
+            {key: template for key, (_, template) in ours.items() if key[0] in CROSS_SECTIONS},
+        )
+    return _without_empty_bins(Templates(str(path), regions))
+
+
+def _sample(name: str, region: str, data: str) -> list[tuple[str, str]]:
+    """Process and variation of a published name, if it is of this region."""
+    if not name.startswith(f"{region}_"):
+        return []
+    rest = name.removeprefix(f"{region}_")
+    for process in sorted((*CROSS_SECTIONS, data), key=len, reverse=True):
+        if rest == process:
+            return [(process, NOMINAL)]
+        if rest.startswith(f"{process}_"):
+            return [(process, rest.removeprefix(f"{process}_"))]
+    return []
+
+
+def _remedy(process: str, data: str) -> str:
+    if process != data:
+        return "run the analysis over a file set with every process"
+    if data == PSEUDODATA:
+        return "it is made of the ttbar samples ME_var and PS_var and of wjets, run over them too"
+    return "name another process by --data"
+
+
+def _load(path: Path, what: str, maker: str) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        msg = f"there are no {what} {path}: make them with {maker}"
+        raise InputError(msg) from None
+    except OSError as error:
+        msg = f"{path} cannot be read: {error.strerror}"
+        raise InputError(msg) from None
+    except ValueError:
+        msg = f"{path} is not JSON: give what {maker} wrote"
+        raise InputError(msg) from None
+    if not isinstance(content, dict):
+        msg = f"{path} holds no {what}: give what {maker} wrote"
+        raise InputError(msg)
+    return content
+
+
+def _weights(path: Path, files_per_process: int | None) -> dict[str, float]:
+    """Weight of an event of each nominal sample, of so many of the files that the AGC lists."""
+    if files_per_process is None or files_per_process < 1:
+        msg = "--inputs needs --files-per-process: how many files of each process, at least one"
+        raise InputError(msg)
+    listed = _load(path, "inputs", "the AGC, which publishes nanoaod_inputs.json,")
+    weights = {}
+    for process, section in CROSS_SECTIONS.items():
+        try:
+            files = listed[process][NOMINAL]["files"][:files_per_process]
+            weights[process] = event_weight(section, sum(one["nevts"] for one in files))
+        except (KeyError, TypeError, ValueError):
+            msg = (
+                f"{path} does not list files of {process} with their numbers of events (nevts): "
+                "give the AGC's nanoaod_inputs.json"
+            )
+            raise InputError(msg) from None
+    return weights
+
+
+def _read_one(
+    path: Path, name: str, content: Any, weight: float | None
+) -> tuple[NDArray[np.float64], Template]:
+    """Edges and contents in the bins of the model."""
+    where = f"{path}: {name}"
+    try:
+        one = _Histogram.model_validate(content)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        at = ".".join(map(str, first["loc"]))
+        msg = f"{where} is not a histogram: {at}: {first['msg']}"
+        raise InputError(msg) from None
+    edges = np.array(one.edges)
+    values = _inside(where, "values", one.values, len(edges) - 1)
+    if one.variances is not None:
+        variances = _inside(where, "variances", one.variances, len(edges) - 1)
+    else:
+        variances = None if weight is None else values * weight
+    first_bin = np.flatnonzero(np.isclose(edges, FIRST_EDGE))
+    number = len(edges) - 1 - int(first_bin[0]) if len(first_bin) else 0
+    if number < MERGED or number % MERGED or not (np.diff(edges) > 0).all():
+        msg = (
+            f"{where} has bins from {edges[0]:g} to {edges[-1]:g}, and the model takes an even "
+            f"number of them from {FIRST_EDGE:g} GeV up: use the binning of `run`"
+        )
+        raise InputError(msg)
+    starts = np.arange(0, number, MERGED)
+    template = Template(
+        values[-number:], None if variances is None else variances[-number:]
+    ).merge(starts)
+    return np.append(edges[-number - 1 :][starts], edges[-1]), template
+
+
+def _inside(where: str, what: str, given: list[float], bins: int) -> NDArray[np.float64]:
+    """Contents without underflow and overflow; none of them negative, none not finite."""
+    contents = np.array(given)
+    if len(contents) == bins + 2:
+        contents = contents[1:-1]
+    if len(contents) != bins:
+        msg = f"{where} has {len(given)} {what} for {bins} bins: with flow there are {bins + 2}"
+        raise InputError(msg)
+    for wrong, kind in ((~np.isfinite(contents), "not finite"), (contents < 0, "negative")):
+        if wrong.any():
+            number = int(np.flatnonzero(wrong)[0])
+            msg = (
+                f"{where} is {kind} in bin {number + 1} of {bins} ({what}: {contents[number]}): "
+                "look for what weights its events so, no model can be made of it"
+            )
+            raise InputError(msg)
+    return contents
+
+
+def _without_empty_bins(templates: Templates) -> Templates:
+    """Merge bins that no simulated event is in into the next; the last one into that before.
+
+    A likelihood has no value where nothing is expected and something is observed.
+    """
+    regions, notes = {}, list(templates.notes)
+    for name, region in templates.regions.items():
+        nominal = region.nominal.values()
+        if not nominal:
+            msg = f"{templates.source} has no simulated events in {name}: process more events"
+            raise InputError(msg)
+        filled = np.flatnonzero(np.sum([one.values for one in nominal], axis=0))
+        # Each filled bin ends a new one, and the last of them takes what follows it.
+        starts = np.append(0, filled[:-1] + 1)
+        regions[name] = region.merge(starts)
+        if lost := len(region.data) - len(starts):
+            notes.append(
+                f"{lost} of {len(region.data)} bins of {name} hold no simulated event and were "
+                "merged with the next: process more events"
+            )
+    if not any(region.data.any() for region in regions.values()):
+        msg = f"the data in {templates.source} have no events: there is nothing to fit"
+        raise InputError(msg)
+    return replace(templates, regions=regions, notes=tuple(notes))
+
+
+def total(regions: Iterable[Region], process: str) -> float:
+    """Nominal number of events of a process in these regions."""
+    return float(
+        sum(region.templates[process, NOMINAL].values.sum() for region in regions)
+    )

@@ -1,0 +1,198 @@
+"""The HistFactory model of the ttbar cross section, as a pyhf workspace.
+
+Five samples in two regions, a free normalisation of ttbar, eleven systematic variations and the
+statistical uncertainty of the total in each bin: 34 parameters. Definition: the statistical model
+of the Analysis Grand Challenge, version 2 (``cabinetry_config.yml``), which cabinetry builds
+likewise: of a variation, the change of the total is a ``normsys`` and the change of the shape a
+``histosys`` of one parameter; a variation with no other side is mirrored, each part by itself.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import numpy as np
+
+from analysis.errors import InputError
+from analysis.inference.templates import total
+from analysis.kernels.btag_weights import N_JETS
+from analysis.samples import CROSS_SECTIONS, NOMINAL
+
+if TYPE_CHECKING:
+    from analysis.inference.templates import Region, Templates
+
+SIGNAL: Final = "ttbar"
+MEASUREMENT: Final = "ttbar_cross_section"
+VERSION: Final = "1.0.0"
+"""Of the workspace schema."""
+
+SIGNAL_BOUNDS: Final = (0.0, 10.0)
+"""Of ttbar_norm (AGC version 2)."""
+
+OTHER_SIGNAL_BOUNDS: Final = (0.0, 1000.0)
+"""Of the strength of another process: its cross section may be far below the uncertainties."""
+
+LUMINOSITY: Final = 0.03
+"""Relative uncertainty of the luminosity (AGC version 2)."""
+
+
+class Systematic(NamedTuple):
+    """A variation of normalisation and shape.
+
+    Attributes
+    ----------
+    name
+        Of its parameter.
+    up, down
+        Variations of the histograms at +1 and -1; with no `down`, it is mirrored.
+    samples
+        Which it acts on.
+    """
+
+    name: str
+    up: str
+    down: str | None
+    samples: tuple[str, ...]
+
+
+_EVERY: Final = tuple(CROSS_SECTIONS)
+
+SYSTEMATICS: Final = (
+    Systematic("ME_variation", "ME_var", None, ("ttbar",)),
+    Systematic("PS_variation", "PS_var", None, ("ttbar",)),
+    Systematic("ttbar_scale", "scaleup", "scaledown", ("ttbar",)),
+    Systematic("jet_energy_scale", "pt_scale_up", None, _EVERY),
+    Systematic("jet_energy_resolution", "pt_res_up", None, _EVERY),
+    *(
+        Systematic(f"btag_{i}", f"btag_var_{i}_up", f"btag_var_{i}_down", _EVERY)
+        for i in range(N_JETS)
+    ),
+    Systematic("wjets_scale", "scale_var_up", "scale_var_down", ("wjets",)),
+)
+"""Beside them: the luminosity."""
+
+
+def norm(process: str) -> str:
+    """Name of the parameter that scales a process: ``ttbar_norm``."""
+    return f"{process}_norm"
+
+
+def workspace(templates: Templates, signal: str = SIGNAL) -> tuple[dict[str, Any], list[str]]:
+    """Make a pyhf workspace.
+
+    Parameters
+    ----------
+    templates
+        Histograms in the bins of the model.
+    signal
+        Process whose strength is the parameter of interest. ttbar has a free normalisation in any
+        case.
+
+    Returns
+    -------
+    dict, list of str
+        The workspace, and what had to be left out of it: one sentence each. A sample without
+        events in a region is not in that region; a variation that leaves no events of a sample,
+        or has more than twice as many and is mirrored, does not act on it.
+
+    Raises
+    ------
+    InputError
+        If a variation is missing, there is no such process, or it has no events.
+    """
+    if signal not in CROSS_SECTIONS:
+        msg = f"there is no process {signal!r}: use one of {', '.join(CROSS_SECTIONS)}"
+        raise InputError(msg)
+    for process in dict.fromkeys((SIGNAL, signal)):
+        if not total(templates.regions.values(), process):
+            msg = f"{templates.source} has no events of {process}: process more events"
+            raise InputError(msg)
+    notes: list[str] = []
+    channels = []
+    for name, region in templates.regions.items():
+        samples = []
+        for process, nominal in region.nominal.items():
+            assert nominal.variances is not None
+            modifiers: list[dict[str, Any]] = [
+                {
+                    "name": f"staterror_{name}",
+                    "type": "staterror",
+                    "data": np.sqrt(nominal.variances).tolist(),
+                },
+                {
+                    "name": "luminosity",
+                    "type": "normsys",
+                    "data": {"hi": 1 + LUMINOSITY, "lo": 1 - LUMINOSITY},
+                },
+            ]
+            if process in {SIGNAL, signal}:
+                modifiers.append({"name": norm(process), "type": "normfactor", "data": None})
+            for systematic in SYSTEMATICS:
+                if process in systematic.samples:
+                    found = _modifiers(templates.source, name, region, process, systematic)
+                    modifiers += found
+                    if not found:
+                        notes.append(
+                            f"{systematic.name} was left out of {process} in {name}, where there "
+                            "are too few events for it: process more events"
+                        )
+            samples.append(
+                {"name": process, "data": nominal.values.tolist(), "modifiers": modifiers}
+            )
+        channels.append({"name": name, "samples": samples})
+    parameters = [
+        {
+            "name": norm(process),
+            "inits": [1.0],
+            "bounds": [list(SIGNAL_BOUNDS if process == SIGNAL else OTHER_SIGNAL_BOUNDS)],
+        }
+        for process in dict.fromkeys((SIGNAL, signal))
+    ]
+    return {
+        "channels": channels,
+        "measurements": [
+            {
+                "name": MEASUREMENT,
+                "config": {"poi": norm(signal), "parameters": parameters},
+            }
+        ],
+        "observations": [
+            {"name": name, "data": region.data.tolist()}
+            for name, region in templates.regions.items()
+        ],
+        "version": VERSION,
+    }, notes
+
+
+def _modifiers(
+    source: str, name: str, region: Region, process: str, systematic: Systematic
+) -> list[dict[str, Any]]:
+    """Change of total and of shape; nothing if it cannot be told."""
+    nominal = region.templates[process, NOMINAL].values
+    varied = {}
+    for side, variation in (("hi", systematic.up), ("lo", systematic.down)):
+        if variation is None:
+            continue
+        if (process, variation) not in region.templates:
+            msg = (
+                f"{source} has no {name}_{process}_{variation}: run the analysis with all "
+                "variations, over a file set with all samples"
+            )
+            raise InputError(msg)
+        varied[side] = region.templates[process, variation].values
+    ratio = {side: float(values.sum() / nominal.sum()) for side, values in varied.items()}
+    if min(ratio.values()) > 0:
+        shape = {side: values / ratio[side] for side, values in varied.items()}
+        if systematic.down is None:
+            ratio["lo"] = 2 - ratio["hi"]
+            shape["lo"] = 2 * nominal - shape["hi"]
+    if min(ratio.values()) <= 0:
+        return []
+    return [
+        {"name": systematic.name, "type": "normsys", "data": ratio},
+        {
+            "name": systematic.name,
+            "type": "histosys",
+            "data": {"hi_data": shape["hi"].tolist(), "lo_data": shape["lo"].tolist()},
+        },
+    ]

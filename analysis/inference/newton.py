@@ -24,6 +24,8 @@ import numpy as np
 import pyhf
 from scipy.optimize import OptimizeResult
 
+from analysis.inference.covariance import covariance_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -122,20 +124,11 @@ def _minimise(
         scaled = jnp.where(free, hessian * scale[:, None] * scale[None, :], 0.0)
         scaled += jnp.diag(jnp.where(held, 1.0, 0.0))
 
-        def newton(_: None) -> jax.Array:
-            return jax.scipy.linalg.cho_solve((cholesky, True), -g * scale)
-
-        def bent(_: None) -> jax.Array:
-            # Where the Hessian is not positive definite: downhill along each of its axes, by the
-            # size of the curvature.
-            values, vectors = jnp.linalg.eigh(scaled)
-            size = jnp.maximum(jnp.abs(values), MIN_CURVATURE * jnp.max(jnp.abs(values)))
-            return -vectors @ ((vectors.T @ (g * scale)) / size)
-
-        cholesky = jnp.linalg.cholesky(scaled)
-        # The smallest pivot of a matrix with unit diagonal bounds its smallest eigenvalue.
-        definite = jnp.min(jnp.diag(cholesky)) ** 2 > MIN_CURVATURE
-        step = scale * jax.lax.cond(definite, newton, bent, None)
+        # Where the Hessian is not positive definite: downhill along each of its axes, by the size
+        # of the curvature.
+        values, vectors = jnp.linalg.eigh(scaled)
+        size = jnp.maximum(jnp.abs(values), MIN_CURVATURE * jnp.max(jnp.abs(values)))
+        step = -scale * (vectors @ ((vectors.T @ (g * scale)) / size))
         return step, -0.5 * jnp.dot(g, step)
 
     def search(state: State, step: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -150,7 +143,7 @@ def _minimise(
             promised = jnp.dot(state.gradient, state.x - at(length))
             # Not a number, as where an expectation is negative, is not a decrease.
             enough = f <= state.value - SUFFICIENT * promised + noise
-            return ~enough & (halvings < MAX_HALVINGS)
+            return ~enough & (halvings <= MAX_HALVINGS)
 
         def halve(
             carry: tuple[jax.Array, jax.Array, jax.Array],
@@ -159,27 +152,36 @@ def _minimise(
             length = length / 2
             return length, halvings + 1, value(at(length))
 
-        one = jnp.ones(())
-        length, halvings, _ = jax.lax.while_loop(short, halve, (one, 0, value(at(one))))
-        return at(length), halvings >= MAX_HALVINGS
+        # Begins with the whole step.
+        begin = (jnp.asarray(2.0), jnp.asarray(0), jnp.asarray(jnp.inf))
+        length, halvings, _ = jax.lax.while_loop(short, halve, begin)
+        stuck = halvings > MAX_HALVINGS
+        return jnp.where(stuck, state.x, at(length)), stuck
 
     def unfinished(carry: tuple[State, jax.Array]) -> jax.Array:
         state, _ = carry
-        return ~state.stuck & (state.decrease > tolerance) & (state.steps < max_steps)
+        return ~state.stuck & ~(state.decrease <= tolerance) & (state.steps < max_steps)
 
     def advance(carry: tuple[State, jax.Array]) -> tuple[State, jax.Array]:
         state, step = carry
         x, stuck = search(state, step)
-        x = jnp.where(stuck, state.x, x)
         f, gradient, hessian = evaluate(x)
         step, decrease = direction(x, gradient, hessian)
         return State(x, f, gradient, hessian, decrease, state.steps + 1, stuck), step
 
+    # The first turn goes nowhere and evaluates the start: the likelihood is in the compiled
+    # function but twice, which is what compiling it takes time for.
     x = jnp.where(fixed, start, jnp.clip(start, lower, upper))
-    f, gradient, hessian = evaluate(x)
-    step, decrease = direction(x, gradient, hessian)
-    first = State(x, f, gradient, hessian, decrease, jnp.asarray(0), jnp.asarray(False))
-    last, _ = jax.lax.while_loop(unfinished, advance, (first, step))
+    nowhere = State(
+        x,
+        jnp.asarray(jnp.inf),
+        jnp.zeros_like(x),
+        jnp.zeros((len(x), len(x))),
+        jnp.asarray(jnp.inf),
+        jnp.asarray(-1),
+        jnp.asarray(False),  # noqa: FBT003  (an array of it)
+    )
+    last, _ = jax.lax.while_loop(unfinished, advance, (nowhere, jnp.zeros_like(x)))
     return last
 
 
@@ -318,11 +320,9 @@ def _result(
         message = f"no smaller value along the step, which promised {float(decrease):.2g}"
     else:
         message = f"a decrease of {float(decrease):.2g} is still expected"
-    covariance = covariance_of(hessian, fixed) if finite else np.full_like(hessian, np.nan)
+    covariance = covariance_of(hessian, fixed)
     unc = np.sqrt(np.diag(covariance))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        corr = covariance / np.outer(unc, unc)
-    corr[fixed, :] = corr[:, fixed] = 0.0
+    scale = np.divide(1, unc, out=np.zeros_like(unc), where=unc > 0)
     return OptimizeResult(
         x=x,
         fun=float(value),
@@ -330,36 +330,8 @@ def _result(
         hess=hessian,
         hess_inv=covariance,
         unc=unc,
-        corr=corr,
+        corr=covariance * np.outer(scale, scale),
         nit=int(steps),
         success=success,
         message=message,
     )
-
-
-def covariance_of(
-    hessian: npt.NDArray[np.float64], fixed: npt.NDArray[np.bool_]
-) -> npt.NDArray[np.float64]:
-    """Covariance of the parameters from the Hessian of twice the negative log likelihood.
-
-    Parameters
-    ----------
-    hessian
-        Parameters x parameters.
-    fixed
-        Of each parameter, whether it is.
-
-    Returns
-    -------
-    numpy.ndarray
-        2 / Hessian; rows and columns of fixed parameters are 0. NaN if the Hessian is not
-        positive definite.
-    """
-    covariance = np.zeros_like(hessian)
-    free = np.ix_(~fixed, ~fixed)
-    try:
-        np.linalg.cholesky(hessian[free])
-        covariance[free] = 2 * np.linalg.inv(hessian[free])
-    except np.linalg.LinAlgError:
-        covariance[free] = np.nan
-    return covariance

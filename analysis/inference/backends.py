@@ -1,0 +1,168 @@
+"""pyhf's backends and optimisers, for as long as they are used.
+
+pyhf keeps one backend for the whole process. NumPy with SciPy's SLSQP needs nothing beside pyhf;
+JAX with the Newton optimiser of this package is the fast one. PyTorch and TensorFlow are left
+out: pyhf 0.7.6 finds no limits with the first, and drops both.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import warnings
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import numpy as np
+import pyhf
+
+from analysis.errors import InputError, NotInstalledError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+# JAX takes a second to import, and need not be installed.
+# ruff: noqa: PLC0415
+
+Backend = Literal["numpy", "jax"]
+Optimizer = Literal["scipy", "minuit", "newton"]
+
+OPTIMIZERS: Final[Mapping[Backend, tuple[Optimizer, ...]]] = {
+    "numpy": ("scipy", "minuit"),
+    "jax": ("newton", "scipy", "minuit"),
+}
+"""Of each backend; the first is the default."""
+
+TOLERANCE: Final = 1e-9
+"""Of SciPy's SLSQP: change of the objective. By default it is 1e-6, which leaves ttbar_norm of the
+reference fit 1e-5 from the minimum; this costs a tenth more time."""
+
+PACKAGES: Final = {"jax": "jax", "minuit": "iminuit"}
+"""What is not installed with the project, by the backend or optimiser that needs it."""
+
+
+@contextmanager
+def open_backend(backend: Backend = "numpy", optimizer: Optimizer | None = None) -> Iterator[None]:
+    """Have pyhf use a backend and an optimiser, and give it back what it had at the end.
+
+    Parameters
+    ----------
+    backend
+        numpy or jax; 64-bit in both.
+    optimizer
+        One of OPTIMIZERS; by default the first.
+
+    Raises
+    ------
+    InputError
+        If there is no such backend or optimiser, or the two do not go together.
+    NotInstalledError
+        If it is not installed.
+    """
+    if backend not in OPTIMIZERS:
+        msg = f"there is no backend {backend!r}: use one of {', '.join(OPTIMIZERS)}"
+        raise InputError(msg)
+    chosen = optimizer or OPTIMIZERS[backend][0]
+    if chosen not in OPTIMIZERS[backend]:
+        msg = (
+            f"there is no optimizer {chosen!r} with the backend {backend}: "
+            f"use one of {', '.join(OPTIMIZERS[backend])}"
+        )
+        raise InputError(msg)
+    for name in (backend, chosen):
+        if name in PACKAGES and importlib.util.find_spec(PACKAGES[name]) is None:
+            msg = (
+                f"{PACKAGES[name]} is not installed, which {name} needs: "
+                f"`pip install 'coffea-scaling[{name}]'`"
+            )
+            raise NotInstalledError(msg)
+    before = pyhf.get_backend()
+    # pyhf logs the whole result of a fit that fails, beside raising it.
+    logger = logging.getLogger("pyhf")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        pyhf.set_backend(backend, _make(chosen), precision="64b")
+        yield
+    finally:
+        pyhf.set_backend(*before)
+        logger.setLevel(level)
+
+
+def _make(optimizer: Optimizer) -> Any:
+    if optimizer == "newton":
+        from analysis.inference.newton import newton_optimizer
+
+        return newton_optimizer()
+    if optimizer == "minuit":
+        # By default it is 0 with gradients, with which it fails (pyhf issue 1928).
+        return pyhf.optimize.minuit_optimizer(strategy=1)
+    return pyhf.optimize.scipy_optimizer(tolerance=TOLERANCE)
+
+
+@contextmanager
+def remembering() -> Iterator[None]:
+    """Have pyhf's optimiser remember each fit and not do it twice.
+
+    A hypothesis test takes five fits, of which three are the same whatever is tested.
+    """
+    backend, optimizer = pyhf.get_backend()
+    pyhf.set_backend(backend, _Remembering(optimizer))
+    try:
+        yield
+    finally:
+        pyhf.set_backend(backend, optimizer)
+
+
+class _Remembering:
+    """An optimiser that keeps the results of another."""
+
+    def __init__(self, optimizer: Any) -> None:
+        self.name = "remembering"
+        self.optimizer = optimizer
+        self._known: dict[Any, Any] = {}
+
+    def minimize(
+        self,
+        objective: Callable[..., Any],
+        data: Any,
+        pdf: Any,
+        init_pars: Any,
+        par_bounds: Any,
+        fixed_vals: Any = None,
+        **options: Any,
+    ) -> Any:
+        """As the other."""
+        numbers = (data, init_pars, par_bounds, fixed_vals or [])
+        key = (
+            objective,
+            pdf,
+            *(np.asarray(one, dtype=float).tobytes() for one in numbers),
+            *sorted(options.items()),
+        )
+        if key not in self._known:
+            self._known[key] = self.optimizer.minimize(
+                objective, data, pdf, init_pars, par_bounds, fixed_vals, **options
+            )
+        return self._known[key]
+
+
+@contextmanager
+def guarded() -> Iterator[None]:
+    """Turn what pyhf raises of a fit into one sentence, and keep its warnings back.
+
+    A minimiser tries parameters at which the likelihood has no value, and goes back.
+    """
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.filterwarnings("ignore", "Values in x were outside bounds", RuntimeWarning)
+        warnings.filterwarnings("ignore", ".* encountered in ", RuntimeWarning)
+        try:
+            yield
+        except pyhf.exceptions.FailedMinimization as error:
+            backend, optimizer = pyhf.get_backend()
+            reason = " ".join(str(error).split()) or "no reason given"
+            msg = (
+                f"the fit did not converge ({backend.name}, {optimizer.name}: {reason[:200]}): "
+                "try another --backend, and look for bins with very few events"
+            )
+            raise InputError(msg) from error

@@ -1,0 +1,568 @@
+"""Fits of the model, and what is learnt from them.
+
+All of it is of maximum likelihood: twice the negative log likelihood, with all its constant
+terms as pyhf and cabinetry count them (Poisson terms with the logarithm of the factorial, normal
+terms with that of their width), is minimised. Units of yields are events.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pyhf
+import scipy.stats
+
+from analysis.inference.backends import guarded
+from analysis.inference.covariance import covariance_of
+from analysis.inference.model import numpy, tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from numpy.typing import NDArray
+
+    from analysis.inference.model import Model
+
+STEP: Final = 0.03
+"""Of finite differences, over the uncertainty with all else fixed: the error is some 1e-3 of it
+squared, and the rounding of a likelihood of 1e2 to 1e5 some 1e-8."""
+
+FIRST_STEP: Final = 1e-3
+"""Of those that find that uncertainty."""
+
+AT_BOUND: Final = 1e-6
+"""Distance from a bound, relative to that between both, of a parameter that is said to be at it."""
+
+SCAN_POINTS: Final = 21
+SCAN_WIDTH: Final = 2.0
+"""Uncertainties to either side."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter before and after the fit.
+
+    Attributes
+    ----------
+    name
+        Of it.
+    value, uncertainty
+        After the fit; the uncertainty by the second derivatives at the minimum.
+    nominal, width
+        Before the fit; the width is None where nothing constrains it.
+    pull
+        (value - nominal) / width.
+    constraint
+        uncertainty / width: 1 if the data say nothing of it.
+    at_bound
+        Whether it ended at a bound, where its uncertainty says little.
+    """
+
+    name: str
+    value: float
+    uncertainty: float
+    nominal: float
+    width: float | None
+    pull: float | None
+    constraint: float | None
+    at_bound: bool
+
+
+@dataclass(frozen=True)
+class GoodnessOfFit:
+    """How well the model describes the data.
+
+    Attributes
+    ----------
+    chi2
+        Twice the logarithm of the likelihood ratio to the saturated model, which expects what
+        was observed.
+    degrees_of_freedom
+        Bins less parameters that nothing constrains.
+    p_value
+        Of a worse one.
+    """
+
+    chi2: float
+    degrees_of_freedom: int
+    p_value: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """A fit.
+
+    Attributes
+    ----------
+    parameters
+        By name, in pyhf's order.
+    twice_nll
+        Twice the negative log likelihood at the minimum.
+    covariance
+        Parameters x parameters; 0 for those that are fixed.
+    goodness_of_fit
+        By the saturated model.
+    poi
+        Name of the parameter of interest.
+    backend, optimizer
+        That it was made with.
+    """
+
+    parameters: Mapping[str, Parameter]
+    twice_nll: float
+    covariance: NDArray[np.float64]
+    goodness_of_fit: GoodnessOfFit
+    poi: str
+    backend: str
+    optimizer: str
+
+    @property
+    def values(self) -> NDArray[np.float64]:
+        """Of all parameters."""
+        return np.array([one.value for one in self.parameters.values()])
+
+    @property
+    def correlation(self) -> NDArray[np.float64]:
+        """Parameters x parameters."""
+        widths = np.sqrt(np.diag(self.covariance))
+        scale = np.divide(1, widths, out=np.zeros_like(widths), where=widths > 0)
+        correlation = self.covariance * np.outer(scale, scale)
+        np.fill_diagonal(correlation, 1.0)
+        return correlation
+
+
+@dataclass(frozen=True)
+class Impact:
+    """What a parameter does to the parameter of interest.
+
+    Attributes
+    ----------
+    name
+        Of the parameter.
+    up, down
+        Change of the parameter of interest when it is held at its fitted value plus and minus its
+        uncertainty after the fit, and all others are fitted again.
+    prefit_up, prefit_down
+        The same with its width before the fit.
+    """
+
+    name: str
+    up: float
+    down: float
+    prefit_up: float
+    prefit_down: float
+
+    @property
+    def largest(self) -> float:
+        """Larger of both sides after the fit, which parameters are ranked by."""
+        return max(abs(self.up), abs(self.down))
+
+
+@dataclass(frozen=True)
+class Scan:
+    """Profile of the likelihood along a parameter.
+
+    Attributes
+    ----------
+    name
+        Of the parameter.
+    values
+        At which it was held.
+    delta
+        Twice the negative log likelihood there, less that at the minimum.
+    """
+
+    name: str
+    values: tuple[float, ...]
+    delta: tuple[float, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What the model expects in one region.
+
+    Attributes
+    ----------
+    region
+        Name of it.
+    edges
+        Of the bins in GeV, one more than there are bins.
+    data
+        Events observed in each bin.
+    samples
+        Names of the processes.
+    yields
+        Events expected: samples x bins.
+    uncertainty
+        Of their sum in each bin: of all parameters together, with their correlations.
+    """
+
+    region: str
+    edges: NDArray[np.float64]
+    data: NDArray[np.float64]
+    samples: tuple[str, ...]
+    yields: NDArray[np.float64]
+    uncertainty: NDArray[np.float64]
+
+    @property
+    def total(self) -> NDArray[np.float64]:
+        """Events expected in each bin."""
+        return np.asarray(self.yields.sum(axis=0))
+
+
+def fit(model: Model, data: NDArray[np.float64] | None = None) -> Fit:
+    """Fit the model with pyhf's backend and optimiser (`backends.open_backend`).
+
+    Parameters
+    ----------
+    model
+        The likelihood.
+    data
+        As of `Model.data`, by default those.
+
+    Raises
+    ------
+    InputError
+        If the fit does not converge.
+    """
+    observed = model.data if data is None else data
+    values, twice_nll, found = minimise(model, observed)
+    hessian = getattr(found, "hess", None)
+    if hessian is None:
+        hessian = curvature(model, observed, values)
+    covariance = covariance_of(np.asarray(hessian), model.fixed)
+    bounds = np.array(model.pdf.config.suggested_bounds())
+    margin = AT_BOUND * (bounds[:, 1] - bounds[:, 0])
+    at_bound = (values < bounds[:, 0] + margin) | (values > bounds[:, 1] - margin)
+    backend, optimizer = pyhf.get_backend()
+    return Fit(
+        parameters={
+            name: _parameter(name, *numbers)
+            for name, *numbers in zip(
+                model.names,
+                values.tolist(),
+                np.sqrt(np.diag(covariance)).tolist(),
+                model.nominal.tolist(),
+                model.widths.tolist(),
+                at_bound.tolist(),
+                strict=True,
+            )
+        },
+        twice_nll=twice_nll,
+        covariance=covariance,
+        goodness_of_fit=_goodness_of_fit(model, observed, twice_nll),
+        poi=model.names[model.poi],
+        backend=backend.name,
+        optimizer=optimizer.name,
+    )
+
+
+def _parameter(
+    name: str,
+    value: float,
+    uncertainty: float,
+    nominal: float,
+    width: float,
+    at_bound: bool,  # noqa: FBT001
+) -> Parameter:
+    return Parameter(
+        name,
+        value,
+        uncertainty,
+        nominal,
+        width or None,
+        (value - nominal) / width if width else None,
+        uncertainty / width if width else None,
+        at_bound,
+    )
+
+
+def minimise(
+    model: Model,
+    data: NDArray[np.float64],
+    held: Mapping[int, float] | None = None,
+    start: NDArray[np.float64] | None = None,
+) -> tuple[NDArray[np.float64], float, Any]:
+    """Minimise twice the negative log likelihood.
+
+    Parameters
+    ----------
+    model, data
+        What is fitted, to what.
+    held
+        Parameters to be held, by index, and at what.
+    start
+        Where to begin; by default before the fit.
+
+    Returns
+    -------
+    numpy.ndarray, float, scipy.optimize.OptimizeResult
+        Parameters, the minimum, and what the optimiser says of it.
+
+    Raises
+    ------
+    InputError
+        If the fit does not converge.
+    """
+    begin = (model.nominal if start is None else start).copy()
+    fixed = model.fixed
+    for index, value in (held or {}).items():
+        begin[index], fixed[index] = value, True
+    bounds = np.array(model.pdf.config.suggested_bounds())
+    # A parameter may be held beyond its bounds, as a strength at what a limit is sought for.
+    begin = np.where(fixed, begin, np.clip(begin, bounds[:, 0], bounds[:, 1]))
+    bounds[:, 0] = np.minimum(bounds[:, 0], begin)
+    bounds[:, 1] = np.maximum(bounds[:, 1], begin)
+    with guarded():
+        values, minimum, found = pyhf.infer.mle.fit(
+            tensor(data),
+            model.pdf,
+            begin.tolist(),
+            [tuple(pair) for pair in bounds.tolist()],
+            fixed.tolist(),
+            return_fitted_val=True,
+            return_result_obj=True,
+            # Without it SLSQP holds parameters by constraints, and differentiates by them too. On
+            # JAX each set of held ones would be compiled anew.
+            do_stitch=pyhf.tensorlib.name == "numpy",
+        )
+    return numpy(values), float(minimum), found
+
+
+def curvature(
+    model: Model, data: NDArray[np.float64], at: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Second derivatives of twice the negative log likelihood, by finite differences.
+
+    For backends that cannot differentiate.
+
+    Parameters
+    ----------
+    model, data
+        The likelihood.
+    at
+        Parameters.
+
+    Returns
+    -------
+    numpy.ndarray
+        Parameters x parameters.
+    """
+    observed = tensor(data)
+    number = len(at)
+    free = np.flatnonzero(~model.fixed)
+    bounds = np.array(model.pdf.config.suggested_bounds())
+    steps = FIRST_STEP * np.where(model.widths > 0, model.widths, 1.0)
+
+    def value(x: NDArray[np.float64]) -> float:
+        return float(pyhf.infer.mle.twice_nll(tensor(x), observed, model.pdf)[0])
+
+    def inside(steps: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Where to take differences: not beyond the bounds."""
+        return np.where(
+            model.fixed, at, np.clip(at, bounds[:, 0] + 2 * steps, bounds[:, 1] - 2 * steps)
+        )
+
+    def sides(
+        middle: NDArray[np.float64], steps: NDArray[np.float64]
+    ) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
+        unit = np.eye(number) * steps
+        plus, minus = (
+            np.array([value(middle + sign * one) for one in unit]) for sign in (1.0, -1.0)
+        )
+        return value(middle), plus, minus
+
+    with guarded():
+        here, plus, minus = sides(inside(steps), steps)
+        diagonal = (plus + minus - 2 * here) / steps**2
+        steps = np.where(diagonal > 0, STEP * np.sqrt(2 / np.abs(diagonal)), steps)
+        middle = inside(steps)
+        here, plus, minus = sides(middle, steps)
+        hessian = np.diag((plus + minus - 2 * here) / steps**2)
+        for position, i in enumerate(free):
+            for j in free[:position]:
+                step = np.zeros(number)
+                step[[i, j]] = steps[[i, j]]
+                both = value(middle + step) + value(middle - step)
+                single = plus[i] + minus[i] + plus[j] + minus[j]
+                hessian[i, j] = hessian[j, i] = (both - single + 2 * here) / (
+                    2 * steps[i] * steps[j]
+                )
+    return hessian
+
+
+def _goodness_of_fit(
+    model: Model, data: NDArray[np.float64], twice_nll: float
+) -> GoodnessOfFit:
+    """By the saturated model: it expects in each bin what was observed."""
+    config = model.pdf.config
+    main, auxiliary = np.split(data, [config.nmaindata])
+    constraints = float(
+        np.sum(numpy(model.pdf.constraint_logpdf(tensor(auxiliary), _at(model, auxiliary))))
+    )
+    saturated = -2 * (
+        float(np.sum(numpy(pyhf.tensorlib.poisson_logpdf(tensor(main), tensor(main)))))
+        + constraints
+    )
+    chi2 = max(twice_nll - saturated, 0.0)
+    free = int(np.count_nonzero((model.widths == 0) & ~model.fixed))
+    degrees = len(main) - free
+    p_value = float(scipy.stats.chi2.sf(chi2, degrees)) if degrees > 0 else None
+    return GoodnessOfFit(chi2, degrees, p_value)
+
+
+def _at(model: Model, auxiliary: NDArray[np.float64]) -> Any:
+    """Parameters that auxiliary data agree with best."""
+    values, position = model.nominal, 0
+    for name in model.pdf.config.auxdata_order:
+        where = model.pdf.config.par_slice(name)
+        length = where.stop - where.start
+        values[where] = auxiliary[position : position + length]
+        position += length
+    return tensor(values)
+
+
+def ranking(
+    model: Model,
+    result: Fit,
+    *,
+    data: NDArray[np.float64] | None = None,
+    progress: Callable[[list[int]], Iterable[int]] = iter,  # type: ignore[assignment]
+) -> list[Impact]:
+    """What each parameter does to the parameter of interest, the largest first.
+
+    Parameters
+    ----------
+    model, result
+        The likelihood, and its fit.
+    data
+        That were fitted, by default those of the model.
+    progress
+        Goes through what is to be done and shows how far it is.
+    """
+    observed = model.data if data is None else data
+    best = result.values
+    bounds = np.array(model.pdf.config.suggested_bounds())
+
+    def shift(index: int, by: float) -> float:
+        held = float(np.clip(best[index] + by, *bounds[index]))
+        values, _, _ = minimise(model, observed, {index: held}, best)
+        return float(values[model.poi] - best[model.poi])
+
+    impacts = []
+    todo = [i for i in range(len(best)) if i != model.poi and not model.fixed[i]]
+    for index in progress(todo):
+        parameter = result.parameters[model.names[index]]
+        after, before = parameter.uncertainty, parameter.width or parameter.uncertainty
+        impacts.append(
+            Impact(
+                parameter.name,
+                up=shift(index, after),
+                down=shift(index, -after),
+                prefit_up=shift(index, before),
+                prefit_down=shift(index, -before),
+            )
+        )
+    return sorted(impacts, key=lambda impact: -impact.largest)
+
+
+def scan(
+    model: Model,
+    result: Fit,
+    name: str | None = None,
+    *,
+    points: int = SCAN_POINTS,
+    width: float = SCAN_WIDTH,
+    data: NDArray[np.float64] | None = None,
+) -> Scan:
+    """Profile the likelihood.
+
+    Parameters
+    ----------
+    model, result
+        The likelihood, and its fit.
+    name
+        Of a parameter; by default that of interest.
+    points
+        How many, the minimum among them if the number is odd.
+    width
+        How far to either side, in uncertainties; not beyond the parameter's bounds.
+    data
+        That were fitted, by default those of the model.
+    """
+    observed = model.data if data is None else data
+    name = name or result.poi
+    index, parameter = model.index(name), result.parameters[name]
+    reach = width * parameter.uncertainty
+    bounds = model.pdf.config.suggested_bounds()[index]
+    low, high = np.clip([parameter.value - reach, parameter.value + reach], *bounds)
+    values = np.linspace(low, high, points)
+    delta = [
+        minimise(model, observed, {index: float(value)}, result.values)[1] - result.twice_nll
+        for value in values
+    ]
+    return Scan(name, tuple(values.tolist()), tuple(delta))
+
+
+def prediction(
+    model: Model,
+    parameters: NDArray[np.float64] | None = None,
+    covariance: NDArray[np.float64] | None = None,
+) -> dict[str, Prediction]:
+    """What is expected in each region, and how well that is known.
+
+    Parameters
+    ----------
+    model
+        The likelihood.
+    parameters, covariance
+        Of a fit: `Fit.values`, `Fit.covariance`. By default before the fit: nominal, uncorrelated
+        and with the widths of their constraints, a free normalisation without uncertainty.
+
+    Returns
+    -------
+    dict of Prediction
+        By region. The uncertainty is propagated linearly, each parameter moved by its own to both
+        sides, as cabinetry does.
+    """
+    at = model.nominal if parameters is None else parameters
+    spread = np.diag(model.widths**2) if covariance is None else covariance
+    by_sample = numpy(model.pdf.main_model.expected_data(tensor(at), return_by_sample=True))
+    sigma = np.sqrt(np.diag(spread))
+    moved = [index for index in np.flatnonzero(sigma > 0)]
+    change = np.zeros((len(at), by_sample.shape[1]))
+    for index in moved:
+        step = np.zeros_like(at)
+        step[index] = sigma[index]
+        change[index] = (model.expected(at + step) - model.expected(at - step)) / 2
+    scale = np.divide(1, sigma, out=np.zeros_like(sigma), where=sigma > 0)
+    correlation = spread * np.outer(scale, scale)
+    variance = np.einsum("ib,ij,jb->b", change, correlation, change)
+    uncertainty = np.sqrt(np.maximum(variance, 0.0))
+    config = model.pdf.config
+    found = {}
+    for region in config.channels:
+        bins = config.channel_slices[region]
+        found[region] = Prediction(
+            region,
+            model.edges[region],
+            model.data[: config.nmaindata][bins],
+            tuple(config.samples),
+            by_sample[:, bins],
+            uncertainty[bins],
+        )
+    return found
+
+
+def fit_toys(
+    model: Model, toys: Iterable[NDArray[np.float64]]
+) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Fit data sets one after the other: values and uncertainties of all parameters."""
+    for data in toys:
+        values, _, found = minimise(model, data)
+        hessian = getattr(found, "hess", None)
+        if hessian is None:
+            hessian = curvature(model, data, values)
+        yield values, np.sqrt(np.diag(covariance_of(np.asarray(hessian), model.fixed)))

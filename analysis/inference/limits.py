@@ -1,0 +1,192 @@
+"""Upper limit and discovery significance of the strength of a signal, by asymptotic formulae.
+
+G. Cowan, K. Cranmer, E. Gross, O. Vitells, Eur. Phys. J. C 71 (2011) 1554; the tests are pyhf's.
+Limits are found here: pyhf 0.7.6 fails at that on JAX (its issue 2466) and does not heed the
+level it is asked for (2564).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pyhf
+import scipy.optimize
+import scipy.stats
+
+from analysis.errors import InputError
+from analysis.inference.backends import guarded, remembering
+from analysis.inference.fits import fit
+from analysis.inference.model import numpy, tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from analysis.inference.model import Model
+
+LEVEL: Final = 0.95
+PRECISION: Final = 1e-3
+"""Of a limit, over the uncertainty of the strength."""
+
+BANDS: Final = (-2, -1, 0, 1, 2)
+"""Of the expected limits, in standard deviations; pyhf's order."""
+
+
+@dataclass(frozen=True)
+class Limit:
+    """An upper limit.
+
+    Attributes
+    ----------
+    poi
+        Name of the strength.
+    level
+        Of confidence: CLs is 1 - level at the limit.
+    observed
+        In the data.
+    expected
+        Without signal: the median, and 1 and 2 standard deviations to either side, ascending.
+    """
+
+    poi: str
+    level: float
+    observed: float
+    expected: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Significance:
+    """How surely there is a signal.
+
+    Attributes
+    ----------
+    poi
+        Name of the strength.
+    observed, expected
+        Standard deviations from no signal: in the data, and for a strength of 1.
+    observed_p, expected_p
+        Probability of as much without signal; 0 beyond some 38 standard deviations.
+    """
+
+    poi: str
+    observed: float
+    expected: float
+    observed_p: float
+    expected_p: float
+
+
+def upper_limit(
+    model: Model, level: float = LEVEL, *, tick: Callable[[float], None] = lambda _: None
+) -> Limit:
+    """Find the strengths at which CLs is 1 - level.
+
+    Parameters
+    ----------
+    model
+        The likelihood.
+    level
+        Of confidence, between 0 and 1.
+    tick
+        Called with each strength that is tested.
+
+    Raises
+    ------
+    InputError
+        If the level is none, the limit lies beyond the bounds of the strength, or a fit fails.
+    """
+    if not 0 < level < 1:
+        msg = f"a confidence level lies between 0 and 1, and {level:g} does not: 0.95 is usual"
+        raise InputError(msg)
+    parameter = fit(model).parameters[model.names[model.poi]]
+    bound = float(model.pdf.config.suggested_bounds()[model.poi][1])
+    data = tensor(model.data)
+    known: dict[float, Any] = {}
+
+    def test(strength: float) -> Any:
+        """CLs: observed, and expected in BANDS."""
+        if strength not in known:
+            tick(strength)
+            observed, expected = pyhf.infer.hypotest(
+                strength, data, model.pdf, test_stat="qtilde", return_expected_set=True
+            )
+            known[strength] = np.array([float(observed), *(float(one) for one in expected)])
+            if not np.isfinite(known[strength]).all():
+                msg = (
+                    f"CLs has no value at {parameter.name} = {strength:g}: look for bins with "
+                    "very few events"
+                )
+                raise InputError(msg)
+        return known[strength]
+
+    def crossing(which: int) -> float:
+        low = PRECISION * parameter.uncertainty
+        high = min(bound, 2 * parameter.uncertainty + (parameter.value if which == 0 else 0.0))
+        while test(high)[which] > 1 - level:
+            if high >= bound:
+                msg = (
+                    f"the {level:.0%} upper limit on {parameter.name} lies above {bound:g}, where "
+                    "the model ends: there is no sensitivity to this signal"
+                )
+                raise InputError(msg)
+            low, high = high, min(bound, 1.5 * high)
+
+        def excess(strength: float) -> float:
+            return math.log(max(test(strength)[which], 1e-300) / (1 - level))
+
+        found = scipy.optimize.brentq(
+            excess, low, high, xtol=PRECISION * parameter.uncertainty, rtol=1e-6
+        )
+        return float(found)
+
+    with remembering(), guarded():
+        observed, *expected = (crossing(which) for which in range(1 + len(BANDS)))
+    return Limit(parameter.name, level, observed, tuple(expected))
+
+
+def significance(model: Model) -> Significance:
+    """Test the absence of the signal.
+
+    Parameters
+    ----------
+    model
+        The likelihood.
+
+    Raises
+    ------
+    InputError
+        If there is a bin in which nothing but signal is expected, or a fit fails.
+    """
+    config = model.pdf.config
+    without = model.nominal
+    without[model.poi] = 0.0
+    for region, bins in config.channel_slices.items():
+        empty = np.flatnonzero(~(model.expected(without)[bins] > 0))
+        if len(empty):
+            edges = model.edges[region]
+            low, high = edges[empty[0]], edges[empty[0] + 1]
+            msg = (
+                f"nothing but signal is expected in {region} from {low:g} to {high:g} GeV, where "
+                "one event would be proof of it: process more events of the other processes"
+            )
+            raise InputError(msg)
+    settings = (config.suggested_init(), config.suggested_bounds(), config.suggested_fixed())
+    with remembering(), guarded():
+        observed = _significance(model, tensor(model.data), settings)
+        asimov = pyhf.infer.calculators.generate_asimov_data(
+            1.0, tensor(model.data), model.pdf, *settings
+        )
+        expected = _significance(model, asimov, settings)
+    return Significance(
+        model.names[model.poi],
+        observed,
+        expected,
+        *(float(scipy.stats.norm.sf(one)) for one in (observed, expected)),
+    )
+
+
+def _significance(model: Model, data: Any, settings: Any) -> float:
+    # From the test statistic: p-values of more than 38 standard deviations are 0 in floats.
+    q0 = numpy(pyhf.infer.test_statistics.q0(0.0, data, model.pdf, *settings))
+    return math.sqrt(max(float(np.ravel(q0)[0]), 0.0))

@@ -17,7 +17,7 @@ import scipy.optimize
 import scipy.stats
 
 from analysis.errors import InputError
-from analysis.inference.backends import guarded, remembering
+from analysis.inference.backends import guarded, profiling
 from analysis.inference.fits import fit
 from analysis.inference.model import numpy, tensor
 
@@ -140,7 +140,7 @@ def upper_limit(
         )
         return float(found)
 
-    with remembering(), guarded():
+    with profiling(), guarded():
         observed, *expected = (crossing(which) for which in range(1 + len(BANDS)))
     return Limit(parameter.name, level, observed, tuple(expected))
 
@@ -172,7 +172,7 @@ def significance(model: Model) -> Significance:
             )
             raise InputError(msg)
     settings = (config.suggested_init(), config.suggested_bounds(), config.suggested_fixed())
-    with remembering(), guarded():
+    with profiling(), guarded():
         observed = _significance(model, tensor(model.data), settings)
         asimov = pyhf.infer.calculators.generate_asimov_data(
             1.0, tensor(model.data), model.pdf, *settings

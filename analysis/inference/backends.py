@@ -1,7 +1,7 @@
 """pyhf's backends and optimisers, for as long as they are used.
 
-pyhf keeps one backend for the whole process. NumPy with SciPy's SLSQP needs nothing beside pyhf;
-JAX with the Newton optimiser of this package is the fast one. PyTorch and TensorFlow are left
+pyhf keeps one backend for the whole process. NumPy with SciPy needs nothing beside pyhf; JAX with
+the Newton optimiser of this package is the fast one. PyTorch and TensorFlow are left
 out: pyhf 0.7.6 finds no limits with the first, and drops both.
 """
 
@@ -17,6 +17,7 @@ import numpy as np
 import pyhf
 
 from analysis.errors import InputError, NotInstalledError
+from analysis.inference.least_squares import least_squares_optimizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,10 +26,10 @@ if TYPE_CHECKING:
 # ruff: noqa: PLC0415
 
 Backend = Literal["numpy", "jax"]
-Optimizer = Literal["scipy", "minuit", "newton"]
+Optimizer = Literal["least_squares", "newton", "scipy", "minuit"]
 
 OPTIMIZERS: Final[Mapping[Backend, tuple[Optimizer, ...]]] = {
-    "numpy": ("scipy", "minuit"),
+    "numpy": ("least_squares", "scipy", "minuit"),
     "jax": ("newton", "scipy", "minuit"),
 }
 """Of each backend; the first is the default."""
@@ -94,6 +95,8 @@ def _make(optimizer: Optimizer) -> Any:
         from analysis.inference.newton import newton_optimizer
 
         return newton_optimizer()
+    if optimizer == "least_squares":
+        return least_squares_optimizer()
     if optimizer == "minuit":
         # By default it is 0 with gradients, with which it fails (pyhf issue 1928).
         return pyhf.optimize.minuit_optimizer(strategy=1)

@@ -229,7 +229,7 @@ def fit(model: Model, data: NDArray[np.float64] | None = None) -> Fit:
     """
     observed = model.data if data is None else data
     values, twice_nll, found = minimise(model, observed)
-    hessian = getattr(found, "hess", None)
+    hessian = found.get("hess")
     if hessian is None:
         hessian = curvature(model, observed, values)
     covariance = covariance_of(np.asarray(hessian), model.fixed)
@@ -562,7 +562,7 @@ def fit_toys(
     """Fit data sets one after the other: values and uncertainties of all parameters."""
     for data in toys:
         values, _, found = minimise(model, data)
-        hessian = getattr(found, "hess", None)
+        hessian = found.get("hess")
         if hessian is None:
             hessian = curvature(model, data, values)
         yield values, np.sqrt(np.diag(covariance_of(np.asarray(hessian), model.fixed)))

@@ -13,28 +13,25 @@ halved until the objective decreases enough.
 
 from __future__ import annotations
 
-import logging
-import warnings
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pyhf
 from scipy.optimize import OptimizeResult
 
 from analysis.inference.covariance import covariance_of
+from analysis.inference.optimizer import DirectOptimizer, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
-    import numpy.typing as npt
+    from numpy.typing import NDArray
 
-NAME: Final = "newton"
-
-MAX_STEPS: Final = 100
-"""Newton steps; the reference fit takes 7."""
+MAX_STEPS: Final = 1000
+"""Newton steps, of a millisecond each. The reference fit takes 9; from nominal to data without
+ttbar, a million away in likelihood, it is 105."""
 
 TOLERANCE: Final = 1e-8
 """Largest decrease that the quadratic model still predicts where a fit ends, in twice the negative
@@ -53,8 +50,6 @@ AT_BOUND: Final = 1e-9
 MIN_CURVATURE: Final = 1e-8
 """Of the eigenvalues of the Hessian, scaled so that its diagonal is 1; a smaller one, or a
 negative one, is no base for a step."""
-
-log = logging.getLogger(__name__)
 
 
 class State(NamedTuple):
@@ -185,126 +180,42 @@ def _minimise(
     return last
 
 
-class newton_optimizer:  # noqa: N801  (pyhf finds an optimiser NAME_optimizer by its name)
+class newton_optimizer(DirectOptimizer):  # noqa: N801  (pyhf looks for NAME_optimizer)
     """Projected Newton for ``pyhf.set_backend("jax", newton_optimizer())``.
 
-    If it does not converge it warns, and SciPy's SLSQP takes over with the same gradient.
+    Uncertainties are those of the inverse Hessian; that of a fixed parameter is 0.
 
     Parameters
     ----------
     tolerance
         Largest decrease of the objective that may be left.
-    max_steps
+    maxiter
         Newton steps before it gives up.
     """
 
-    __slots__ = ("max_steps", "name", "tolerance")
+    name = "newton"
+    backend = "jax"
 
-    def __init__(self, tolerance: float = TOLERANCE, max_steps: int = MAX_STEPS) -> None:
-        self.name = NAME
-        self.tolerance = tolerance
-        self.max_steps = max_steps
+    def __init__(self, tolerance: float = TOLERANCE, maxiter: int = MAX_STEPS) -> None:
+        super().__init__(tolerance, maxiter)
 
-    def minimize(
-        self,
-        objective: Callable[..., Any],
-        data: Any,
-        pdf: Any,
-        init_pars: Sequence[float],
-        par_bounds: Sequence[Sequence[float]],
-        fixed_vals: Sequence[tuple[int, float]] | None = None,
-        return_fitted_val: bool = False,
-        return_result_obj: bool = False,
-        return_uncertainties: bool = False,
-        return_correlations: bool = False,
-        do_grad: bool | None = None,
-        do_stitch: bool = False,
-        **options: Any,
-    ) -> Any:
-        """Find the minimum, with the signature and the results of pyhf's own optimisers.
-
-        ``do_grad`` and ``do_stitch`` change nothing: the gradient is always used, and fixed
-        parameters cost nothing. Uncertainties are those of the inverse Hessian; that of a fixed
-        parameter is 0.
-
-        Raises
-        ------
-        pyhf.exceptions.FailedMinimization
-            If SciPy does not converge either.
-        pyhf.exceptions.Unsupported
-            If the backend is not JAX, or an option is not known.
-        """
-        if pyhf.tensorlib.name != "jax":
-            msg = f"the Newton optimiser needs the JAX backend, this is {pyhf.tensorlib.name}"
-            raise pyhf.exceptions.Unsupported(msg)
-        tolerance = options.pop("tolerance", self.tolerance)
-        max_steps = options.pop("maxiter", self.max_steps)
-        if options:
-            msg = f"the Newton optimiser has no options {', '.join(options)}"
-            raise pyhf.exceptions.Unsupported(msg)
-        start = np.array(init_pars, dtype=float)
-        fixed = np.zeros(len(start), dtype=bool)
-        for index, value in fixed_vals or ():
-            start[index] = value
-            fixed[index] = True
-        bounds = np.array(par_bounds, dtype=float)
+    def find(self, problem: Problem, tolerance: float, maxiter: int) -> OptimizeResult:
+        """As `DirectOptimizer.find`."""
         state = _minimise(
-            start,
-            jnp.asarray(data, dtype=float),
-            bounds[:, 0],
-            bounds[:, 1],
-            fixed,
+            problem.start,
+            jnp.asarray(problem.data, dtype=float),
+            *problem.bounds.T,
+            problem.fixed,
             tolerance,
-            objective=objective,
-            pdf=pdf,
-            max_steps=max_steps,
+            objective=problem.objective,
+            pdf=problem.pdf,
+            max_steps=maxiter,
         )
-        result = _result(state, fixed, tolerance)
-        if not result.success:
-            warnings.warn(
-                f"the Newton optimiser stopped after {result.nit} steps ({result.message}); "
-                "SciPy's SLSQP takes over, which takes longer",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-            fallback = pyhf.optimize.scipy_optimizer(tolerance=tolerance)
-            found = fallback.minimize(
-                objective,
-                data,
-                pdf,
-                list(init_pars),
-                par_bounds,
-                list(fixed_vals or ()),
-                return_result_obj=True,
-            )[1]
-            # The Hessian where SLSQP ended.
-            there = _minimise(
-                np.asarray(found.x),
-                jnp.asarray(data, dtype=float),
-                bounds[:, 0],
-                bounds[:, 1],
-                fixed,
-                tolerance,
-                objective=objective,
-                pdf=pdf,
-                max_steps=0,
-            )
-            result = _result(there, fixed, np.inf)
-        x = jnp.asarray(result.x)
-        returned: list[Any] = [
-            jnp.stack([x, jnp.asarray(result.unc)], axis=1) if return_uncertainties else x
-        ]
-        if return_correlations:
-            returned.append(jnp.asarray(result.corr))
-        if return_fitted_val:
-            returned.append(jnp.asarray(result.fun))
-        if return_result_obj:
-            returned.append(result)
-        return tuple(returned) if len(returned) > 1 else returned[0]
+        return _result(state, problem.fixed, tolerance)
 
 
 def _result(
-    state: State, fixed: npt.NDArray[np.bool_], tolerance: float
+    state: State, fixed: NDArray[np.bool_], tolerance: float
 ) -> OptimizeResult:
     """What SciPy calls a result, of numpy arrays."""
     x, value, gradient, hessian, decrease, steps, stuck = (np.asarray(one) for one in state)

@@ -1,0 +1,124 @@
+"""A pyhf optimiser for the NumPy backend: SciPy's least squares.
+
+Twice the negative log likelihood is, but for a constant, a sum of squares: of (observed -
+expected) / width for each auxiliary measurement, and for each bin of the square root of its
+deviance, 2 (expected - observed + observed log(observed / expected)). Least squares need first
+derivatives only, 35 predictions of a model of 34 parameters, and converge in some ten steps;
+SLSQP takes as many predictions for each of some hundred steps.
+
+Baker and Cousins, Nucl. Instrum. Meth. 221 (1984) 437.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pyhf
+import scipy.optimize
+
+from analysis.inference.optimizer import DirectOptimizer, Problem
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from scipy.optimize import OptimizeResult
+
+MAX_PREDICTIONS: Final = 1000
+"""Without those for derivatives. The reference fit takes 11."""
+
+TOLERANCE: Final = 1e-10
+"""Relative change of the sum of squares, or of the parameters, at which a fit ends."""
+
+
+class least_squares_optimizer(DirectOptimizer):  # noqa: N801  (pyhf looks for NAME_optimizer)
+    """SciPy's ``least_squares`` for ``pyhf.set_backend("numpy", least_squares_optimizer())``.
+
+    For models whose auxiliary measurements are all normal, as they are where uncertainties are
+    ``normsys``, ``histosys``, ``lumi`` and ``staterror``.
+
+    Parameters
+    ----------
+    tolerance
+        Relative change at which a fit ends.
+    maxiter
+        Predictions before it gives up.
+    """
+
+    name = "least_squares"
+    backend = "numpy"
+
+    def __init__(self, tolerance: float = TOLERANCE, maxiter: int = MAX_PREDICTIONS) -> None:
+        super().__init__(tolerance, maxiter)
+
+    def find(self, problem: Problem, tolerance: float, maxiter: int) -> OptimizeResult:
+        """As `DirectOptimizer.find`.
+
+        Raises
+        ------
+        pyhf.exceptions.Unsupported
+            If an auxiliary measurement is not normal.
+        """
+        config = problem.pdf.config
+        auxiliary = [config.param_set(name) for name in config.auxdata_order]
+        if any(one.pdf_type != "normal" for one in auxiliary):
+            msg = f"{self.name} takes normal auxiliary measurements only: use another optimizer"
+            raise pyhf.exceptions.Unsupported(msg)
+        widths = np.array([width for one in auxiliary for width in one.width()])
+        data = np.asarray(problem.data, dtype=float)
+        main, measured = np.split(data, [config.nmaindata])
+        free = ~problem.fixed
+        x = problem.start.copy()
+
+        def residuals(moved: NDArray[np.float64]) -> NDArray[np.float64]:
+            x[free] = moved
+            expected = np.asarray(problem.pdf.expected_data(x))
+            return np.concatenate(
+                [
+                    _deviance(main, expected[: len(main)]),
+                    (expected[len(main) :] - measured) / widths,
+                ]
+            )
+
+        lower, upper = problem.bounds[free].T
+        start = np.clip(problem.start[free], lower, upper)
+        if not free.any() or not np.isfinite(residuals(start)).all():
+            found: Any = scipy.optimize.OptimizeResult(
+                x=start, nfev=1, success=not free.any(), message="the likelihood has no value here"
+            )
+        else:
+            found = scipy.optimize.least_squares(
+                residuals,
+                start,
+                bounds=(lower, upper),
+                x_scale="jac",
+                ftol=tolerance,
+                xtol=tolerance,
+                gtol=None,
+                max_nfev=maxiter,
+            )
+        x[free] = found.x
+        value = float(np.asarray(problem.objective(x, data, problem.pdf)).item())
+        return scipy.optimize.OptimizeResult(
+            x=x,
+            fun=value,
+            nit=int(found.nfev),
+            success=bool(found.success) and np.isfinite(value),
+            message=found.message,
+        )
+
+
+def _deviance(
+    observed: NDArray[np.float64], expected: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Square root of the deviance of each bin, with the sign of expected - observed.
+
+    As accurate where both agree as where they do not, or the derivatives would be rounding.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        excess = np.where(observed > 0, expected / observed - 1, 0.0)
+        half = np.where(
+            observed > 0, observed * (excess - np.log1p(excess)), expected
+        )
+        # Below zero by rounding alone.
+        size = np.sqrt(2 * np.where(half < 0, 0.0, half))
+        return np.where(expected < 0, np.nan, np.sign(expected - observed) * size)

@@ -1,0 +1,165 @@
+"""What pyhf asks of an optimiser, once for those of this package."""
+
+from __future__ import annotations
+
+import warnings
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import pyhf
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+    from scipy.optimize import OptimizeResult
+
+
+class NotConvergedWarning(RuntimeWarning):
+    """A fast optimiser did not converge, and pyhf's default took over."""
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """What is to be minimised.
+
+    Attributes
+    ----------
+    objective
+        Of parameters, data and pdf: `pyhf.infer.mle.twice_nll`.
+    pdf, data
+        pyhf's model, and all of its data.
+    start
+        Parameters to begin with; what fixed ones are held at.
+    bounds
+        Parameters x (lower, upper).
+    fixed
+        Of each parameter, whether it is.
+    """
+
+    objective: Callable[..., Any]
+    pdf: Any
+    data: Any
+    start: NDArray[np.float64]
+    bounds: NDArray[np.float64]
+    fixed: NDArray[np.bool_]
+
+
+class DirectOptimizer(ABC):
+    """An optimiser that is given the model itself, not just a function of parameters.
+
+    If it does not converge it warns, and SciPy's SLSQP takes over: pyhf's default.
+
+    Parameters
+    ----------
+    tolerance
+        What it calls converged.
+    maxiter
+        Steps before it gives up.
+    """
+
+    name: ClassVar[str]
+    backend: ClassVar[str]
+
+    def __init__(self, tolerance: float, maxiter: int) -> None:
+        self.tolerance = tolerance
+        self.maxiter = maxiter
+
+    @abstractmethod
+    def find(self, problem: Problem, tolerance: float, maxiter: int) -> OptimizeResult:
+        """Find the minimum.
+
+        Returns
+        -------
+        OptimizeResult
+            Of numpy arrays: `x` of all parameters, `fun`, `nit`, `success` and `message`; `hess`,
+            `unc` and `corr` if they are known.
+        """
+
+    def minimize(
+        self,
+        objective: Callable[..., Any],
+        data: Any,
+        pdf: Any,
+        init_pars: Sequence[float],
+        par_bounds: Sequence[Sequence[float]],
+        fixed_vals: Sequence[tuple[int, float]] | None = None,
+        return_fitted_val: bool = False,  # noqa: FBT001, FBT002  (pyhf's signature)
+        return_result_obj: bool = False,  # noqa: FBT001, FBT002
+        return_uncertainties: bool = False,  # noqa: FBT001, FBT002
+        return_correlations: bool = False,  # noqa: FBT001, FBT002
+        do_grad: bool | None = None,  # noqa: ARG002, FBT001
+        do_stitch: bool = False,  # noqa: ARG002, FBT001, FBT002
+        **options: Any,
+    ) -> Any:
+        """Find the minimum, with the signature and the results of pyhf's own optimisers.
+
+        ``do_grad`` and ``do_stitch`` change nothing: fixed parameters cost nothing here.
+
+        Raises
+        ------
+        pyhf.exceptions.FailedMinimization
+            If SciPy's SLSQP does not converge either.
+        pyhf.exceptions.Unsupported
+            If this is another backend, an option is not known, or uncertainties are asked for
+            that are not known.
+        """
+        if pyhf.tensorlib.name != self.backend:
+            msg = f"{self.name} needs the backend {self.backend}, this is {pyhf.tensorlib.name}"
+            raise pyhf.exceptions.Unsupported(msg)
+        tolerance = options.pop("tolerance", self.tolerance)
+        maxiter = options.pop("maxiter", self.maxiter)
+        if options:
+            msg = f"{self.name} has no options {', '.join(options)}"
+            raise pyhf.exceptions.Unsupported(msg)
+        start = np.array(init_pars, dtype=float)
+        fixed = np.zeros(len(start), dtype=bool)
+        for index, value in fixed_vals or ():
+            start[index], fixed[index] = value, True
+        bounds = np.array(par_bounds, dtype=float)
+        problem = Problem(objective, pdf, data, start, bounds, fixed)
+        result = self.find(problem, tolerance, maxiter)
+        if not result.success:
+            warnings.warn(
+                f"the optimizer {self.name} stopped after {result.nit} steps ({result.message}); "
+                "SciPy's SLSQP takes over, which takes longer",
+                NotConvergedWarning,
+                stacklevel=2,
+            )
+            result = self._fall_back(problem)
+        if (return_uncertainties or return_correlations) and "unc" not in result:
+            msg = f"{self.name} gives no uncertainties: use `analysis.inference.fit`"
+            raise pyhf.exceptions.Unsupported(msg)
+        tensor = pyhf.tensorlib.astensor
+        parameters = tensor(result.x)
+        if return_uncertainties:
+            parameters = pyhf.tensorlib.stack([parameters, tensor(result.unc)], axis=1)
+        returned = [parameters]
+        if return_correlations:
+            returned.append(tensor(result.corr))
+        if return_fitted_val:
+            # Of no dimension, as pyhf's own.
+            returned.append(tensor([result.fun])[0])
+        if return_result_obj:
+            returned.append(result)
+        return tuple(returned) if len(returned) > 1 else returned[0]
+
+    def _fall_back(self, problem: Problem) -> OptimizeResult:
+        held = [(int(i), float(problem.start[i])) for i in np.flatnonzero(problem.fixed)]
+        _, found = pyhf.optimize.scipy_optimizer().minimize(
+            problem.objective,
+            problem.data,
+            problem.pdf,
+            problem.start.tolist(),
+            problem.bounds.tolist(),
+            held,
+            return_result_obj=True,
+        )
+        found.x = np.array(found.x, dtype=float)
+        found.fun = float(found.fun)
+        # pyhf puts None for what SciPy does not know.
+        for unknown in ("unc", "corr"):
+            found.pop(unknown, None)
+        return found

@@ -258,6 +258,79 @@ def make_data(
     Console().print(table)
 
 
+HistogramsArgument = Annotated[
+    Path,
+    typer.Argument(metavar="HISTOGRAMS", help="What `run` wrote, or as the AGC publishes them."),
+]
+InputsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--inputs", help="Of published histograms: nanoaod_inputs.json, for event weights."
+    ),
+]
+FilesPerProcessOption = Annotated[
+    int | None, typer.Option(help="Of published histograms: the files of each process.")
+]
+DataOption = Annotated[str, typer.Option("--data", help="Process that is taken for data.")]
+SignalOption = Annotated[
+    str, typer.Option("--signal", help="Process whose strength is the parameter of interest.")
+]
+BackendOption = Annotated[Literal["numpy", "jax"], typer.Option(help="Of pyhf.")]
+OptimizerOption = Annotated[
+    Literal["least_squares", "newton", "scipy", "minuit"] | None,
+    typer.Option(help="By default least_squares with numpy, newton with jax."),
+]
+
+
+@app.command("fit")
+def fit_command(
+    histograms: HistogramsArgument,
+    output: OutputOption,
+    backend: BackendOption = "numpy",
+    optimizer: OptimizerOption = None,
+    inputs: InputsOption = None,
+    files_per_process: FilesPerProcessOption = None,
+    data: DataOption = "pseudodata",
+    signal: SignalOption = "ttbar",
+    workspace: Annotated[
+        Path | None, typer.Option(help="Where the pyhf workspace goes, JSON.")
+    ] = None,
+    ranking: Annotated[bool, typer.Option(help="Rank parameters by their impact.")] = True,  # noqa: FBT002
+) -> None:
+    """Fit the cross section: a HistFactory model of the histograms, with pyhf."""
+    from analysis.inference import command
+
+    source = command.Source(
+        histograms, inputs, files_per_process, data, signal, backend, optimizer
+    )
+    with _interruptible("nothing was written"):
+        command.fit_command(source, output, workspace=workspace, rank=ranking)
+
+
+@app.command("limit")
+def limit_command(
+    histograms: HistogramsArgument,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where the result goes.")
+    ] = None,
+    backend: BackendOption = "numpy",
+    optimizer: OptimizerOption = None,
+    inputs: InputsOption = None,
+    files_per_process: FilesPerProcessOption = None,
+    data: DataOption = "pseudodata",
+    signal: SignalOption = "ttbar",
+    level: Annotated[float, typer.Option(help="Of confidence.")] = 0.95,
+) -> None:
+    """Find the upper limit (CLs) and the discovery significance of a signal strength."""
+    from analysis.inference import command
+
+    source = command.Source(
+        histograms, inputs, files_per_process, data, signal, backend, optimizer
+    )
+    with _interruptible("nothing was written"):
+        command.limit_command(source, output, level=level)
+
+
 def _replacements(mapping: list[str] | None) -> dict[str, str]:
     replacements = {}
     for one in mapping or []:

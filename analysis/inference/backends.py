@@ -136,7 +136,7 @@ class _Profiling:
         init_pars: Sequence[float],
         par_bounds: Sequence[Sequence[float]],
         fixed_vals: Sequence[tuple[int, float]] | None = None,
-        return_fitted_val: bool = False,
+        return_fitted_val: bool = False,  # noqa: FBT001, FBT002  (pyhf's signature)
     ) -> Any:
         """As the other's: parameters, or parameters and minimum."""
         poi = int(pdf.config.poi_index)

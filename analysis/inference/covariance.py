@@ -10,9 +10,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def covariance_of(
-    hessian: NDArray[np.float64], fixed: NDArray[np.bool_]
-) -> NDArray[np.float64]:
+def covariance_of(hessian: NDArray[np.float64], fixed: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Covariance of the parameters.
 
     Parameters

@@ -121,7 +121,7 @@ class Fit:
     @property
     def values(self) -> NDArray[np.float64]:
         """Of all parameters."""
-        return np.array([one.value for one in self.parameters.values()])
+        return np.array([one.value for one in self.parameters.values()], dtype=np.float64)
 
     @property
     def correlation(self) -> NDArray[np.float64]:
@@ -393,9 +393,7 @@ def curvature(
     return hessian
 
 
-def _goodness_of_fit(
-    model: Model, data: NDArray[np.float64], twice_nll: float
-) -> GoodnessOfFit:
+def _goodness_of_fit(model: Model, data: NDArray[np.float64], twice_nll: float) -> GoodnessOfFit:
     """By the saturated model: it expects in each bin what was observed."""
     config = model.pdf.config
     main, auxiliary = np.split(data, [config.nmaindata])
@@ -429,7 +427,7 @@ def ranking(
     result: Fit,
     *,
     data: NDArray[np.float64] | None = None,
-    progress: Callable[[list[int]], Iterable[int]] = iter,  # type: ignore[assignment]
+    progress: Callable[[list[int]], Iterable[int]] = list,
 ) -> list[Impact]:
     """What each parameter does to the parameter of interest, the largest first.
 
@@ -531,9 +529,8 @@ def prediction(
     spread = np.diag(model.widths**2) if covariance is None else covariance
     by_sample = numpy(model.pdf.main_model.expected_data(tensor(at), return_by_sample=True))
     sigma = np.sqrt(np.diag(spread))
-    moved = [index for index in np.flatnonzero(sigma > 0)]
     change = np.zeros((len(at), by_sample.shape[1]))
-    for index in moved:
+    for index in np.flatnonzero(sigma > 0):
         step = np.zeros_like(at)
         step[index] = sigma[index]
         change[index] = (model.expected(at + step) - model.expected(at - step)) / 2

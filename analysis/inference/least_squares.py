@@ -30,7 +30,7 @@ TOLERANCE: Final = 1e-10
 """Relative change of the sum of squares, or of the parameters, at which a fit ends."""
 
 
-class least_squares_optimizer(DirectOptimizer):  # noqa: N801  (pyhf looks for NAME_optimizer)
+class least_squares_optimizer(DirectOptimizer):
     """SciPy's ``least_squares`` for ``pyhf.set_backend("numpy", least_squares_optimizer())``.
 
     For models whose auxiliary measurements are all normal, as they are where uncertainties are
@@ -107,18 +107,14 @@ class least_squares_optimizer(DirectOptimizer):  # noqa: N801  (pyhf looks for N
         )
 
 
-def _deviance(
-    observed: NDArray[np.float64], expected: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _deviance(observed: NDArray[np.float64], expected: NDArray[np.float64]) -> NDArray[np.float64]:
     """Square root of the deviance of each bin, with the sign of expected - observed.
 
     As accurate where both agree as where they do not, or the derivatives would be rounding.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         excess = np.where(observed > 0, expected / observed - 1, 0.0)
-        half = np.where(
-            observed > 0, observed * (excess - np.log1p(excess)), expected
-        )
+        half = np.where(observed > 0, observed * (excess - np.log1p(excess)), expected)
         # Below zero by rounding alone.
         size = np.sqrt(2 * np.where(half < 0, 0.0, half))
         return np.where(expected < 0, np.nan, np.sign(expected - observed) * size)

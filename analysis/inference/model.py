@@ -80,7 +80,9 @@ class Model:
         widths: list[float] = []
         for name in self.pdf.config.par_order:
             parameter = self.pdf.config.param_set(name)
-            widths += parameter.width() if parameter.constrained else [0.0] * parameter.n_parameters
+            widths += (
+                parameter.width() if parameter.constrained else [0.0] * parameter.n_parameters
+            )
         return np.where(self.fixed, 0.0, widths)
 
     @property

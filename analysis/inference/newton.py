@@ -176,11 +176,12 @@ def _minimise(
         jnp.asarray(-1),
         jnp.asarray(False),  # noqa: FBT003  (an array of it)
     )
+    last: State
     last, _ = jax.lax.while_loop(unfinished, advance, (nowhere, jnp.zeros_like(x)))
     return last
 
 
-class newton_optimizer(DirectOptimizer):  # noqa: N801  (pyhf looks for NAME_optimizer)
+class newton_optimizer(DirectOptimizer):
     """Projected Newton for ``pyhf.set_backend("jax", newton_optimizer())``.
 
     Uncertainties are those of the inverse Hessian; that of a fixed parameter is 0.
@@ -214,12 +215,12 @@ class newton_optimizer(DirectOptimizer):  # noqa: N801  (pyhf looks for NAME_opt
         return _result(state, problem.fixed, tolerance)
 
 
-def _result(
-    state: State, fixed: NDArray[np.bool_], tolerance: float
-) -> OptimizeResult:
+def _result(state: State, fixed: NDArray[np.bool_], tolerance: float) -> OptimizeResult:
     """What SciPy calls a result, of numpy arrays."""
     x, value, gradient, hessian, decrease, steps, stuck = (np.asarray(one) for one in state)
-    finite = bool(np.isfinite(value) and np.isfinite(gradient).all() and np.isfinite(hessian).all())
+    finite = bool(
+        np.isfinite(value) and np.isfinite(gradient).all() and np.isfinite(hessian).all()
+    )
     # A step that finds nothing smaller is at the minimum if what it promised is rounding.
     noise = 1e3 * ROUNDING * abs(float(value))
     success = finite and bool(decrease <= max(tolerance, noise if stuck else 0.0))

@@ -281,6 +281,7 @@ def _read_one(
         raise InputError(msg) from None
     edges = np.array(one.edges)
     values = _inside(where, "values", one.values, len(edges) - 1)
+    variances: NDArray[np.float64] | None
     if one.variances is not None:
         variances = _inside(where, "variances", one.variances, len(edges) - 1)
     else:
@@ -347,6 +348,4 @@ def _without_empty_bins(templates: Templates) -> Templates:
 
 def total(regions: Iterable[Region], process: str) -> float:
     """Nominal number of events of a process in these regions."""
-    return float(
-        sum(region.templates[process, NOMINAL].values.sum() for region in regions)
-    )
+    return float(sum(region.templates[process, NOMINAL].values.sum() for region in regions))

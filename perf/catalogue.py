@@ -13,9 +13,9 @@ from abc import ABC, abstractmethod
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Literal, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, cast, get_args
 
-from perf import measure, overheads, processor
+from perf import inference, measure, overheads, processor
 from perf.data import Events, Store, real_columns, real_identity
 from perf.results import Input, What
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from coffea.processor.executor import ExecutorBase
 
+    from analysis.inference.backends import Backend, Optimizer
     from analysis.kernels import Implementation
     from perf.overheads import Contents, Variant
 
@@ -42,6 +43,9 @@ implementation takes 1.7 GB for 1e5 events and more than 18 GB for 1e6."""
 VECTORISED: Final[tuple[Implementation, ...]] = ("columnar", "compiled")
 
 Source = Literal["synthetic", "real"]
+
+InferenceTask = Literal["build", "fit", "hypotest", "limit"]
+"""Making the model, fitting it, one hypothesis test, an upper limit with its bands."""
 
 REAL_QUERIES: Final = "real/Run2012B_SingleMu_1000.root"
 REAL_PROCESSOR: Final = "real/NanoAODv5_TTJets_1000.root"
@@ -95,6 +99,8 @@ class Scale:
         Events processed and the numbers of files that they are in, equal ones.
     fewest_workers
         By number of workers it is measured from so many.
+    slow_tests
+        What is measured with pyhf's own optimisers too, which take seconds a fit.
     """
 
     name: str
@@ -112,6 +118,7 @@ class Scale:
     files_events: int
     files: tuple[int, ...]
     fewest_workers: int
+    slow_tests: tuple[InferenceTask, ...]
 
 
 _TASKS: Final = (10, 100, 1_000, 10_000)
@@ -143,6 +150,7 @@ SCALES: Final[dict[str, Scale]] = {
             4_000,
             (1, 8),
             WORKERS,
+            (),
         ),
         # Within five minutes on two cores with the making of data.
         Scale(
@@ -161,6 +169,7 @@ SCALES: Final[dict[str, Scale]] = {
             512_000,
             (1, 8, 64),
             1,
+            ("hypotest",),
         ),
         Scale(
             "large",
@@ -178,6 +187,7 @@ SCALES: Final[dict[str, Scale]] = {
             2_048_000,
             (1, 8, 64),
             1,
+            ("hypotest", "limit"),
         ),
     )
 }
@@ -784,6 +794,89 @@ class MergeCase(TasksCase):
         return partial(overheads.Returning, size=self.histogram_bytes, contents=self.contents)
 
 
+@dataclass(frozen=True)
+class InferenceCase(Case):
+    """A task of statistics, with a backend and an optimiser of pyhf's."""
+
+    task: InferenceTask
+    backend: Backend
+    optimizer: Optimizer
+    of: Source = "synthetic"
+    process: Literal["cold", "warm"] = "warm"
+    """Cold is a new process: imports, model and fit, with all that JAX compiles."""
+
+    @property
+    def what(self) -> What:
+        """As `Case.what`."""
+        real = "-real" if self.of == "real" else ""
+        return What(
+            name=f"{self.task}-{self.process}-{self.backend}-{self.optimizer}{real}",
+            group=f"inference: {self.task}",
+            kind="inference",
+            subject=self.task,
+            size=0,
+            parameters={
+                "backend": self.backend,
+                "optimizer": self.optimizer,
+                "process": self.process,
+                "source": self.of,
+            },
+        )
+
+    @property
+    def source(self) -> Source:
+        """As `Case.source`."""
+        return self.of
+
+    @property
+    def from_nothing(self) -> bool:
+        """As `Case.from_nothing`."""
+        return self.process == "cold"
+
+    @property
+    def cpu_clock(self) -> Callable[[], float]:
+        """As `Case.cpu_clock`."""
+        return measure.cpu_of_tree if self.process == "cold" else time.process_time
+
+    def rounds(self, scale: Scale) -> int | None:
+        """As `Case.rounds`: each result is compared, and most take seconds."""
+        return scale.start_rounds if self.process == "cold" else scale.processor_rounds
+
+    @contextmanager
+    def open(self, inputs: Inputs) -> Iterator[Ready]:
+        """As `Case.open`."""
+        from analysis.inference import build, open_backend
+
+        if self.of == "real":
+            assert inputs.real is not None
+            templates = inputs.last("templates", "", partial(inference.published, inputs.real))
+        else:
+            templates = inference.made()
+        signal = inference.TESTED_SIGNAL if self.task in {"hypotest", "limit"} else "ttbar"
+        with open_backend(self.backend, self.optimizer):
+            # JAX compiles for each model: cases that share one follow each other.
+            model = inputs.last(
+                "model",
+                (self.backend, self.optimizer, self.of, signal),
+                lambda: build(templates, signal),
+            )
+            act: Callable[[], float] = {
+                "build": lambda: inference.likelihood(build(templates)),
+                "fit": partial(inference.minimum, model),
+                "hypotest": partial(inference.cls, model),
+                "limit": partial(inference.observed_limit, model),
+            }[self.task]
+            if self.process == "cold":
+                act = inference.in_new_process(self.backend, self.optimizer)
+            yield Ready(
+                act=act,
+                want=partial(inference.expected, self.task, templates),
+                key=(self.task, self.of),
+                agree=inference.AGREE[self.task],
+                identity=inference.identity(templates),
+            )
+
+
 def checked(case: Case, ready: Ready, inputs: Inputs) -> Any:
     """The result of a case, if it agrees with that of another implementation.
 
@@ -1021,6 +1114,28 @@ def recoveries(scale: Scale) -> list[RecoveryCase]:
     ]
 
 
+def inferences(scale: Scale) -> list[InferenceCase]:
+    """Every task with every backend and optimiser; fits cold as well, and of published histograms.
+
+    With the slower optimisers a limit takes minutes, a test tens of seconds.
+    """
+    from analysis.inference.backends import OPTIMIZERS
+
+    pairs = [(backend, one) for backend, found in OPTIMIZERS.items() for one in found]
+    ours = [(backend, found[0]) for backend, found in OPTIMIZERS.items()]
+    return [
+        *(InferenceCase("build", *pair) for pair in ours),
+        *(InferenceCase("fit", *pair, process="cold") for pair in pairs),
+        *(InferenceCase("fit", *pair, of) for of in get_args(Source) for pair in pairs),
+        *(
+            InferenceCase(task, *pair)
+            for pair in pairs
+            for task in cast("tuple[InferenceTask, ...]", ("hypotest", "limit"))
+            if pair in ours or task in scale.slow_tests
+        ),
+    ]
+
+
 def on_executors(scale: Scale) -> list[OnExecutor]:
     """Every case that needs workers, and what it is compared with; by executor.
 
@@ -1053,5 +1168,6 @@ def everything(scale: Scale) -> list[Case]:
         *kernels(scale),
         *queries(scale),
         *(case for case in processors(scale) if not case.in_workers),
+        *inferences(scale),
         *on_executors(scale),
     ]

@@ -26,6 +26,7 @@ from perf.executor_claims import (
     executor,
     iterative,
 )
+from perf.fit_claims import fits
 from perf.paired import Arm, Samples, Verdict, checked, interleaved, ratio
 from perf.results import Input, What
 
@@ -227,6 +228,7 @@ def every(store: Store, rng: np.random.Generator, only: Sequence[str] = ()) -> l
         Claim("columnar", one(processing, store, rng, "columnar")),
         Claim("memory-columnar", one(memory, store, "columnar")),
         Claim("memory-compiled", one(memory, store, "compiled")),
+        Claim("fit", partial(fits, rng)),
         Claim("executor-iterative", partial(as_worker, iterative, rng)),
         Claim("executor-ceiling", partial(as_worker, ceiling, fresh, rng)),
         *(

@@ -32,6 +32,8 @@ PACKAGES: Final = (
     "distributed",
     "parsl",
     "pyspark",
+    "pyhf",
+    "jax",
 )
 """Packages whose versions stand in every record."""
 

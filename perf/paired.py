@@ -75,6 +75,7 @@ def interleaved(
     rounds: int,
     rng: np.random.Generator,
     cpu: Callable[[], float] | Mapping[str, Callable[[], float]] = time.process_time,
+    before: Callable[[str], None] | None = None,
 ) -> Samples:
     """Time several acts in one run, in another random order each round.
 
@@ -88,6 +89,8 @@ def interleaved(
         Chooses the orders.
     cpu
         CPU clock in seconds; or of each side its own.
+    before
+        Called with the name of a side before its turn, and not timed.
 
     Returns
     -------
@@ -97,12 +100,17 @@ def interleaved(
     wall: dict[str, list[float]] = {name: [] for name in sides}
     used: dict[str, list[float]] = {name: [] for name in sides}
     with measure.settled():
-        for act in sides.values():
+        iterations = {}
+        for name, act in sides.items():
+            if before:
+                before(name)
             act()
-        iterations = {name: measure.plan(act, seconds=0).iterations for name, act in sides.items()}
+            iterations[name] = measure.plan(act, seconds=0).iterations
         for _ in range(rounds):
             for name in rng.permutation(list(sides)):
                 act, count = sides[name], iterations[name]
+                if before:
+                    before(name)
                 gc.collect()
                 # CPU time is read outside: to look through all processes takes milliseconds.
                 cpu_clock = cpu if callable(cpu) else cpu[name]

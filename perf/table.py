@@ -115,7 +115,9 @@ def how(what: What) -> str:
         parts.append(f"chunk {label(what.chunksize)}")
     if more.get("source") == "real":
         parts.append("real")
-    parts += [str(more[name]) for name in ("process", "contents") if name in more]
+    parts += [
+        str(more[name]) for name in ("backend", "optimizer", "process", "contents") if name in more
+    ]
     if "files" in more:
         parts.append(f"{more['files']} files")
     if more.get("killed"):

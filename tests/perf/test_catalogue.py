@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from analysis.adl import QUERIES
+from analysis.inference import OPTIMIZERS
 from analysis.kernels import IMPLEMENTATIONS, KERNELS
 from perf import catalogue, measure
 from perf.data import Store
@@ -104,12 +105,28 @@ def test_cases_that_can_share_an_executor_follow_each_other(scale: catalogue.Sca
 
 
 @SCALES
+def test_fits_are_measured_with_every_backend_and_optimizer(scale: catalogue.Scale) -> None:
+    pairs = {(backend, one) for backend, found in OPTIMIZERS.items() for one in found}
+    cases = catalogue.inferences(scale)
+    for how in (("synthetic", "cold"), ("synthetic", "warm"), ("real", "warm")):
+        fits = {
+            (c.backend, c.optimizer) for c in cases if c.task == "fit" and (c.of, c.process) == how
+        }
+        assert fits == pairs
+    for task in ("build", "hypotest", "limit"):
+        found = {(c.backend, c.optimizer) for c in cases if c.task == task}
+        assert found == pairs if task in scale.slow_tests else found < pairs
+        assert found >= {("numpy", "least_squares"), ("jax", "newton")}
+
+
+@SCALES
 def test_everything_is_each_case_once(scale: catalogue.Scale) -> None:
     everything = set(catalogue.everything(scale))
     assert everything == {
         *catalogue.kernels(scale),
         *catalogue.queries(scale),
         *catalogue.processors(scale),
+        *catalogue.inferences(scale),
         *catalogue.on_executors(scale),
     }
     assert {case.files for case in catalogue.many_files(scale)} == set(scale.files)

@@ -303,7 +303,7 @@ def fit_command(
     source = command.Source(
         histograms, inputs, files_per_process, data, signal, backend, optimizer
     )
-    with _interruptible("nothing was written"):
+    with _interruptible("no result was written"):
         command.fit_command(source, output, workspace=workspace, rank=ranking)
 
 
@@ -327,7 +327,7 @@ def limit_command(
     source = command.Source(
         histograms, inputs, files_per_process, data, signal, backend, optimizer
     )
-    with _interruptible("nothing was written"):
+    with _interruptible("no result was written"):
         command.limit_command(source, output, level=level)
 
 

@@ -704,6 +704,8 @@ def test_files_that_are_no_histograms(reference_files: tuple[Path, Path], tmp_pa
         read(histograms, inputs=histograms, files_per_process=1)
     with pytest.raises(InputError, match="no 4j1b_real: name another process by --data"):
         read(histograms, inputs=inputs, files_per_process=1, data="real")
+    with pytest.raises(InputError, match="ttbar is a process that the model predicts"):
+        read(histograms, inputs=inputs, files_per_process=1, data="ttbar")
     with pytest.raises(InputError, match="no process 'higgs': use one of ttbar"):
         build(made(), "higgs")
 

@@ -159,6 +159,9 @@ def read(
         If the file cannot be read, is of another form, lacks a nominal histogram or the data, or
         has contents that no prediction can have.
     """
+    if data in CROSS_SECTIONS:
+        msg = f"{data} is a process that the model predicts: name another as --data"
+        raise InputError(msg)
     content = _load(path, "histograms", "`python -m analysis run FILESET.json --output`")
     histograms = content.get("histograms", content)
     if not isinstance(histograms, dict):

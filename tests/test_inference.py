@@ -381,20 +381,22 @@ def test_a_fit_that_cannot_succeed_ends_in_one_sentence(
     model = models(made())
     data = model.data.copy()
     data[3] = np.nan
-    with (
-        pytest.warns(NotConvergedWarning, match="has no value here"),
-        pytest.raises(InputError, match=rf"the fit did not converge \({combination[0]}"),
+    with pytest.raises(
+        InputError, match=rf"did not converge \({combination[0]}.*no value where it begins"
     ):
         fit(model, data)
 
 
 @fast
-@pytest.mark.usefixtures("combination")
-def test_ranking_is_of_refits(models: Callable[..., Model]) -> None:
+def test_ranking_is_of_refits(
+    models: Callable[..., Model], combination: tuple[Backend, Optimizer]
+) -> None:
     model = models(made())
     result = fit(model)
-    impacts = ranking(model, result)
-    assert len(impacts) == 33
+    systematics = [one.name for one in SYSTEMATICS]
+    # All of them take NumPy ten seconds.
+    impacts = ranking(model, result, names=None if combination[0] == "jax" else systematics)
+    assert len(impacts) == (33 if combination[0] == "jax" else len(systematics))
     assert [one.largest for one in impacts] == sorted(
         (one.largest for one in impacts), reverse=True
     )
@@ -406,7 +408,26 @@ def test_ranking_is_of_refits(models: Callable[..., Model]) -> None:
     shift = values[model.poi] - result.parameters["ttbar_norm"].value
     assert first.up == pytest.approx(shift, rel=0.01)
     # What data constrain moves less after the fit.
+    assert first.up is not None
+    assert first.prefit_up is not None
     assert abs(first.prefit_up) >= abs(first.up)
+
+
+def test_impact_of_what_cannot_be_is_none(models: Callable[..., Model]) -> None:
+    spec = copy.deepcopy(build(made()).spec)
+    (sample,) = (one for one in spec["channels"][0]["samples"] if one["name"] == "ttbar")
+    for modifier in sample["modifiers"]:
+        if modifier["name"] == "ME_variation" and modifier["type"] == "histosys":
+            # As of a mirrored variation with many times the events of one bin.
+            modifier["data"]["lo_data"][0] = -3 * sum(
+                s["data"][0] for s in spec["channels"][0]["samples"]
+            )
+    with open_backend("numpy"):
+        model = from_workspace(spec, models(made()).edges)
+        (impact,) = ranking(model, fit(model), names=["ME_variation"])
+    assert impact.prefit_down is None
+    assert impact.prefit_up is not None
+    assert impact.largest > 0
 
 
 @fast
@@ -434,7 +455,8 @@ def test_pulls_of_toys(models: Callable[..., Model]) -> None:
     with open_backend("jax"):
         model = models(made())
         truth = model.nominal
-        toys = model.toys(truth, 200, np.random.default_rng(1))
+        # Three times 200: the width of 200 pulls is known to 0.05 only, half of what is allowed.
+        toys = model.toys(truth, 600, np.random.default_rng(1))
         values, uncertainties = (np.array(one) for one in zip(*fit_toys(model, toys), strict=True))
     pulls = (values - truth)[:, model.poi] / uncertainties[:, model.poi]
     assert np.mean(pulls) == pytest.approx(0, abs=0.15)
@@ -458,10 +480,13 @@ def _widths(model: Model) -> list[float]:
     return [w for name in config.auxdata_order for w in config.param_set(name).width()]
 
 
-OBSERVED = dict.fromkeys(CROSS_SECTIONS, 10000) | {"ttbar": 40_000, "wjets": 60_000}
+OBSERVED = dict.fromkeys(CROSS_SECTIONS, 10_000) | {"ttbar": 150_000, "wjets": 50_000}
 """Events that the data are made of, before the selection."""
 
-STRENGTH = 1.25
+SIMULATED = 100_000
+"""Of each sample of ttbar, and half as many of the others."""
+
+STRENGTH = 3.0
 """Of ttbar in the data, over that which is expected."""
 
 
@@ -471,19 +496,22 @@ def injected(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from analysis.synthetic import write_fileset
 
     folder = tmp_path_factory.mktemp("injected")
-    fileset: dict[str, Any] = write_fileset(folder / "simulation", events=60_000, seed=11)
-    for one in fileset.values():
-        process = one["metadata"]["process"]
-        expected = OBSERVED[process] / (STRENGTH if process == "ttbar" else 1)
-        one["metadata"]["xsec"] = expected / LUMINOSITY
+    fileset: dict[str, Any] = {}
     files: dict[str, str] = {}
-    for process, events in OBSERVED.items():
+    for process, observed in OBSERVED.items():
+        signal = process == "ttbar"
         part = folder / process
+        simulated = SIMULATED if signal else SIMULATED // 2
+        samples = write_fileset(part / "mc", events=simulated, seed=11, processes=[process])
+        for name, one in samples.items():
+            # So that an event of the data weighs 1.
+            expected = observed / STRENGTH if signal else observed
+            metadata = one["metadata"] | {"xsec": expected / LUMINOSITY}
+            fileset[name] = {**one, "metadata": metadata}
         data = write_fileset(
-            part, events=events, seed=12, processes=[process], variations=[NOMINAL]
+            part / "data", events=observed, seed=12, processes=[process], variations=[NOMINAL]
         )
         files |= data[f"{process}__nominal"]["files"]
-    # Each event of the data weighs 1.
     section = sum(OBSERVED.values()) / LUMINOSITY
     metadata = {"process": "data", "variation": NOMINAL, "xsec": section}
     fileset["data__nominal"] = {"files": files, "metadata": metadata}
@@ -508,16 +536,41 @@ def test_fit_returns_the_injected_cross_section(
     found = json.loads((tmp_path / "FIT.json").read_text())["parameters"]["ttbar_norm"]
     # Far from 1, the value that the model is built around, and near the truth.
     assert abs(found["value"] - STRENGTH) < 2 * found["uncertainty"]
-    assert found["uncertainty"] < 0.1
+    assert abs(found["value"] - 1) > 2 * found["uncertainty"]
+
+
+@fast
+@pytest.mark.usefixtures("combination")
+def test_fit_returns_the_scale_of_a_cross_section(injected: Path, tmp_path: Path) -> None:
+    """Of the same events, so that nothing but the strength can differ."""
+    fileset = json.loads((injected.parent / "fileset.json").read_text())
+    nominal = {name: fileset[name] for name in fileset if name.endswith(f"__{NOMINAL}")}
+    del nominal["data__nominal"]
+    nominal["ttbar__nominal"]["metadata"]["xsec"] *= 1.3
+    (tmp_path / "fileset.json").write_text(json.dumps(nominal))
+    outcome = analysis(
+        *("run", tmp_path / "fileset.json", "--implementation", "compiled"),
+        *("--variations", "nominal", "-o", tmp_path / "OUT.json"),
+    )
+    assert outcome.exit_code == 0, outcome.error
+    filled = json.loads((tmp_path / "OUT.json").read_text())["histograms"]
+    templates = read(injected, data="data")
+    data = {}
+    for name, region in templates.regions.items():
+        total = sum(np.array(filled[f"{name}_{process}"]["values"]) for process in CROSS_SECTIONS)
+        centres = np.arange(60, 550, 20)
+        data[name], _ = np.histogram(centres, region.edges, weights=total[1:-1])
+    result = fit(build(templates.observing(data)))
+    assert result.parameters["ttbar_norm"].value == pytest.approx(1.3, abs=1e-4)
+    assert result.goodness_of_fit.chi2 == pytest.approx(0, abs=1e-6)
 
 
 # --- limits
 
 
 @fast
-def test_limits_are_where_pyhf_finds_cls_of_five_percent(
-    models: Callable[..., Model], combination: tuple[Backend, Optimizer]
-) -> None:
+@pytest.mark.usefixtures("combination")
+def test_limits_are_where_pyhf_finds_cls_of_five_percent(models: Callable[..., Model]) -> None:
     model = models(made(), "single_top_tW")
     tested: list[float] = []
     limit = upper_limit(model, tick=tested.append)
@@ -532,9 +585,6 @@ def test_limits_are_where_pyhf_finds_cls_of_five_percent(
         )
         cls = observed if which is None else expected[which]
         assert float(cls) == pytest.approx(0.05, abs=2e-3)
-    wider = upper_limit(model, 0.99)
-    assert wider.observed > limit.observed
-    assert combination in FAST
 
 
 @fast
@@ -564,9 +614,11 @@ def test_limit_of_a_signal_that_is_there(models: Callable[..., Model]) -> None:
     assert 0 < limit.expected[0] < limit.expected[4] < 0.1
 
 
-def test_profiling_finds_the_lower_of_two_minima(models: Callable[..., Model]) -> None:
+def test_profiling_finds_the_lower_of_two_minima(
+    reference: Templates, models: Callable[..., Model]
+) -> None:
     with open_backend("numpy"):
-        model = models(made())
+        model = models(reference)
         without = pyhf.infer.mle.fixed_poi_fit(0.0, tensor(model.data), model.pdf)
         data = model.pdf.expected_data(without)
         _, alone = pyhf.infer.mle.fit(data, model.pdf, return_fitted_val=True)

@@ -18,6 +18,7 @@ import pyhf
 
 from analysis.errors import InputError, NotInstalledError
 from analysis.inference.least_squares import least_squares_optimizer
+from analysis.inference.optimizer import FALLBACK_STEPS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -101,7 +102,7 @@ def _make(optimizer: Optimizer) -> Any:
         # By default the strategy is 0 with gradients, which fails (pyhf issue 1928); and with its
         # tolerance the reference fit ends 1e-4 above the minimum.
         return pyhf.optimize.minuit_optimizer(strategy=1, tolerance=0.01)
-    return pyhf.optimize.scipy_optimizer(tolerance=TOLERANCE)
+    return pyhf.optimize.scipy_optimizer(tolerance=TOLERANCE, maxiter=FALLBACK_STEPS)
 
 
 @contextmanager
@@ -174,6 +175,10 @@ class _Profiling:
         return found if return_fitted_val else found[0]
 
 
+class FitError(InputError):
+    """A fit did not converge."""
+
+
 @contextmanager
 def guarded() -> Iterator[None]:
     """Turn what pyhf raises of a fit into one sentence, and keep its warnings back.
@@ -192,4 +197,4 @@ def guarded() -> Iterator[None]:
                 f"the fit did not converge ({backend.name}, {optimizer.name}: {reason[:200]}): "
                 "try another --backend, and look for bins with very few events"
             )
-            raise InputError(msg) from error
+            raise FitError(msg) from error

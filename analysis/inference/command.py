@@ -284,7 +284,9 @@ def _impacts(impacts: list[Impact], poi: str) -> Table:
         table.add_column(heading, justify="right")
     for one in impacts[:SHOWN]:
         numbers = (one.up, one.down, one.prefit_up, one.prefit_down)
-        table.add_row(one.name, *(f"{number:+.4f}" for number in numbers))
+        table.add_row(
+            one.name, *("-" if number is None else f"{number:+.4f}" for number in numbers)
+        )
     return table
 
 

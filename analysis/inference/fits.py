@@ -14,7 +14,7 @@ import numpy as np
 import pyhf
 import scipy.stats
 
-from analysis.inference.backends import guarded
+from analysis.inference.backends import FitError, guarded
 from analysis.inference.covariance import covariance_of
 from analysis.inference.model import numpy, tensor
 
@@ -128,7 +128,7 @@ class Fit:
         """Parameters x parameters."""
         widths = np.sqrt(np.diag(self.covariance))
         scale = np.divide(1, widths, out=np.zeros_like(widths), where=widths > 0)
-        correlation = self.covariance * np.outer(scale, scale)
+        correlation: NDArray[np.float64] = self.covariance * np.outer(scale, scale)
         np.fill_diagonal(correlation, 1.0)
         return correlation
 
@@ -145,19 +145,20 @@ class Impact:
         Change of the parameter of interest when it is held at its fitted value plus and minus its
         uncertainty after the fit, and all others are fitted again.
     prefit_up, prefit_down
-        The same with its width before the fit.
+        The same with its width before the fit. Each is None where fewer than no events would be
+        expected in a bin, as a mirrored variation can do that has few events.
     """
 
     name: str
-    up: float
-    down: float
-    prefit_up: float
-    prefit_down: float
+    up: float | None
+    down: float | None
+    prefit_up: float | None
+    prefit_down: float | None
 
     @property
     def largest(self) -> float:
         """Larger of both sides after the fit, which parameters are ranked by."""
-        return max(abs(self.up), abs(self.down))
+        return max(abs(self.up or 0.0), abs(self.down or 0.0))
 
 
 @dataclass(frozen=True)
@@ -427,6 +428,7 @@ def ranking(
     result: Fit,
     *,
     data: NDArray[np.float64] | None = None,
+    names: Iterable[str] | None = None,
     progress: Callable[[list[int]], Iterable[int]] = list,
 ) -> list[Impact]:
     """What each parameter does to the parameter of interest, the largest first.
@@ -437,6 +439,8 @@ def ranking(
         The likelihood, and its fit.
     data
         That were fitted, by default those of the model.
+    names
+        Of the parameters; by default all but that of interest.
     progress
         Goes through what is to be done and shows how far it is.
     """
@@ -444,13 +448,17 @@ def ranking(
     best = result.values
     bounds = np.array(model.pdf.config.suggested_bounds())
 
-    def shift(index: int, by: float) -> float:
+    def shift(index: int, by: float) -> float | None:
         held = float(np.clip(best[index] + by, *bounds[index]))
-        values, _, _ = minimise(model, observed, {index: held}, best)
+        try:
+            values, _, _ = minimise(model, observed, {index: held}, best)
+        except FitError:
+            return None
         return float(values[model.poi] - best[model.poi])
 
     impacts = []
-    todo = [i for i in range(len(best)) if i != model.poi and not model.fixed[i]]
+    wanted = range(len(best)) if names is None else [model.index(name) for name in names]
+    todo = [i for i in wanted if i != model.poi and not model.fixed[i]]
     for index in progress(todo):
         parameter = result.parameters[model.names[index]]
         after, before = parameter.uncertainty, parameter.width or parameter.uncertainty

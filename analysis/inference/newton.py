@@ -124,6 +124,7 @@ def _minimise(
         values, vectors = jnp.linalg.eigh(scaled)
         size = jnp.maximum(jnp.abs(values), MIN_CURVATURE * jnp.max(jnp.abs(values)))
         step = -scale * (vectors @ ((vectors.T @ (g * scale)) / size))
+        step = jnp.where(held, 0.0, step)
         return step, -0.5 * jnp.dot(g, step)
 
     def search(state: State, step: jax.Array) -> tuple[jax.Array, jax.Array]:

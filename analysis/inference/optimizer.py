@@ -5,16 +5,20 @@ from __future__ import annotations
 import warnings
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 import pyhf
+from scipy.optimize import OptimizeResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
-    from scipy.optimize import OptimizeResult
+
+
+FALLBACK_STEPS: Final = 1000
+"""Of SLSQP, which takes some 100; pyhf's own bound is 100,000, which is hours."""
 
 
 class NotConvergedWarning(RuntimeWarning):
@@ -122,6 +126,13 @@ class DirectOptimizer(ABC):
         problem = Problem(objective, pdf, data, start, bounds, fixed)
         result = self.find(problem, tolerance, maxiter)
         if not result.success:
+            within = np.where(fixed, start, np.clip(start, *bounds.T))
+            if not np.isfinite(
+                np.asarray(objective(pyhf.tensorlib.astensor(within), data, pdf))
+            ).all():
+                # No optimiser gets away from there.
+                reason = "the likelihood has no value where it begins"
+                raise pyhf.exceptions.FailedMinimization(OptimizeResult(message=reason))
             warnings.warn(
                 f"the optimizer {self.name} stopped after {result.nit} steps ({result.message}); "
                 "SciPy's SLSQP takes over, which takes longer",
@@ -148,7 +159,7 @@ class DirectOptimizer(ABC):
 
     def _fall_back(self, problem: Problem) -> OptimizeResult:
         held = [(int(i), float(problem.start[i])) for i in np.flatnonzero(problem.fixed)]
-        _, found = pyhf.optimize.scipy_optimizer().minimize(
+        _, found = pyhf.optimize.scipy_optimizer(maxiter=FALLBACK_STEPS).minimize(
             problem.objective,
             problem.data,
             problem.pdf,

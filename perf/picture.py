@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import statistics
 from typing import TYPE_CHECKING, Final
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.figure import Figure
 
 from analysis.errors import InputError
 from perf.catalogue import BASE
+from perf.paired import ratio
 from perf.table import footnote
 
 if TYPE_CHECKING:
@@ -109,44 +110,45 @@ def draw_executors(records: Sequence[Record], path: Path) -> None:
     for record in records:
         if record.what.kind == "processor" and record.what.name.startswith("claim-executor-"):
             sides.setdefault(record.what.group, {})[record.what.executor == BASE] = record
-    points: dict[tuple[str, bool], tuple[float, float]] = {}
-    for pair in sides.values():
-        other, base = pair[False], pair[True]
-        plain = "variant" in other.what.parameters
-        points[other.what.executor or "", plain] = (
-            _ratio(other.cpu_seconds, base.cpu_seconds),
-            _ratio(base.wall_seconds, other.wall_seconds),
-        )
-    if not points:
+    if not sides:
         msg = "the run has no executors: run `python -m perf claims --only 'executor-*'` first"
         raise InputError(msg)
+    rows = list(dict.fromkeys(pair[False].what.executor or "" for pair in sides.values()))
+    # The same records give the same intervals.
+    rng = np.random.default_rng(1)
     with _style():
-        figure = Figure(figsize=(6.4, 4.0), layout="constrained")
-        axes = figure.subplots()
-        for (name, plain), (cost, rate) in points.items():
-            axes.scatter(cost, rate, color=PLAIN if plain else COLOURS["compiled"], zorder=2)
-            axes.annotate(
-                f"{name}, plain" if plain else NAMES.get(name, name),
-                (cost, rate),
-                xytext=(6, 4),
-                textcoords="offset points",
-                color=PLAIN if plain else "0.2",
-            )
-            if plain and (name, False) in points:
-                axes.annotate(
-                    "",
-                    points[name, False],
-                    (cost, rate),
-                    arrowprops={"arrowstyle": "->", "color": "0.85", "shrinkA": 6, "shrinkB": 6},
+        figure = Figure(figsize=(7.6, 0.34 * len(rows) + 1.6), layout="constrained")
+        cost, rate = figure.subplots(1, 2, sharey=True)
+        for pair in sides.values():
+            other, base = pair[False], pair[True]
+            plain = "variant" in other.what.parameters
+            row = rows.index(other.what.executor or "")
+            for axes, found in (
+                (cost, ratio(other.cpu_seconds, base.cpu_seconds, rng)),
+                (rate, ratio(base.wall_seconds, other.wall_seconds, rng)),
+            ):
+                axes.errorbar(
+                    found.median,
+                    row,
+                    xerr=[[found.median - found.low], [found.high - found.median]],
+                    fmt="o",
+                    markersize=5,
+                    color=PLAIN if plain else COLOURS["compiled"],
                 )
-        axes.axvline(1, color="0.85", zorder=0)
-        axes.margins(x=0.15, y=0.15)
-        axes.set_xlabel("CPU time per event, over that of the iterative executor")
-        axes.set_ylabel("events/s, over the iterative executor's")
-        axes.spines[["top", "right"]].set_visible(False)
         newest = next(reversed(sides.values()))[False]
-        axes.set_title(
-            f"ttbar, {newest.what.size:,} events, {newest.what.workers} workers", fontsize=9
+        cost.set_yticks(range(len(rows)), [NAMES.get(name, name) for name in rows])
+        cost.invert_yaxis()
+        cost.set_xlabel("CPU time per event")
+        rate.set_xlabel("events/s")
+        for axes in (cost, rate):
+            axes.axvline(1, color="0.85", zorder=0)
+            axes.set_xlim(left=0)
+            axes.spines[["top", "right", "left"]].set_visible(False)
+            axes.tick_params(axis="y", length=0)
+        figure.suptitle(
+            f"Over the iterative executor: ttbar, {newest.what.size:,} events, "
+            f"{newest.what.workers} workers; grey: as it comes",
+            fontsize=9,
         )
         _save(figure, newest, path)
 
@@ -154,10 +156,6 @@ def draw_executors(records: Sequence[Record], path: Path) -> None:
 def _style() -> AbstractContextManager[None]:
     """Text as text, and no random identifiers: the same records give the same file."""
     return mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "perf", "font.size": 9})
-
-
-def _ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    return statistics.median(one / other for one, other in zip(ours, theirs, strict=True))
 
 
 def _save(figure: Figure, newest: Record, path: Path) -> None:

@@ -557,7 +557,8 @@ def test_fit_returns_the_scale_of_a_cross_section(injected: Path, tmp_path: Path
     templates = read(injected, data="data")
     data = {}
     for name, region in templates.regions.items():
-        total = sum(np.array(filled[f"{name}_{process}"]["values"]) for process in CROSS_SECTIONS)
+        every = [filled[f"{name}_{process}"]["values"] for process in CROSS_SECTIONS]
+        total = np.sum(every, axis=0)
         centres = np.arange(60, 550, 20)
         data[name], _ = np.histogram(centres, region.edges, weights=total[1:-1])
     result = fit(build(templates.observing(data)))

@@ -5,13 +5,20 @@ from __future__ import annotations
 from abc import abstractmethod
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from analysis.errors import WorkerLostError
 from analysis.executors.batches import BatchedExecutor, Payload
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+
+class _Try(NamedTuple):
+    """A batch, and on how many workers it was that died."""
+
+    batch: Sequence[Any]
+    deaths: int = 0
 
 
 @dataclass
@@ -30,39 +37,40 @@ class PoolExecutor(BatchedExecutor):
 
     def results(self, code: bytes, batches: Sequence[Sequence[Any]]) -> Iterator[Payload]:
         """As `BatchedExecutor.results`; what a dead worker had is done again, item by item."""
-        pending = {self.submit(code, batch): batch for batch in batches}
-        deaths = 0
+        pending = {self.submit(code, batch): _Try(batch) for batch in batches}
         try:
             while pending:
                 done, _ = wait(pending, return_when=FIRST_COMPLETED)
-                again: list[Sequence[Any]] = []
+                again: list[_Try] = []
                 cause: BaseException | None = None
                 for future in done:
-                    batch = pending.pop(future)
+                    one = pending.pop(future)
                     try:
                         payload = future.result()
                     except self.lost as error:
-                        again.append(batch)
+                        again.append(one)
                         cause = error
                     else:
                         yield payload
                 if cause is None:
                     continue
-                deaths += 1
+                again.extend(self._broken(pending))
+                # Of each item: one death may end many tasks, and be told of each in turn.
+                deaths = 1 + max(one.deaths for one in again)
                 if deaths > self.retries:
                     msg = f"workers died {deaths} times"
                     raise WorkerLostError(msg) from cause
-                again.extend(self._broken(pending))
                 self.ledger.lost += len(again)
                 self.revive()
                 # One item a task: what kills workers is then alone, and all else gets done.
-                for batch in again:
-                    pending.update({self.submit(code, [item]): [item] for item in batch})
+                for one in again:
+                    for item in one.batch:
+                        pending[self.submit(code, [item])] = _Try([item], one.deaths + 1)
         finally:
             for future in pending:
                 future.cancel()
 
-    def _broken(self, pending: dict[Future[Payload], Sequence[Any]]) -> list[Sequence[Any]]:
+    def _broken(self, pending: dict[Future[Payload], _Try]) -> list[_Try]:
         """Take out of `pending` what the same death ended: with loky it is the whole pool."""
         return [
             pending.pop(future)

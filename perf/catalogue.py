@@ -860,12 +860,13 @@ class InferenceCase(Case):
                 (self.backend, self.optimizer, self.of, signal),
                 lambda: build(templates, signal),
             )
-            act: Callable[[], float] = {
+            tasks: dict[InferenceTask, Callable[[], float]] = {
                 "build": lambda: inference.likelihood(build(templates)),
                 "fit": partial(inference.minimum, model),
                 "hypotest": partial(inference.cls, model),
                 "limit": partial(inference.observed_limit, model),
-            }[self.task]
+            }
+            act = tasks[self.task]
             if self.process == "cold":
                 act = inference.in_new_process(self.backend, self.optimizer)
             yield Ready(

@@ -486,7 +486,7 @@ OBSERVED = dict.fromkeys(CROSS_SECTIONS, 10_000) | {"ttbar": 150_000, "wjets": 5
 SIMULATED = 100_000
 """Of each sample of ttbar, and half as many of the others."""
 
-STRENGTH = 1.5
+STRENGTH = 3.0
 """Of ttbar in the data, over that which is expected."""
 
 
@@ -537,6 +537,32 @@ def test_fit_returns_the_injected_cross_section(
     # Far from 1, the value that the model is built around, and near the truth.
     assert abs(found["value"] - STRENGTH) < 2 * found["uncertainty"]
     assert abs(found["value"] - 1) > 2 * found["uncertainty"]
+
+
+@fast
+@pytest.mark.usefixtures("combination")
+def test_fit_returns_the_scale_of_a_cross_section(injected: Path, tmp_path: Path) -> None:
+    """Of the same events, so that nothing but the strength can differ."""
+    fileset = json.loads((injected.parent / "fileset.json").read_text())
+    nominal = {name: fileset[name] for name in fileset if name.endswith(f"__{NOMINAL}")}
+    del nominal["data__nominal"]
+    nominal["ttbar__nominal"]["metadata"]["xsec"] *= 1.3
+    (tmp_path / "fileset.json").write_text(json.dumps(nominal))
+    outcome = analysis(
+        *("run", tmp_path / "fileset.json", "--implementation", "compiled"),
+        *("--variations", "nominal", "-o", tmp_path / "OUT.json"),
+    )
+    assert outcome.exit_code == 0, outcome.error
+    filled = json.loads((tmp_path / "OUT.json").read_text())["histograms"]
+    templates = read(injected, data="data")
+    data = {}
+    for name, region in templates.regions.items():
+        total = sum(np.array(filled[f"{name}_{process}"]["values"]) for process in CROSS_SECTIONS)
+        centres = np.arange(60, 550, 20)
+        data[name], _ = np.histogram(centres, region.edges, weights=total[1:-1])
+    result = fit(build(templates.observing(data)))
+    assert result.parameters["ttbar_norm"].value == pytest.approx(1.3, abs=1e-4)
+    assert result.goodness_of_fit.chi2 == pytest.approx(0, abs=1e-6)
 
 
 # --- limits

@@ -315,7 +315,9 @@ def test_a_strength_that_data_deny_ends_at_its_bound(models: Callable[..., Model
     with open_backend("numpy", "scipy"):
         _, theirs, _ = minimise(model, data)
     assert twice_nll <= theirs + MAX_DIFFERENCE
-    assert fit(model, data).parameters["ttbar_norm"].at_bound
+    result = fit(model, data)
+    assert result.parameters["ttbar_norm"].at_bound
+    assert np.isfinite(result.covariance).all()
 
 
 @fast

@@ -100,6 +100,8 @@ def upper_limit(
         msg = f"a confidence level lies between 0 and 1, and {level:g} does not: 0.95 is usual"
         raise InputError(msg)
     parameter = fit(model).parameters[model.names[model.poi]]
+    # At a bound it may have none.
+    sigma = parameter.uncertainty or 1.0
     bound = float(model.pdf.config.suggested_bounds()[model.poi][1])
     data = tensor(model.data)
     known: dict[float, Any] = {}
@@ -121,8 +123,10 @@ def upper_limit(
         return known[strength]
 
     def crossing(which: int) -> float:
-        low = PRECISION * parameter.uncertainty
-        high = min(bound, 2 * parameter.uncertainty + (parameter.value if which == 0 else 0.0))
+        low = PRECISION * sigma
+        high = min(bound, 2 * sigma + (parameter.value if which == 0 else 0.0))
+        while test(low)[which] <= 1 - level:
+            low, high = low / 10, low
         while test(high)[which] > 1 - level:
             if high >= bound:
                 msg = (
@@ -136,7 +140,7 @@ def upper_limit(
             return math.log(max(test(strength)[which], 1e-300) / (1 - level))
 
         found = scipy.optimize.brentq(
-            excess, low, high, xtol=PRECISION * parameter.uncertainty, rtol=1e-6
+            excess, low, high, xtol=min(PRECISION * sigma, low), rtol=1e-6
         )
         return float(found)
 

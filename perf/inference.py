@@ -40,8 +40,8 @@ MAX_DIFFERENCE: Final = 1e-4
 MAX_CLS_DIFFERENCE: Final = 1e-3
 """Between CLs that rest on such minima."""
 
-MAX_LIMIT_DIFFERENCE: Final = 1e-2
-"""Relative, between limits of which each is found to 1e-3 of the uncertainty."""
+MAX_LIMIT_DIFFERENCE: Final = 3e-3
+"""Relative, between limits of which each is found to 1e-3."""
 
 TESTED: Final = 2.0
 """Strength of the signal that is tested."""

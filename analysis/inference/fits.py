@@ -226,17 +226,11 @@ def fit(model: Model, data: NDArray[np.float64] | None = None) -> Fit:
     Raises
     ------
     InputError
-        If the fit does not converge.
+        If the fit does not converge, or not to a minimum.
     """
     observed = model.data if data is None else data
     values, twice_nll, found = minimise(model, observed)
-    hessian = found.get("hess")
-    if hessian is None:
-        hessian = curvature(model, observed, values)
-    covariance = covariance_of(np.asarray(hessian), model.fixed)
-    bounds = np.array(model.pdf.config.suggested_bounds())
-    margin = AT_BOUND * (bounds[:, 1] - bounds[:, 0])
-    at_bound = (values < bounds[:, 0] + margin) | (values > bounds[:, 1] - margin)
+    covariance = _covariance(model, observed, values, found)
     backend, optimizer = pyhf.get_backend()
     return Fit(
         parameters={
@@ -247,7 +241,7 @@ def fit(model: Model, data: NDArray[np.float64] | None = None) -> Fit:
                 np.sqrt(np.diag(covariance)).tolist(),
                 model.nominal.tolist(),
                 model.widths.tolist(),
-                at_bound.tolist(),
+                _at_bound(model, values).tolist(),
                 strict=True,
             )
         },
@@ -258,6 +252,33 @@ def fit(model: Model, data: NDArray[np.float64] | None = None) -> Fit:
         backend=backend.name,
         optimizer=optimizer.name,
     )
+
+
+def _at_bound(model: Model, values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    low, high = np.array(model.pdf.config.suggested_bounds()).T
+    margin = AT_BOUND * (high - low)
+    return np.asarray((values < low + margin) | (values > high - margin))
+
+
+def _covariance(
+    model: Model, data: NDArray[np.float64], values: NDArray[np.float64], found: Any
+) -> NDArray[np.float64]:
+    """Covariance at a minimum: by second derivatives, by finite differences if need be."""
+    hessian = found.get("hess")
+    if hessian is None:
+        hessian = curvature(model, data, values)
+    covariance = covariance_of(np.asarray(hessian), model.fixed)
+    if not np.isfinite(covariance).all():
+        # At a bound the likelihood need not have a minimum.
+        held = model.fixed | _at_bound(model, values)
+        covariance = covariance_of(np.asarray(hessian), held)
+    if not np.isfinite(covariance).all():
+        msg = (
+            "the fit ended where the likelihood has no minimum, so that uncertainties cannot be "
+            "told: look for parameters that do the same, or for bins with very few events"
+        )
+        raise FitError(msg)
+    return covariance
 
 
 def _parameter(
@@ -501,7 +522,8 @@ def scan(
     observed = model.data if data is None else data
     name = name or result.poi
     index, parameter = model.index(name), result.parameters[name]
-    reach = width * parameter.uncertainty
+    # At a bound it may have none.
+    reach = width * (parameter.uncertainty or 1.0)
     bounds = model.pdf.config.suggested_bounds()[index]
     low, high = np.clip([parameter.value - reach, parameter.value + reach], *bounds)
     values = np.linspace(low, high, points)
@@ -567,7 +589,4 @@ def fit_toys(
     """Fit data sets one after the other: values and uncertainties of all parameters."""
     for data in toys:
         values, _, found = minimise(model, data)
-        hessian = found.get("hess")
-        if hessian is None:
-            hessian = curvature(model, data, values)
-        yield values, np.sqrt(np.diag(covariance_of(np.asarray(hessian), model.fixed)))
+        yield values, np.sqrt(np.diag(_covariance(model, data, values, found)))

@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 
 LEVEL: Final = 0.95
 PRECISION: Final = 1e-3
-"""Of a limit, over the uncertainty of the strength."""
+"""Relative, of a limit."""
+
+LOWEST: Final = 1e-3
+"""Strength that a search begins at, over its uncertainty: at 0 CLs is 0 / 0 (pyhf issue 2722)."""
 
 BANDS: Final = (-2, -1, 0, 1, 2)
 """Of the expected limits, in standard deviations; pyhf's order."""
@@ -100,6 +103,8 @@ def upper_limit(
         msg = f"a confidence level lies between 0 and 1, and {level:g} does not: 0.95 is usual"
         raise InputError(msg)
     parameter = fit(model).parameters[model.names[model.poi]]
+    # At a bound it may have none.
+    sigma = parameter.uncertainty or 1.0
     bound = float(model.pdf.config.suggested_bounds()[model.poi][1])
     data = tensor(model.data)
     known: dict[float, Any] = {}
@@ -121,8 +126,10 @@ def upper_limit(
         return known[strength]
 
     def crossing(which: int) -> float:
-        low = PRECISION * parameter.uncertainty
-        high = min(bound, 2 * parameter.uncertainty + (parameter.value if which == 0 else 0.0))
+        low = LOWEST * sigma
+        high = min(bound, 2 * sigma + (parameter.value if which == 0 else 0.0))
+        while test(low)[which] <= 1 - level:
+            low, high = low / 10, low
         while test(high)[which] > 1 - level:
             if high >= bound:
                 msg = (
@@ -135,9 +142,7 @@ def upper_limit(
         def excess(strength: float) -> float:
             return math.log(max(test(strength)[which], 1e-300) / (1 - level))
 
-        found = scipy.optimize.brentq(
-            excess, low, high, xtol=PRECISION * parameter.uncertainty, rtol=1e-6
-        )
+        found = scipy.optimize.brentq(excess, low, high, xtol=1e-12, rtol=PRECISION)
         return float(found)
 
     with profiling(), guarded():

@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 SCALE ?= default
 REPORTS := reports
 
-.PHONY: help bench test smoke claims report executors java dask-awkward lint format clean
+.PHONY: help bench test smoke claims report executors java xrootd dask-awkward lint format clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets
@@ -17,7 +17,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		--constraint constraints.txt --editable ".[parsl,spark]" --group dev
+		--constraint constraints.txt --editable ".[parsl,remote,spark]" --group dev
 	touch $@
 
 bench: $(VENV)/.ready ## Measure everything on data it makes itself (SCALE=small|default|large)
@@ -53,6 +53,15 @@ java: ## Install Java for Spark with Debian's package, where there is none
 		sudo=$$(command -v sudo || true); \
 		$$sudo apt-get update --quiet=2 && \
 		$$sudo apt-get install --yes --quiet=2 --no-install-recommends openjdk-17-jre-headless; \
+	}
+
+xrootd: ## Install the servers of remote files with Debian's packages, where they are not
+	PATH="$$PATH:/usr/sbin"; command -v xrootd >/dev/null && command -v nginx >/dev/null || { \
+		sudo=$$(command -v sudo || true); \
+		$$sudo apt-get update --quiet=2 && \
+		$$sudo apt-get install --yes --quiet=2 --no-install-recommends \
+			xrootd-server nginx-light openssl && \
+		{ test ! -d /run/systemd/system || $$sudo systemctl disable --now nginx; }; \
 	}
 
 dask-awkward: $(DASK_AWKWARD)/.ready ## Environment for dask-awkward, which needs an older dask

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import sys
-import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
@@ -64,6 +63,10 @@ MapOption = Annotated[
     list[str] | None,
     typer.Option("--map", help="BRANCH=OTHER: read OTHER in the place of BRANCH."),
 ]
+TimeoutOption = Annotated[
+    float,
+    typer.Option(help="Seconds that a server of files (root://, http://, https://) may take."),
+]
 AllowEmptyOption = Annotated[bool, typer.Option("--allow-empty", help="Accept empty trees.")]
 
 
@@ -80,6 +83,7 @@ def adl(
     mapping: MapOption = None,
     allow_empty: AllowEmptyOption = False,  # noqa: FBT002  (a flag)
     skip_bad_files: SkipOption = False,  # noqa: FBT002  (a flag)
+    timeout: TimeoutOption = 60,
 ) -> None:
     """Fill the histograms of the eight ADL queries."""
     from analysis.adl import BTAGS, INPUTS, QUERIES, AdlProcessor
@@ -97,6 +101,7 @@ def adl(
         chunksize=chunksize,
         allow_empty=allow_empty,
         skip_bad_files=skip_bad_files,
+        timeout=timeout,
         output=output,
     )
     counts = {name: result.accumulated[name].values(flow=True) for name in QUERIES}
@@ -151,11 +156,15 @@ def run_command(
     mapping: MapOption = None,
     allow_empty: AllowEmptyOption = False,  # noqa: FBT002  (a flag)
     skip_bad_files: SkipOption = False,  # noqa: FBT002  (a flag)
+    timeout: TimeoutOption = 60,
 ) -> None:
-    """Run the ttbar analysis, or a processor of your own, over a file set."""
-    from analysis import inputs, processors, ttbar
-    from analysis.histograms import published
-    from analysis.run import provenance, write_json
+    """Run the ttbar analysis, or a processor of your own, over a file set.
+
+    Histograms of the analysis go to OUTPUT in the format that its name ends in: .json (numbers),
+    .uhi.json (UHI, for hist), .root (TH1D) or .coffea.
+    """
+    from analysis import histograms, inputs, processors, saved, ttbar
+    from analysis.run import provenance
 
     common: dict[str, Any] = {
         "executor": executor,
@@ -164,6 +173,7 @@ def run_command(
         "chunksize": chunksize,
         "allow_empty": allow_empty,
         "skip_bad_files": skip_bad_files,
+        "timeout": timeout,
         "output": output,
     }
     if processor is not None:
@@ -181,6 +191,7 @@ def run_command(
         _save(result.accumulated, output)
         _report(_contents(result.accumulated), result, output)
         return
+    saved.check(output)
     replacements = _replacements(mapping)
     result, fileset = _process(
         inputs.read_fileset(fileset_path),
@@ -190,12 +201,12 @@ def run_command(
         **common,
     )
     cutflow = result.accumulated["cutflow"]
-    write_json(
+    saved.write(
         output,
+        histograms.named(ttbar.normalise(result.accumulated, fileset)),
         {
             "schema": 1,
             "cutflow": cutflow,
-            **published(ttbar.normalise(result.accumulated, fileset)),
             "provenance": provenance(
                 fileset=fileset,
                 implementation=implementation,
@@ -216,6 +227,22 @@ def run_command(
             for shift, steps in shifts.items():
                 table.add_row(process, sample, shift, *(str(steps[s]) for s in ttbar.STEPS))
     _report(table, result, output)
+
+
+@app.command()
+def plot(
+    histograms: Annotated[Path, typer.Argument(metavar="HISTOGRAMS", help="Output of `run`.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the pictures.")],
+    data_format: Annotated[str, typer.Option("--format", help="png, pdf or svg.")] = "png",
+    fit: Annotated[
+        Path | None, typer.Option(metavar="FIT.json", help="Output of `fit`, to draw as well.")
+    ] = None,
+) -> None:
+    """Draw prediction and data of each region and channel, and of a fit before and after it."""
+    from analysis import pictures, saved
+
+    for path in pictures.plot(saved.read(histograms), output, data_format, fit):
+        Console().print(str(path), soft_wrap=True, highlight=False)
 
 
 @app.command("make-data")
@@ -307,6 +334,7 @@ def _process(
     chunksize: int,
     allow_empty: bool,
     skip_bad_files: bool,
+    timeout: float,
     output: Path,
     replacements: Mapping[str, str] | None = None,
     schema: type[BaseSchema] | None = None,
@@ -321,7 +349,14 @@ def _process(
         msg = f"there is no folder {output.parent} to write {output.name} to: make it first"
         raise InputError(msg)
     bad: list[InputError] | None = [] if skip_bad_files else None
-    files = inspect(fileset, branches, replacements=replacements, allow_empty=allow_empty, bad=bad)
+    files = inspect(
+        fileset,
+        branches,
+        replacements=replacements,
+        allow_empty=allow_empty,
+        bad=bad,
+        timeout=timeout,
+    )
     usable = processed(fileset, files)
     how: dict[str, Any] = {
         "files": files,
@@ -343,7 +378,13 @@ def _process(
         else:
             with open_executor(executor, workers=workers, modules=modules, **options) as ready:
                 result = run(
-                    usable, processor, ready, trace=trace, skip_bad_files=skip_bad_files, **how
+                    usable,
+                    processor,
+                    ready,
+                    trace=trace,
+                    skip_bad_files=skip_bad_files,
+                    timeout=timeout,
+                    **how,
                 )
     lost: dict[str, int] = {}
     for chunk in result.skipped:
@@ -358,14 +399,10 @@ def _save(accumulated: Any, output: Path) -> None:
     """Write with coffea.util.save, so that the file is there whole or not at all."""
     import coffea.util
 
-    try:
-        with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as folder:
-            part = Path(folder) / output.name
-            coffea.util.save(accumulated, str(part))
-            part.replace(output)
-    except OSError as error:
-        msg = f"{output} cannot be written: {error.strerror}"
-        raise InputError(msg) from error
+    from analysis.saved import whole
+
+    with whole(output) as part:
+        coffea.util.save(accumulated, str(part))
 
 
 def _contents(accumulated: Any) -> Table:

@@ -121,7 +121,7 @@ def combine(scaled: Mapping[str, hist.Hist]) -> hist.Hist:
     return total
 
 
-def published(scaled: Mapping[str, hist.Hist]) -> dict[str, Any]:
+def named(scaled: Mapping[str, hist.Hist]) -> dict[str, hist.Hist]:
     """Histograms under the names that the AGC publishes them by.
 
     Parameters
@@ -131,26 +131,47 @@ def published(scaled: Mapping[str, hist.Hist]) -> dict[str, Any]:
 
     Returns
     -------
+    dict[str, hist.Hist]
+        By name, sorted. Axes channel and observable; the sum over the channels is what the AGC
+        publishes.
+    """
+    found = {}
+    for part in _with_pseudodata(scaled):
+        (process,) = part.axes["process"]
+        for region in REGIONS:
+            for variation in part.axes["variation"]:
+                where = {"region": region, "process": process, "variation": variation}
+                found[published_name(region, process, variation)] = part[where]
+    return dict(sorted(found.items()))
+
+
+def plain(histograms: Mapping[str, hist.Hist]) -> dict[str, Any]:
+    """Contents of histograms of `named`, as numbers.
+
+    Parameters
+    ----------
+    histograms
+        By name; axes channel and observable.
+
+    Returns
+    -------
     dict
         ``histograms``: {name: {"edges", "values", "variances"}} summed over the channels, and
         ``channels``: the same of each channel. Values and variances include underflow and
         overflow.
     """
-    total: dict[str, Any] = {}
-    channels: dict[str, dict[str, Any]] = {channel: {} for channel in CHANNELS}
-    for part in _with_pseudodata(scaled):
-        (process,) = part.axes["process"]
-        for region in REGIONS:
-            for variation in part.axes["variation"]:
-                name = published_name(region, process, variation)
-                one = part[{"region": region, "process": process, "variation": variation}]
-                total[name] = _plain(one[{"channel": sum}])
-                for channel in CHANNELS:
-                    channels[channel][name] = _plain(one[{"channel": channel}])
     return {
-        "histograms": dict(sorted(total.items())),
-        "channels": {name: dict(sorted(of.items())) for name, of in channels.items()},
+        "histograms": {name: numbers(one[{"channel": sum}]) for name, one in histograms.items()},
+        "channels": {
+            channel: {name: numbers(one[{"channel": channel}]) for name, one in histograms.items()}
+            for channel in CHANNELS
+        },
     }
+
+
+def published(scaled: Mapping[str, hist.Hist]) -> dict[str, Any]:
+    """Contents of normalised histograms by sample, as of `plain`, under the AGC's names."""
+    return plain(named(scaled))
 
 
 def published_name(region: str, process: str, variation: str) -> str:
@@ -164,7 +185,19 @@ def _with_pseudodata(scaled: Mapping[str, hist.Hist]) -> list[hist.Hist]:
     return parts if extra is None else [*parts, extra]
 
 
-def _plain(histogram: hist.Hist) -> dict[str, list[float]]:
+def numbers(histogram: hist.Hist) -> dict[str, list[float]]:
+    """Contents of a histogram of one axis.
+
+    Parameters
+    ----------
+    histogram
+        Of bins, underflow and overflow.
+
+    Returns
+    -------
+    dict
+        ``edges`` of the bins, ``values`` and ``variances`` with underflow and overflow.
+    """
     return {
         "edges": histogram.axes[0].edges.tolist(),
         "values": histogram.values(flow=True).tolist(),

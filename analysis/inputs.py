@@ -17,6 +17,7 @@ import pydantic
 import uproot
 from coffea.processor.executor import FileMeta
 
+from analysis import remote
 from analysis.columns import missing_branches
 from analysis.errors import InputError
 
@@ -152,6 +153,7 @@ def inspect(
     replacements: Mapping[str, str] | None = None,
     allow_empty: bool = False,
     bad: list[InputError] | None = None,
+    timeout: float = remote.TIMEOUT,
 ) -> list[File]:
     """Open every file and check that it holds what is read.
 
@@ -167,6 +169,8 @@ def inspect(
         Whether a tree may have no events.
     bad
         Told what is wrong with files that cannot be used, which are then left out.
+    timeout
+        Seconds that a server of files may take to answer.
 
     Returns
     -------
@@ -189,9 +193,14 @@ def inspect(
         for path, tree in dataset["files"].items()
     ]
 
+    beyond = remote.unreachable({path for _, path, _ in todo}, timeout)
+
     def look(one: tuple[str, str, str]) -> File | InputError:
+        _, path, _ = one
         try:
-            return _inspect_one(*one, wanted, allow_empty=allow_empty)
+            if path in beyond:
+                raise beyond[path]
+            return _inspect_one(*one, wanted, allow_empty=allow_empty, timeout=timeout)
         except InputError as error:
             return error
 
@@ -207,14 +216,25 @@ def inspect(
 
 
 def _inspect_one(
-    dataset: str, path: str, tree: str, wanted: list[list[str]], *, allow_empty: bool
+    dataset: str,
+    path: str,
+    tree: str,
+    wanted: list[list[str]],
+    *,
+    allow_empty: bool,
+    timeout: float,
 ) -> File:
-    local = Path(path.removeprefix("file://"))
-    if "://" not in str(local) and not local.exists():
+    if (
+        remote.protocol_of(path) in {"", "file"}
+        and not Path(path.removeprefix("file://")).exists()
+    ):
         msg = f"{path}: there is no such file; correct the path in the file set"
         raise InputError(msg)
     try:
-        seen = _look_at_parquet(path) if path.endswith(PARQUET) else _look_at_root(path, tree)
+        if path.endswith(PARQUET):
+            seen = _look_at_parquet(path)
+        else:
+            seen = _look_at_root(path, tree, timeout)
     except InputError:
         raise
     except Exception as error:
@@ -231,6 +251,8 @@ def _inspect_one(
 
 def unreadable(path: str, error: BaseException) -> str:
     """One sentence on a file whose reading failed."""
+    if remote.protocol_of(path) in remote.PORTS:
+        return remote.explain(path, repr(error))
     reason = " ".join(str(error).split()) or type(error).__name__
     if len(reason) > 160:
         reason = f"{reason[:160]}..."
@@ -286,8 +308,8 @@ class _Seen(NamedTuple):
     ttree: bool
 
 
-def _look_at_root(path: str, tree: str) -> _Seen:
-    with uproot.open({path: None}) as file:
+def _look_at_root(path: str, tree: str, timeout: float) -> _Seen:
+    with uproot.open({path: None}, **remote.options([path], timeout)) as file:
         size = file.file.source.num_bytes
         if size is not None and size < file.file.fEND:
             msg = (
@@ -312,6 +334,9 @@ def _look_at_root(path: str, tree: str) -> _Seen:
 
 
 def _look_at_parquet(path: str) -> _Seen:
+    if remote.protocol_of(path) in remote.PORTS:
+        msg = f"{path}: Parquet is read from local files only: fetch it first"
+        raise InputError(msg)
     with pq.ParquetFile(path) as file:
         # A Parquet file has no identity of its own: coffea takes its path.
         identity = hashlib.md5(path.encode(), usedforsecurity=False).digest()

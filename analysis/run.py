@@ -9,7 +9,6 @@ import os
 import platform
 import re
 import sys
-import tempfile
 import time
 import warnings
 import zlib
@@ -17,7 +16,6 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import cramjam
@@ -27,14 +25,16 @@ from coffea.nanoevents import NanoAODSchema
 from coffea.nanoevents import trace as coffea_trace
 from coffea.processor import IterativeExecutor, Runner
 
-from analysis import counting, inputs
+from analysis import counting, inputs, remote
 from analysis.column_cache import of_worker
 from analysis.counting import Chunk, Counted
 from analysis.errors import InputError, WorkerLostError
 from analysis.executors import DEFAULT_CHUNKSIZE
+from analysis.saved import whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
+    from pathlib import Path
 
     from coffea.nanoevents import BaseSchema
     from coffea.processor import ProcessorABC
@@ -107,6 +107,8 @@ def run(
     skip_bad_files: bool = False,
     scratch: Path | None = None,
     column_cache: int | None = None,
+    timeout: float = remote.TIMEOUT,
+    handler: type | None = None,
 ) -> Result:
     """Process every event of a file set.
 
@@ -140,6 +142,10 @@ def run(
     column_cache
         Bytes of columns that each worker keeps for the next run over the same events, by the
         same executor. Columns are then read one at a time, and the first run takes longer.
+    timeout
+        Seconds that a server of files may take to answer.
+    handler
+        Source of uproot that reads files of servers, in the place of `remote.RemoteSource`.
 
     Returns
     -------
@@ -174,9 +180,11 @@ def run(
     # uproot keeps up to 100 MB of arrays for each open file. Here they are never asked for again,
     # and the file is part of a reference cycle: with that cache the memory of a worker grows with
     # every chunk, until Python's collector comes by. (`python -m perf claims` measures it.)
-    options: dict[str, Any] = (
-        {"uproot_options": {"array_cache": None}} if data_format == "root" else {}
-    )
+    options: dict[str, Any] = {}
+    if data_format == "root":
+        paths = {file.path for file in files}
+        of_servers = remote.options(paths, timeout, handler)
+        options["uproot_options"] = {"array_cache": None, **of_servers}
     if branches and data_format == "root":
         # coffea preloads RNTuples by an argument that uproot is about to drop.
         if not column_cache and all(file.ttree for file in files):
@@ -335,6 +343,8 @@ def _reason(error: BaseException) -> str:
     if item is None:
         return f"the run failed: {cause[:300]}"
     path, start, stop = item.groups()
+    if remote.protocol_of(path) in remote.PORTS and re.search(remote.OF_SERVERS, cause):
+        return f"events {start} to {stop} could not be read: {remote.explain(path, cause)}"
     return f"{path}: events {start} to {stop} could not be processed: {cause[:300]}"
 
 
@@ -356,18 +366,5 @@ def write_json(path: Path, content: Any) -> None:
     InputError
         If it cannot be written.
     """
-    try:
-        with tempfile.NamedTemporaryFile(
-            "w", dir=path.parent, prefix=f".{path.name}.", suffix=".part", delete=False
-        ) as part:
-            try:
-                json.dump(content, part, indent=1)
-                part.write("\n")
-                part.close()
-                Path(part.name).replace(path)
-            except BaseException:
-                Path(part.name).unlink(missing_ok=True)
-                raise
-    except OSError as error:
-        msg = f"{path} cannot be written: {error.strerror}"
-        raise InputError(msg) from error
+    with whole(path) as part:
+        part.write_text(json.dumps(content, indent=1) + "\n")

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
-from perf import measure, overheads, processor
+from perf import delivery, measure, overheads, processor
 from perf.data import Events, Store, real_columns, real_identity
 from perf.results import Input, What
 
@@ -60,6 +60,9 @@ POOLS: Final = ("futures", "dask", "parsl", "spark")
 MAX_PLAIN_TASKS: Final = {"dask": 1_000, "spark": 10}
 """Most tasks given to coffea's own executors, by those that are measured: one of Spark's takes a
 tenth of a second and more, each call of its futures seconds (it makes a new pool)."""
+
+DELAYS: Final = (0, 10, 50)
+"""Milliseconds each way that a server is away: in the house, the country, beyond an ocean."""
 
 IN_MEMORY: Final = Input(digest=measure.digest(None), events=0, source="none")
 """Identity of the input of what reads no events."""
@@ -507,6 +510,7 @@ class ProcessorCase(OnExecutor):
         fileset, identity = self._fileset(inputs)
 
         def want() -> Any:
+            # From local files, wherever the case itself reads them.
             with open_executor(BASE) as executor:
                 return processor.process(
                     fileset,
@@ -517,22 +521,34 @@ class ProcessorCase(OnExecutor):
                 )()
 
         executor = inputs.executor(self.executor, self.workers, self.variant)
-        yield Ready(
-            act=processor.process(
-                fileset,
-                executor,
-                implementation=self.implementation,
-                variations=self.variations,
-                chunksize=self.chunksize,
-                deadly=self._deadly,
-            ),
-            # One result serves all executors and chunk sizes, which must not change it.
-            want=want,
-            key=(self.variations, self.of, self.size),
-            agree=processor.agree,
-            identity=identity,
-            before=self._before(executor),
-        )
+        with self._delivered(fileset) as delivered:
+            yield Ready(
+                act=processor.process(
+                    delivered,
+                    executor,
+                    implementation=self.implementation,
+                    variations=self.variations,
+                    chunksize=self.chunksize,
+                    deadly=self._deadly,
+                    handler=self._handler,
+                ),
+                # One result serves all executors and chunk sizes, which must not change it.
+                want=want,
+                key=(self.variations, self.of, self.size),
+                agree=processor.agree,
+                identity=identity,
+                before=self._before(executor),
+            )
+
+    @contextmanager
+    def _delivered(self, fileset: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """The file set as it is read, with all that serves its files."""
+        yield fileset
+
+    @property
+    def _handler(self) -> type | None:
+        """Source of uproot that files of servers are read with; None for the one that `run` has."""
+        return None
 
     def _fileset(self, inputs: Inputs) -> tuple[dict[str, Any], Input]:
         if self.of == "synthetic":
@@ -596,6 +612,50 @@ class FilesCase(ProcessorCase):
     def _fileset(self, inputs: Inputs) -> tuple[dict[str, Any], Input]:
         store = Store(inputs.store.directory, self.size // self.files)
         return store.fileset(self.size), inputs.store.events(self.size).identity
+
+
+@dataclass(frozen=True)
+class DeliveryCase(ProcessorCase):
+    """The processor over the same events, read from this machine or from a server at a distance.
+
+    Attributes
+    ----------
+    route
+        How they are read.
+    milliseconds
+        Latency, each way.
+    handler
+        What reads them.
+    """
+
+    route: delivery.Route = "local"
+    milliseconds: int = 0
+    handler: delivery.Handler = "default"
+
+    @property
+    def what(self) -> What:
+        """As `Case.what`."""
+        parts = ["read", self.route]
+        if self.route != "local":
+            parts.append(f"{self.milliseconds}ms")
+        if self.handler != "default":
+            parts.append(self.handler)
+        return self._called(
+            "_".join(parts),
+            f"reading, {self.milliseconds} ms each way",
+            route=self.route,
+            milliseconds=self.milliseconds,
+            handler=self.handler,
+        )
+
+    @contextmanager
+    def _delivered(self, fileset: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        with delivery.delivered(fileset, self.route, self.milliseconds / 1000) as reached:
+            yield reached.fileset
+
+    @property
+    def _handler(self) -> type | None:
+        return delivery.source(self.handler, self.route)
 
 
 @dataclass(frozen=True)
@@ -1004,6 +1064,38 @@ def many_files(scale: Scale) -> list[FilesCase]:
     ]
 
 
+def deliveries(scale: Scale) -> list[DeliveryCase]:
+    """The processor by how its files are read, and by latency; the rest with the largest chunks.
+
+    One process, so that no chunk is waited for while another is processed.
+    """
+    largest = scale.chunksizes[-1]
+    everything: list[tuple[delivery.Route, int, delivery.Handler, int]] = [
+        ("local", 0, "default", chunksize) for chunksize in scale.chunksizes
+    ]
+    everything += [
+        (route, milliseconds, handler, chunksize)
+        for milliseconds in DELAYS
+        for route in delivery.ROUTES[1:]
+        for handler in delivery.HANDLERS
+        for chunksize in scale.chunksizes
+        if handler == "default" or chunksize == largest
+    ]
+    return [
+        DeliveryCase(
+            "columnar",
+            BASE,
+            chunksize,
+            "nominal",
+            scale.processor_events,
+            route=route,
+            milliseconds=milliseconds,
+            handler=handler,
+        )
+        for route, milliseconds, handler, chunksize in everything
+    ]
+
+
 def recoveries(scale: Scale) -> list[RecoveryCase]:
     """The processor with and without the loss of a worker."""
     return [
@@ -1053,5 +1145,6 @@ def everything(scale: Scale) -> list[Case]:
         *kernels(scale),
         *queries(scale),
         *(case for case in processors(scale) if not case.in_workers),
+        *deliveries(scale),
         *on_executors(scale),
     ]

@@ -33,6 +33,7 @@ def process(
     chunksize: int,
     deadly: bool = False,
     column_cache: int | None = None,
+    handler: type | None = None,
 ) -> Callable[[], Any]:
     """Make ready to process a file set.
 
@@ -50,6 +51,8 @@ def process(
         Whether the worker that begins the middle one of the files is killed.
     column_cache
         As of `analysis.run.run`.
+    handler
+        Source of uproot that reads files of servers; None for the one that `run` chooses.
 
     Returns
     -------
@@ -88,6 +91,7 @@ def process(
                 chunksize=chunksize,
                 branches=branches,
                 column_cache=column_cache,
+                handler=handler,
             )
             killed = mark.exists()
         # A chunk that was at work in the killed worker need not have been processed to its end.

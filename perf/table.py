@@ -120,6 +120,9 @@ def how(what: What) -> str:
         parts.append(f"{more['files']} files")
     if more.get("killed"):
         parts.append("killed")
+    if "route" in more:
+        parts.append(str(more["route"]))
+        parts += [str(more["handler"])] if more.get("handler") != "default" else []
     return ", ".join(parts)
 
 

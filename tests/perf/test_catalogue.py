@@ -110,6 +110,7 @@ def test_everything_is_each_case_once(scale: catalogue.Scale) -> None:
         *catalogue.kernels(scale),
         *catalogue.queries(scale),
         *catalogue.processors(scale),
+        *catalogue.deliveries(scale),
         *catalogue.on_executors(scale),
     }
     assert {case.files for case in catalogue.many_files(scale)} == set(scale.files)
@@ -126,6 +127,21 @@ def test_scaling_is_strong_and_weak_and_takes_no_more_workers_than_cores(
     for workers in {workers for workers, _ in found}:
         assert workers <= measure.machine().cores
         assert {(workers, whole), (workers, workers * half)} <= found
+
+
+@SCALES
+def test_reading_is_measured_by_route_latency_and_chunk_size(scale: catalogue.Scale) -> None:
+    cases = catalogue.deliveries(scale)
+    found = {(c.route, c.milliseconds, c.chunksize) for c in cases if c.handler == "default"}
+    assert found == {("local", 0, chunksize) for chunksize in scale.chunksizes} | {
+        (route, milliseconds, chunksize)
+        for route in ("xrootd", "http")
+        for milliseconds in (0, 10, 50)
+        for chunksize in scale.chunksizes
+    }
+    others = {(c.route, c.milliseconds) for c in cases if c.handler == "uproot"}
+    assert others == {(route, ms) for route in ("xrootd", "http") for ms in (0, 10, 50)}
+    assert len({(c.size, c.executor, c.workers, c.implementation) for c in cases}) == 1
 
 
 @pytest.mark.parametrize(

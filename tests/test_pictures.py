@@ -123,16 +123,9 @@ def test_without_data_and_in_empty_bins(content: dict[str, Any]) -> None:
     assert data == ratio == []
 
 
-def test_a_run_is_drawn_from_every_format(synthetic: Path, tmp_path: Path) -> None:
-    found = []
-    for end in (".json", ".root"):
-        output = tmp_path / f"out{end}"
-        assert analysis("run", synthetic / "fileset.json", "-o", output).exit_code == 0
-        found.append([(p.name, p.total, p.data) for p in pictures.before_fit(saved.read(output))])
-    for one_, other in zip(*found, strict=True):
-        assert one_[0] == other[0]
-        np.testing.assert_array_equal(one_[1], other[1])
-        np.testing.assert_array_equal(one_[2], other[2])
+def test_a_run_is_drawn(synthetic: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.root"
+    assert analysis("run", synthetic / "fileset.json", "-o", output).exit_code == 0
     folder = tmp_path / "made" / "pictures"
     outcome = analysis("plot", output, "--output", folder)
     assert outcome.exit_code == 0, outcome.error
@@ -145,7 +138,7 @@ def test_a_run_is_drawn_from_every_format(synthetic: Path, tmp_path: Path) -> No
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in folder.iterdir())
     assert sorted(outcome.output.split()) == sorted(str(folder / name) for name in names)
     # Regions are the sums of their channels.
-    totals = {name: total for name, total, _ in found[0]}
+    totals = {one.name: one.total for one in pictures.before_fit(saved.read(output))}
     for region in histograms.REGIONS:
         both = sum(totals[f"before_{region}_{channel}"] for channel in CHANNELS)
         np.testing.assert_allclose(totals[f"before_{region}"], both)

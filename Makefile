@@ -17,7 +17,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		--constraint constraints.txt --editable ".[parsl,spark]" --group dev
+		--constraint constraints.txt --editable ".[parsl,servicex,spark]" --group dev
 	touch $@
 
 bench: $(VENV)/.ready ## Measure everything on data it makes itself (SCALE=small|default|large)
@@ -55,12 +55,12 @@ java: ## Install Java for Spark with Debian's package, where there is none
 		$$sudo apt-get install --yes --quiet=2 --no-install-recommends openjdk-17-jre-headless; \
 	}
 
-dask-awkward: $(DASK_AWKWARD)/.ready ## Environment for dask-awkward, which needs an older dask
+dask-awkward: $(DASK_AWKWARD)/.ready ## Environment for dask-awkward and FuncADL, which need an older dask
 
 $(DASK_AWKWARD)/.ready: pyproject.toml constraints-dask-awkward.txt
 	$(PYTHON) -m venv $(DASK_AWKWARD)
 	$(DASK_AWKWARD)/bin/python -m pip install --quiet --disable-pip-version-check \
-		--constraint constraints-dask-awkward.txt --editable . "coffea[dask-awkward]" distributed
+		--constraint constraints-dask-awkward.txt --editable . "coffea[dask-awkward]" distributed func-adl-uproot
 	touch $@
 
 lint: $(VENV)/.ready ## Style and types

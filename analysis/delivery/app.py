@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections import Counter
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
@@ -21,7 +22,7 @@ from analysis.delivery.store import StoreError
 from analysis.delivery.workers import CHECK_SECONDS, JobError, Limits
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
     from starlette.requests import Request
 
@@ -170,12 +171,12 @@ class _Answers:
         if asked.did:
             scheme, separator, _ = asked.did.partition("://")
             msg = (
-                "400 Bad Request: DID scheme is not supported: "
-                f"{scheme if separator else 'rucio'}"
+                f"400 Bad Request: DID scheme is not supported: {scheme if separator else 'rucio'}"
             )
             raise Refusal(HTTPStatus.BAD_REQUEST, msg)
-        if repeated := next((one for one in asked.files if asked.files.count(one) > 1), None):
-            msg = f"400 Bad Request: {repeated} is listed twice"
+        path, times = Counter(asked.files).most_common(1)[0]
+        if times > 1:
+            msg = f"400 Bad Request: {path} is listed {times} times"
             raise Refusal(HTTPStatus.BAD_REQUEST, msg)
         try:
             for path in asked.files:
@@ -280,7 +281,9 @@ class _Answers:
     def datasets(self, request: Request, body: bytes) -> Any:  # noqa: ARG002
         query = request.query_params
         stale = query.get("show-deleted", "").lower() in {"1", "true"}
-        found = self._state.datasets(stale=stale) if query.get("did-finder", "user") == "user" else []
+        found = (
+            self._state.datasets(stale=stale) if query.get("did-finder", "user") == "user" else []
+        )
         return {"datasets": [_dataset_json(one) for one in found]}
 
     def _dataset(self, request: Request) -> dict[str, Any]:
@@ -293,7 +296,13 @@ class _Answers:
     def dataset(self, request: Request, body: bytes) -> Any:  # noqa: ARG002
         found = self._dataset(request)
         files = [
-            {"id": one["id"], "adler32": None, "file_size": 0, "file_events": 0, "paths": one["path"]}
+            {
+                "id": one["id"],
+                "adler32": None,
+                "file_size": 0,
+                "file_events": 0,
+                "paths": one["path"],
+            }
             for one in self._state.dataset_files(found["id"])
         ]
         return {**_dataset_json(found), "files": files}

@@ -27,8 +27,8 @@ import yaml
 from analysis.delivery.app import application, new_request_id
 from analysis.delivery.roots import NotAllowedError, Roots
 from analysis.delivery.state import RUNNING, State
-from analysis.delivery.store import HOST, ObjectStore, StoreError, free_ports
-from analysis.delivery.workers import JobCanceled, JobError, Limits, Worker, codegens
+from analysis.delivery.store import HOST, ObjectStore, free_ports
+from analysis.delivery.workers import JobCanceled, Limits, Worker, codegens
 from analysis.errors import InputError
 
 if TYPE_CHECKING:
@@ -256,7 +256,7 @@ class Endpoint:
                 self.store.put(task.request_id, task.object, target, self._stopping)
         except JobCanceled:
             self.state.release(task)
-        except (JobError, NotAllowedError, StoreError, InputError, OSError) as error:
+        except Exception as error:  # noqa: BLE001  (whatever it is, the file failed, not the thread)
             if self._stopping.is_set():
                 self.state.release(task)
                 return
@@ -337,7 +337,9 @@ def _settings(path: Path) -> dict[str, Any]:
         "token": secrets.token_urlsafe(32),
         "key": secrets.token_urlsafe(32),
         "port": 0,
-        "s3": {name: [secrets.token_hex(10), secrets.token_hex(20)] for name in ("owner", "reader")},
+        "s3": {
+            name: [secrets.token_hex(10), secrets.token_hex(20)] for name in ("owner", "reader")
+        },
         "s3_ports": free_ports(8),
     }
 

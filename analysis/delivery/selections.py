@@ -109,7 +109,7 @@ def _raw_query(given: Any) -> dict[str, Any]:
         msg = f"At least one tree or histogram must be specified for query {given}"
         raise SelectionError(msg)
     if unknown := query.keys() - (TREE_KEYS if query.get("treename") else {"copy_histograms"}):
-        msg = f"there is no key {sorted(unknown)[0]!r} of a query"
+        msg = f"there is no key {min(unknown)!r} of a query"
         raise SelectionError(msg)
     for key in ("copy_histograms", "filter_name", "filter_typename", "expressions"):
         if key in query:
@@ -140,7 +140,7 @@ def _trees(given: Any) -> dict[str, str]:
     if not all(isinstance(one, str) and one for one in given.values()):
         msg = f"treename names trees, not {given!r}"
         raise SelectionError(msg)
-    return given
+    return dict(given)
 
 
 def check_expression(text: Any) -> None:
@@ -244,13 +244,15 @@ def funcadl_query(selection: str) -> ast.AST:
         raise SelectionError(msg)
     try:
         tree: ast.AST = qastle.insert_linq_nodes(qastle.text_ast_to_python_ast(selection))
-    except Exception as error:  # lark's and qastle's own, of many kinds
+    except Exception as error:  # noqa: BLE001  (lark's and qastle's own, of many kinds)
         msg = f"the selection is not qastle: {shortened(' '.join(str(error).split()))}"
         raise SelectionError(msg) from None
     linq = tuple(
         one
         for one in vars(linq_util).values()
-        if isinstance(one, type) and issubclass(one, ast.AST) and one.__module__ == "qastle.linq_util"
+        if isinstance(one, type)
+        and issubclass(one, ast.AST)
+        and one.__module__ == "qastle.linq_util"
     )
     functions = {name for name in dir(np) if isinstance(getattr(np, name), np.ufunc)}
     datasets = 0
@@ -267,9 +269,7 @@ def funcadl_query(selection: str) -> ast.AST:
             if dataset := isinstance(node.func, ast.Name) and node.func.id == DATASET:
                 datasets += 1
                 wrong = not all(isinstance(one, (ast.Constant, ast.List)) for one in node.args)
-            wrong |= bool(node.keywords) or not (
-                dataset or _may_be_called(node.func, functions)
-            )
+            wrong |= bool(node.keywords) or not (dataset or _may_be_called(node.func, functions))
         elif isinstance(node, ast.Attribute):
             wrong = not _is_name(node.attr)
             if isinstance(node.value, ast.Name) and node.value.id == "np":

@@ -6,7 +6,7 @@ import hashlib
 import sqlite3
 import threading
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import MAXYEAR, UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -172,7 +172,13 @@ class State:
             database.execute("UPDATE files SET claimed = 0 WHERE id = ?", (task.id,))
 
     def finish(
-        self, task: Task, seconds: float, *, events: int = 0, size: int = 0, reason: str | None = None
+        self,
+        task: Task,
+        seconds: float,
+        *,
+        events: int = 0,
+        size: int = 0,
+        reason: str | None = None,
     ) -> None:
         """Note what came of a file: a reason if it failed."""
         with self._transaction() as database:
@@ -268,7 +274,9 @@ class State:
 
     def dataset_files(self, dataset: int) -> list[dict[str, Any]]:
         """Files of a data set."""
-        return [dict(r) for r in self._all("SELECT * FROM dataset_files WHERE dataset = ?", dataset)]
+        return [
+            dict(r) for r in self._all("SELECT * FROM dataset_files WHERE dataset = ?", dataset)
+        ]
 
     def delete_dataset(self, dataset: int) -> None:
         """Mark a data set as deleted."""
@@ -279,7 +287,7 @@ class State:
 def timestamp(time: datetime) -> str:
     """A time as it is stored: UTC, to the microsecond, so that text sorts as time does."""
     # The first and last day that there is cannot be moved to another zone.
-    known = time.tzinfo is not None and 1 < time.year < datetime.max.year
+    known = time.tzinfo is not None and 1 < time.year < MAXYEAR
     utc = time.astimezone(UTC) if known else time
     return utc.replace(tzinfo=None).isoformat(timespec="microseconds")
 

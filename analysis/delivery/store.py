@@ -12,6 +12,7 @@ import sys
 import sysconfig
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,10 +30,6 @@ VOLUME_MB: Final = 1024
 START_SECONDS: Final = 60
 PATIENCE: Final = 60
 """Seconds for which an object that cannot be stored is tried again."""
-STOP_SECONDS: Final = 2
-"""SeaweedFS takes up to half a minute to stop. What it was told is in its files before it answers,
-so it is killed when it takes longer than this."""
-
 S3Error = (BotoCoreError, ClientError)
 
 
@@ -153,7 +150,7 @@ class ObjectStore:
             )
         }
         command = [
-            *(sys.executable, "-m", "analysis.delivery.parent", weed),
+            *(sys.executable, "-P", "-m", "analysis.delivery.parent", weed),
             *("server", f"-ip={HOST}", f"-ip.bind={HOST}", f"-dir={data}", "-filer", "-s3"),
             *sorted(ports),
             *("-s3.port.iceberg=0", "-s3.port.lance=0", f"-s3.config={config}"),
@@ -172,7 +169,7 @@ class ObjectStore:
                 start_new_session=True,
                 # One volume for a bucket at first, rather than seven.
                 env={**os.environ, "WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"},
-                cwd=Path(__file__).parents[2],
+                cwd=self.folder,
             )
 
     @property
@@ -184,15 +181,10 @@ class ObjectStore:
         with self._lock:
             if self._process is None:
                 return
-            for number in (signal.SIGTERM, signal.SIGKILL):
-                try:
-                    os.killpg(self._process.pid, number)
-                    self._process.wait(STOP_SECONDS if number == signal.SIGTERM else None)
-                except ProcessLookupError:
-                    break
-                except subprocess.TimeoutExpired:
-                    continue
-                break
+            # SeaweedFS takes up to half a minute to stop when it is asked to. Whatever it answered
+            # for is in its files by then, which a test shows.
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
             self._process = None
 
@@ -205,8 +197,9 @@ class ObjectStore:
             If it cannot be made.
         """
         try:
+            self.start()
             self.client.create_bucket(Bucket=bucket)
-        except S3Error as error:
+        except (*S3Error, InputError) as error:
             msg = f"the object store does not answer: {error}"
             raise StoreError(msg) from None
 

@@ -184,7 +184,7 @@ def generated(selection: str) -> str:
     tree = funcadl_query(selection)
     try:
         return str(generate_python_source(tree))
-    except Exception as error:  # the generator raises what Python raises
+    except Exception as error:  # noqa: BLE001  (the generator raises what Python raises)
         msg = f"FuncADL cannot be translated: {type(error).__name__}: {error}"
         raise SelectionError(msg) from None
 
@@ -194,7 +194,7 @@ def read_funcadl(selection: str, source: str) -> Iterator[Piece]:
     import dask  # noqa: PLC0415  (the environment of the other code generator has none to spare)
 
     names: dict[str, Any] = {}
-    exec(compile(generated(selection), "<func_adl_uproot>", "exec"), names)
+    exec(compile(generated(selection), "<func_adl_uproot>", "exec"), names)  # noqa: S102
     with dask.config.set(scheduler="synchronous"):
         events = names["run_query"](source)
     if not isinstance(events, ak.Array):

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -79,7 +80,7 @@ class Worker:
     """
 
     def __init__(self, codegen: str, python: str, log: Path) -> None:
-        self._command = [python, "-m", "analysis.delivery.worker", codegen]
+        self._command = [python, "-P", "-m", "analysis.delivery.worker", codegen]
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
         self._ready = False
@@ -98,7 +99,6 @@ class Worker:
                     start_new_session=True,
                     # No secret of the endpoint's environment is for what a request carries.
                     env={key: os.environ[key] for key in ENVIRONMENT if key in os.environ},
-                    cwd=ROOT,
                 )
 
     def run(
@@ -160,10 +160,8 @@ class Worker:
         """End the process and its child."""
         if self._process is None:
             return
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe:

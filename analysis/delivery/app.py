@@ -133,10 +133,14 @@ def _bearer(request: Request) -> str:
 
 async def _body(request: Request) -> bytes:
     body = bytearray()
+    length = 0
     async for part in request.stream():
-        body += part
-        if len(body) > MAX_BODY:
-            raise Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the request is too large")
+        # Read to the end, so that who sends it gets the answer.
+        length += len(part)
+        if length <= MAX_BODY:
+            body += part
+    if length > MAX_BODY:
+        raise Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the request is too large")
     return bytes(body)
 
 

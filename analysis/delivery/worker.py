@@ -18,6 +18,8 @@ import warnings
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
+import psutil
+
 from analysis.delivery.parent import die_with_parent
 
 MESSAGE_LENGTH: Final = 500
@@ -89,7 +91,9 @@ def _work(job: dict[str, Any], writing: int) -> NoReturn:
         # The endpoint looks at the clock; this is for when the endpoint is gone.
         seconds = job["seconds"] + SPARE_SECONDS
         resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + SPARE_SECONDS))
-        resource.setrlimit(resource.RLIMIT_DATA, (job["memory"], job["memory"]))
+        # Libraries have set aside a gigabyte, most of which is never used, before the job begins.
+        memory = psutil.Process().memory_info().data + job["memory"]
+        resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         # What libraries warn of in whatever a request asks for is of no use to the one who asked.
         warnings.simplefilter("ignore")

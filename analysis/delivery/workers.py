@@ -39,7 +39,7 @@ class Limits:
     seconds
         Of the clock, and of CPU time.
     memory
-        Bytes of data of the worker process.
+        Bytes of memory, beside what a worker has when it begins.
     """
 
     seconds: int = 600

@@ -13,7 +13,7 @@ import asyncio
 import logging
 import sys
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -147,12 +147,13 @@ def deliver(
     with ExitStack() as stack, _quiet():
         done: dict[str, Delivered] = {}
         if cache is not None and not ignore_cache:
-            done = _from_cache(_Client.offline(cache), requests, data_format)
+            with closing(_Client.offline(cache)) as offline:
+                done = _from_cache(offline, requests, data_format)
         todo = [one for one in requests if one.name not in done]
         if todo:
             if local is not None:
                 config = stack.enter_context(local())
-            client = _Client(config, backend, cache)
+            client = stack.enter_context(closing(_Client(config, backend, cache)))
             if cache is None and not ignore_cache:
                 done = _from_cache(client, requests, data_format)
                 todo = [one for one in requests if one.name not in done]
@@ -271,6 +272,10 @@ class _Client:
         client.cache = QueryCache(client._configuration)
         return client
 
+    def close(self) -> None:
+        """Close the client's database, which it leaves open."""
+        self.cache.close()
+
     def query(self, request: Request, data_format: str, *, ignore_cache: bool = False) -> Any:
         """The client's own form of a request."""
         from servicex.databinder_models import General  # noqa: PLC0415
@@ -340,17 +345,23 @@ class _Client:
             asyncio.get_running_loop().set_exception_handler(lambda *_: None)
             await self._greet()
             init_s3_config()  # Its locks belong to the loop of an earlier call.
-            async with asyncio.timeout(max(seconds, 0)):
-                with Progress(console=Console(stderr=True), disable=not progress) as bars:
-                    outcomes = await DatasetGroup(queries).as_files_async(
+            with Progress(console=Console(stderr=True), disable=not progress) as bars:
+                work = asyncio.ensure_future(
+                    DatasetGroup(queries).as_files_async(
                         display_progress=progress,
                         provided_progress=bars if progress else None,
                         return_exceptions=True,
                     )
-                return [
-                    await self._checked(query, outcome)
-                    for query, outcome in zip(queries, outcomes, strict=True)
-                ]
+                )
+                # Not `asyncio.timeout`: the client takes its cancellation for a failed transform
+                # and waits on. What is left when this ends asyncio.run cancels, to the last task.
+                await asyncio.wait([work], timeout=max(seconds, 0))
+                if not work.done():
+                    raise TimeoutError
+            return [
+                await self._checked(query, outcome)
+                for query, outcome in zip(queries, work.result(), strict=True)
+            ]
 
         try:
             return asyncio.run(run())

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
-from perf import measure, overheads, processor
+from perf import delivery, measure, overheads, processor
 from perf.data import Events, Store, real_columns, real_identity
 from perf.results import Input, What
 
@@ -784,6 +784,60 @@ class MergeCase(TasksCase):
         return partial(overheads.Returning, size=self.histogram_bytes, contents=self.contents)
 
 
+@dataclass(frozen=True)
+class DeliveryCase(Case):
+    """A file set delivered by a local ServiceX that runs already, nothing in any cache."""
+
+    query: delivery.Query
+    data_format: str
+    size: int
+    workers: int = WORKERS
+
+    @property
+    def what(self) -> What:
+        """As `Case.what`."""
+        return What(
+            name=f"deliver-{label(self.size)}-{self.query}-{self.data_format}",
+            group="delivery",
+            kind="delivery",
+            subject="ttbar",
+            workers=self.workers,
+            size=self.size,
+            parameters={"query": self.query, "format": self.data_format},
+        )
+
+    @property
+    def cpu_clock(self) -> Callable[[], float]:
+        """As `Case.cpu_clock`."""
+        return measure.cpu_of_tree
+
+    @property
+    def from_nothing(self) -> bool:
+        """As `Case.from_nothing`: what was delivered before must not be there."""
+        return True
+
+    def rounds(self, scale: Scale) -> int | None:
+        """As `Case.rounds`."""
+        return scale.processor_rounds
+
+    @contextmanager
+    def open(self, inputs: Inputs) -> Iterator[Ready]:
+        """As `Case.open`."""
+        inputs.close()
+        fileset = inputs.store.fileset(self.size)
+        how = (fileset, self.query, self.data_format, self.workers)
+        with overheads.orphans_adopted(), delivery.ready(*how) as (act, forget):
+            act()  # The worker processes import what they need.
+            yield Ready(
+                act=act,
+                want=lambda: delivery.wanted(fileset),
+                key=("delivery", self.size),
+                agree=delivery.agree,
+                identity=inputs.store.fileset_identity(self.size),
+                before=forget,
+            )
+
+
 def checked(case: Case, ready: Ready, inputs: Inputs) -> Any:
     """The result of a case, if it agrees with that of another implementation.
 
@@ -1021,6 +1075,15 @@ def recoveries(scale: Scale) -> list[RecoveryCase]:
     ]
 
 
+def deliveries(scale: Scale) -> list[DeliveryCase]:
+    """Both kinds of query, and the formats that a selection of events is delivered in."""
+    return [
+        DeliveryCase("uproot-raw", "parquet", scale.processor_events),
+        DeliveryCase("uproot-raw", "root-ttree", scale.processor_events),
+        DeliveryCase("func-adl", "parquet", scale.processor_events),
+    ]
+
+
 def on_executors(scale: Scale) -> list[OnExecutor]:
     """Every case that needs workers, and what it is compared with; by executor.
 
@@ -1054,4 +1117,5 @@ def everything(scale: Scale) -> list[Case]:
         *queries(scale),
         *(case for case in processors(scale) if not case.in_workers),
         *on_executors(scale),
+        *deliveries(scale),
     ]

@@ -17,7 +17,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		--constraint constraints.txt --editable ".[jax,minuit,parsl,remote,spark]" --group dev
+		--constraint constraints.txt --editable ".[jax,minuit,parsl,remote,servicex,spark]" --group dev
 	touch $@
 
 bench: $(VENV)/.ready ## Measure everything on data it makes itself (SCALE=small|default|large)
@@ -64,12 +64,12 @@ xrootd: ## Install the servers of remote files with Debian's packages, where the
 		{ test ! -d /run/systemd/system || $$sudo systemctl disable --now nginx; }; \
 	}
 
-dask-awkward: $(DASK_AWKWARD)/.ready ## Environment for dask-awkward, which needs an older dask
+dask-awkward: $(DASK_AWKWARD)/.ready ## Environment for dask-awkward and FuncADL, which need an older dask
 
 $(DASK_AWKWARD)/.ready: pyproject.toml constraints-dask-awkward.txt
 	$(PYTHON) -m venv $(DASK_AWKWARD)
 	$(DASK_AWKWARD)/bin/python -m pip install --quiet --disable-pip-version-check \
-		--constraint constraints-dask-awkward.txt --editable . "coffea[dask-awkward]" distributed
+		--constraint constraints-dask-awkward.txt --editable . "coffea[dask-awkward]" distributed func-adl-uproot
 	touch $@
 
 lint: $(VENV)/.ready ## Style and types

@@ -200,7 +200,7 @@ def run_command(
         replacements=replacements,
         **common,
     )
-    cutflow = result.accumulated["cutflow"]
+    cutflow = ttbar.whole_cutflow(result.accumulated["cutflow"], fileset)
     saved.write(
         output,
         histograms.named(ttbar.normalise(result.accumulated, fileset)),
@@ -405,6 +405,90 @@ def all_command(
             )
     finally:
         Console().print(table)
+
+
+@app.command("deliver")
+def deliver_command(
+    fileset_path: Annotated[Path, typer.Argument(metavar="FILESET.json")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for what is delivered.")],
+    query: Annotated[str, typer.Option(help="uproot-raw or func-adl.")] = "uproot-raw",
+    data_format: Annotated[
+        str, typer.Option("--format", help="parquet, root-ttree or root-rntuple.")
+    ] = "parquet",
+    config: Annotated[
+        Path | None,
+        typer.Option(help="A servicex.yaml; by default a local endpoint is started."),
+    ] = None,
+    backend: Annotated[
+        str | None, typer.Option(help="Name of a deployment in your servicex.yaml.")
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Worker processes of the local endpoint.")] = 2,
+    timeout: Annotated[float, typer.Option(help="Seconds that all of it may take.")] = 3600,
+    ignore_cache: Annotated[  # noqa: FBT002  (a flag)
+        bool, typer.Option("--ignore-cache", help="Transform anew what was delivered before.")
+    ] = False,
+    mapping: MapOption = None,
+) -> None:
+    """Fetch what the ttbar analysis needs of a file set with ServiceX, for `run`."""
+    from analysis.delivery.fileset import deliver_fileset
+
+    with _interruptible("what was delivered is kept, run it again to go on"):
+        fileset = deliver_fileset(
+            fileset_path,
+            output,
+            query=query,
+            data_format=data_format,
+            config=config,
+            backend=backend,
+            replacements=_replacements(mapping),
+            timeout=timeout,
+            workers=workers,
+            ignore_cache=ignore_cache,
+        )
+    table = Table("sample", "files", "events", "delivered", title=str(output / "fileset.json"))
+    for name, dataset in fileset.items():
+        every, cut = (dataset["metadata"][key] for key in ("nevts", "cut_in_delivery"))
+        table.add_row(name, str(len(dataset["files"])), f"{every:.0f}", f"{every - cut:.0f}")
+    Console().print(table)
+
+
+servicex = typer.Typer(help="A local ServiceX endpoint.", no_args_is_help=True)
+app.add_typer(servicex, name="servicex")
+
+
+@servicex.callback()
+def _servicex() -> None:
+    """A local ServiceX endpoint."""
+
+
+@servicex.command()
+def serve(
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(help="A folder, or the beginning of URLs, whose files it may read."),
+    ] = None,
+    folder: Annotated[
+        Path, typer.Option(help="For its state: it goes on with what it finds there.")
+    ] = Path(".servicex"),
+    port: Annotated[
+        int | None, typer.Option(help="To listen on, of 127.0.0.1; that of last time by default.")
+    ] = None,
+    workers: WorkersOption = 2,
+    seconds: Annotated[int, typer.Option(help="That one file may take.")] = 600,
+    memory: Annotated[int, typer.Option(help="MB that one file may take.")] = 4096,
+) -> None:
+    """Serve until Ctrl-C; its servicex.yaml is written to the folder."""
+    from analysis.delivery.serve import serve as serve_until_stopped
+
+    with _interruptible("the endpoint has stopped, start it again to go on with what is left"):
+        serve_until_stopped(
+            folder,
+            allow=allow or [],
+            port=port,
+            workers=workers,
+            seconds=seconds,
+            megabytes=memory,
+        )
 
 
 def _replacements(mapping: list[str] | None) -> dict[str, str]:

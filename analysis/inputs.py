@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 PARQUET: Final = ".parquet"
 DEFAULT_TREE: Final = "Events"
+CUT_IN_DELIVERY: Final = "cut_in_delivery"
+"""In metadata: how many events of the original files are not in these, because none of them can
+be selected (`analysis.delivery.fileset`)."""
 OPENING_THREADS: Final = 8
 """Files opened at once: remote files are waited for side by side."""
 
@@ -200,7 +203,9 @@ def inspect(
         try:
             if path in beyond:
                 raise beyond[path]
-            return _inspect_one(*one, wanted, allow_empty=allow_empty, timeout=timeout)
+            # A delivered file may have had no event worth delivering.
+            empty = allow_empty or CUT_IN_DELIVERY in fileset[one[0]].get("metadata", {})
+            return _inspect_one(*one, wanted, allow_empty=empty, timeout=timeout)
         except InputError as error:
             return error
 
@@ -289,8 +294,11 @@ def processed(
         if gone := (lost or {}).get(name, 0):
             share *= 1 - gone / events
         metadata = dataset["metadata"]
-        if share < 1 and "nevts" in metadata:
-            metadata = {**metadata, "nevts": metadata["nevts"] * share}
+        if share < 1:
+            scaled = {
+                key: metadata[key] * share for key in ("nevts", CUT_IN_DELIVERY) if key in metadata
+            }
+            metadata = {**metadata, **scaled}
         left[name] = {
             **dataset,
             "files": {file.path: file.tree for file in used},

@@ -15,6 +15,7 @@ from coffea import processor
 from analysis import histograms
 from analysis.columns import Columns
 from analysis.errors import InputError
+from analysis.inputs import CUT_IN_DELIVERY
 from analysis.kernels import Implementation, bind
 from analysis.kernels._layout import flat
 from analysis.kernels.btag_weights import VARIATIONS as BTAG_VARIATIONS
@@ -225,6 +226,41 @@ def _steps(n_events: int, region: NDArray[np.int8]) -> dict[str, int]:
         np.count_nonzero(region == FOUR_JETS_TWO_B),
     )
     return {step: int(count) for step, count in zip(STEPS, counts, strict=True)}
+
+
+def whole_cutflow(
+    cutflow: Mapping[str, Any], fileset: Mapping[str, Any]
+) -> dict[str, dict[str, dict[str, dict[str, int]]]]:
+    """Cutflow with the events that were cut before the files were delivered.
+
+    Parameters
+    ----------
+    cutflow
+        Of the processor, merged over all chunks.
+    fileset
+        The file set that was processed; `cut_in_delivery` in a data set's metadata is how many
+        events the first step lacks.
+
+    Returns
+    -------
+    dict
+        The same cutflow but for the step ``all``.
+    """
+    cut: dict[tuple[str, str], float] = {}
+    for dataset in fileset.values():
+        metadata = dataset["metadata"]
+        sample = metadata["process"], metadata["variation"]
+        cut[sample] = cut.get(sample, 0) + metadata.get(CUT_IN_DELIVERY, 0)
+    return {
+        process: {
+            variation: {
+                shift: {**steps, "all": steps["all"] + round(cut[process, variation])}
+                for shift, steps in shifts.items()
+            }
+            for variation, shifts in samples.items()
+        }
+        for process, samples in cutflow.items()
+    }
 
 
 def normalise(accumulated: Mapping[str, Any], fileset: Mapping[str, Any]) -> dict[str, hist.Hist]:

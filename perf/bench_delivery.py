@@ -1,7 +1,7 @@
-"""What reading costs: the same events from this machine, by XRootD and by HTTP, at a distance.
+"""Delivery of the events that the analysis needs, by ServiceX, from a local endpoint that runs.
 
-The servers are real and run on loopback; `perf.proxy` adds the latency of a network, and nothing
-else of it. By latency and chunk size, since every chunk opens its file anew.
+How long a user waits from the request to files on disk, with nothing in any cache. It includes the
+polling: 0.2 s, the client's share of what a short delivery takes.
 """
 
 from __future__ import annotations
@@ -24,5 +24,5 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def test_delivery(case: catalogue.DeliveryCase, timed: Callable[..., Any]) -> None:
-    """Process every event of a file set, wherever it lies."""
+    """Deliver a file set."""
     timed(case)

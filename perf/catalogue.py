@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, cast, get_args
 
-from perf import delivery, inference, measure, overheads, processor
+from perf import delivery, inference, measure, overheads, processor, reading
 from perf.data import Events, Store, real_columns, real_identity
 from perf.results import Input, What
 
@@ -625,7 +625,7 @@ class FilesCase(ProcessorCase):
 
 
 @dataclass(frozen=True)
-class DeliveryCase(ProcessorCase):
+class ReadingCase(ProcessorCase):
     """The processor over the same events, read from this machine or from a server at a distance.
 
     Attributes
@@ -638,9 +638,9 @@ class DeliveryCase(ProcessorCase):
         What reads them.
     """
 
-    route: delivery.Route = "local"
+    route: reading.Route = "local"
     milliseconds: int = 0
-    handler: delivery.Handler = "default"
+    handler: reading.Handler = "default"
 
     @property
     def what(self) -> What:
@@ -660,12 +660,12 @@ class DeliveryCase(ProcessorCase):
 
     @contextmanager
     def _delivered(self, fileset: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        with delivery.delivered(fileset, self.route, self.milliseconds / 1000) as reached:
+        with reading.delivered(fileset, self.route, self.milliseconds / 1000) as reached:
             yield reached.fileset
 
     @property
     def _handler(self) -> type | None:
-        return delivery.source(self.handler, self.route)
+        return reading.source(self.handler, self.route)
 
 
 @dataclass(frozen=True)
@@ -852,6 +852,60 @@ class MergeCase(TasksCase):
 
     def _make(self) -> Callable[[], overheads.Empty]:
         return partial(overheads.Returning, size=self.histogram_bytes, contents=self.contents)
+
+
+@dataclass(frozen=True)
+class DeliveryCase(Case):
+    """A file set delivered by a local ServiceX that runs already, nothing in any cache."""
+
+    query: delivery.Query
+    data_format: str
+    size: int
+    workers: int = WORKERS
+
+    @property
+    def what(self) -> What:
+        """As `Case.what`."""
+        return What(
+            name=f"deliver-{label(self.size)}-{self.query}-{self.data_format}",
+            group="delivery",
+            kind="delivery",
+            subject="ttbar",
+            workers=self.workers,
+            size=self.size,
+            parameters={"query": self.query, "format": self.data_format},
+        )
+
+    @property
+    def cpu_clock(self) -> Callable[[], float]:
+        """As `Case.cpu_clock`."""
+        return measure.cpu_of_tree
+
+    @property
+    def from_nothing(self) -> bool:
+        """As `Case.from_nothing`: what was delivered before must not be there."""
+        return True
+
+    def rounds(self, scale: Scale) -> int | None:
+        """As `Case.rounds`."""
+        return scale.processor_rounds
+
+    @contextmanager
+    def open(self, inputs: Inputs) -> Iterator[Ready]:
+        """As `Case.open`."""
+        inputs.close()
+        fileset = inputs.store.fileset(self.size)
+        how = (fileset, self.query, self.data_format, self.workers)
+        with overheads.orphans_adopted(), delivery.ready(*how) as (act, forget):
+            act()  # The worker processes import what they need.
+            yield Ready(
+                act=act,
+                want=lambda: delivery.wanted(fileset),
+                key=("delivery", self.size),
+                agree=delivery.agree,
+                identity=inputs.store.fileset_identity(self.size),
+                before=forget,
+            )
 
 
 @dataclass(frozen=True)
@@ -1158,25 +1212,25 @@ def many_files(scale: Scale) -> list[FilesCase]:
     ]
 
 
-def deliveries(scale: Scale) -> list[DeliveryCase]:
+def readings(scale: Scale) -> list[ReadingCase]:
     """The processor by how its files are read, and by latency; the rest with the largest chunks.
 
     One process, so that no chunk is waited for while another is processed.
     """
     largest = scale.chunksizes[-1]
-    everything: list[tuple[delivery.Route, int, delivery.Handler, int]] = [
+    everything: list[tuple[reading.Route, int, reading.Handler, int]] = [
         ("local", 0, "default", chunksize) for chunksize in scale.chunksizes
     ]
     everything += [
         (route, milliseconds, handler, chunksize)
         for milliseconds in DELAYS
-        for route in delivery.ROUTES[1:]
-        for handler in delivery.HANDLERS
+        for route in reading.ROUTES[1:]
+        for handler in reading.HANDLERS
         for chunksize in scale.chunksizes
         if handler == "default" or chunksize == largest
     ]
     return [
-        DeliveryCase(
+        ReadingCase(
             "columnar",
             BASE,
             chunksize,
@@ -1204,6 +1258,15 @@ def recoveries(scale: Scale) -> list[RecoveryCase]:
         )
         for name in POOLS
         for killed in (False, True)
+    ]
+
+
+def deliveries(scale: Scale) -> list[DeliveryCase]:
+    """Both kinds of query, and the formats that a selection of events is delivered in."""
+    return [
+        DeliveryCase("uproot-raw", "parquet", scale.processor_events),
+        DeliveryCase("uproot-raw", "root-ttree", scale.processor_events),
+        DeliveryCase("func-adl", "parquet", scale.processor_events),
     ]
 
 
@@ -1261,7 +1324,8 @@ def everything(scale: Scale) -> list[Case]:
         *kernels(scale),
         *queries(scale),
         *(case for case in processors(scale) if not case.in_workers),
-        *deliveries(scale),
+        *readings(scale),
         *inferences(scale),
         *on_executors(scale),
+        *deliveries(scale),
     ]

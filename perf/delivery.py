@@ -1,95 +1,131 @@
-"""How the events of benchmarks are read: from this machine, or from servers at a distance."""
+"""Delivery as it is measured: a file set through a running local ServiceX, nothing in any cache."""
 
 from __future__ import annotations
 
+import shutil
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, cast, get_args
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Final, Literal
 
-from perf import servers
-from perf.proxy import delayed
-
-# uproot takes a second to import, which collecting tests need not wait for.
+# The analysis takes seconds to import, which collecting tests need not wait for.
 # ruff: noqa: PLC0415
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
-    from perf.proxy import Running
+    from numpy.typing import NDArray
 
-Route = Literal["local", "xrootd", "http"]
-Handler = Literal["default", "fsspec", "uproot"]
-"""What `analysis.run` has; what uproot has by default; uproot's own client of the protocol."""
-
-ROUTES: Final[tuple[Route, ...]] = get_args(Route)
-HANDLERS: Final[tuple[Handler, ...]] = get_args(Handler)
-
-SERVERS: Final = {"xrootd": servers.xrootd, "http": servers.nginx}
-
-
-@dataclass(frozen=True)
-class Delivered:
-    """A file set as it can be read.
-
-    Attributes
-    ----------
-    fileset
-        Of coffea's form.
-    proxy
-        Counts what is read of servers; None for local files.
-    """
-
-    fileset: dict[str, Any]
-    proxy: Running | None
+Query = Literal["uproot-raw", "func-adl"]
+FUNCADL: Final = "uproot"
+"""Name of the code generator of FuncADL."""
 
 
 @contextmanager
-def delivered(fileset: Mapping[str, Any], route: Route, delay: float = 0.0) -> Iterator[Delivered]:
-    """Serve the files of a file set, which must lie in one folder.
+def ready(
+    fileset: Mapping[str, Any], query: Query, data_format: str, workers: int
+) -> Iterator[tuple[Callable[[], Any], Callable[[], None]]]:
+    """Start an endpoint that may read a file set.
 
     Parameters
     ----------
     fileset
-        Of coffea's form, with local files.
-    route
-        How they are read. Servers are reached through a proxy, also where it adds no latency.
-    delay
-        Latency in seconds, each way.
+        Of coffea's form.
+    query, data_format
+        As of `analysis.delivery.fileset.deliver_fileset`.
+    workers
+        Files that are transformed at a time.
+
+    Yields
+    ------
+    tuple
+        Delivers all of it, and gives which events arrived; and forgets what was delivered, so
+        that it can be done anew.
 
     Raises
     ------
     NotInstalledError
-        If the server is not installed.
+        If what it needs is not here.
     """
-    if route == "local":
-        yield Delivered(dict(fileset), None)
-        return
-    folder = Path(next(iter(next(iter(fileset.values()))["files"]))).parent
-    with SERVERS[route](folder) as server, delayed(server.port, delay) as proxy:
-        yield Delivered(
-            {
-                name: {
-                    **dataset,
-                    "files": {
-                        server.url(str(Path(path).relative_to(folder)), proxy): tree
-                        for path, tree in dataset["files"].items()
-                    },
-                }
-                for name, dataset in fileset.items()
-            },
-            proxy,
-        )
+    from analysis.delivery import queries
+    from analysis.delivery.client import Request, deliver
+    from analysis.errors import NotInstalledError
+
+    try:
+        from analysis.delivery.endpoint import serving
+    except ImportError as error:
+        msg = f"the local ServiceX needs the extra `servicex`: {error}"
+        raise NotInstalledError(msg) from None
+    make = queries.uproot_raw if query == "uproot-raw" else queries.funcadl
+    requests = [
+        Request(name, list(dataset["files"]), make(next(iter(dataset["files"].values()))))
+        for name, dataset in fileset.items()
+    ]
+    folders = {Path(path).parent for one in requests for path in one.dataset}
+    with (
+        TemporaryDirectory(prefix="delivery-") as temporary,
+        serving(allow=sorted(folders), workers=workers) as endpoint,
+    ):
+        if query == "func-adl" and FUNCADL not in endpoint.codegens:
+            msg = "FuncADL needs an environment of its own: `make dask-awkward` makes it"
+            raise NotInstalledError(msg)
+        cache = Path(temporary) / "cache"
+
+        def act() -> Any:
+            delivered = deliver(
+                requests,
+                data_format=data_format,
+                config=endpoint.config,
+                cache=cache,
+                progress=False,
+            )
+            return [path for one in delivered.values() for path in one.files]
+
+        yield act, lambda: shutil.rmtree(cache, ignore_errors=True)
 
 
-def source(handler: Handler, route: Route) -> type | None:
-    """The source of uproot of this name; None for what `analysis.run` has by default."""
-    from uproot.source.fsspec import FSSpecSource
-    from uproot.source.http import HTTPSource
-    from uproot.source.xrootd import XRootDSource
+def wanted(fileset: Mapping[str, Any]) -> NDArray[Any]:
+    """Numbers of the events that must arrive: those with one lepton, by the kernels.
 
-    if handler == "default":
-        return None
-    if handler == "fsspec":
-        return cast("type", FSSpecSource)
-    return cast("type", {"xrootd": XRootDSource, "http": HTTPSource}[route])
+    The query shares no code with them; it may deliver more.
+    """
+    import numpy as np
+    import uproot
+
+    from analysis.kernels import bind
+    from analysis.kernels.leptons import NEITHER
+
+    kernels = bind("columnar")
+    parts = []
+    for dataset in fileset.values():
+        for path, name in dataset["files"].items():
+            with uproot.open({path: name}) as tree:
+                electrons, muons = (
+                    kernels(kind, *(tree[f"{collection}_{field}"].array() for field in fields))
+                    for kind, collection, fields in (
+                        ("electrons", "Electron", ("pt", "eta", "cutBased", "sip3d")),
+                        ("muons", "Muon", ("pt", "eta", "tightId", "sip3d", "pfRelIso04_all")),
+                    )
+                )
+                one = kernels("leptons", electrons, muons) != NEITHER
+                parts.append(tree["event"].array(library="np")[one])
+    return np.sort(np.concatenate(parts))
+
+
+def agree(got: list[Path], want: NDArray[Any]) -> bool:
+    """Whether all events that must arrive did, each once, and few others."""
+    import numpy as np
+    import pyarrow.parquet as pq
+    import uproot
+
+    parts = []
+    for path in got:
+        if path.suffix == ".parquet":
+            parts.append(pq.read_table(path, columns=["event"])["event"].to_numpy())
+        else:
+            with uproot.open({path: None}) as file:
+                (tree,) = file.values()
+                parts.append(tree["event"].array(library="np"))
+    events = np.concatenate(parts)
+    several = len(np.unique(events)) < len(events)
+    return not several and bool(np.isin(want, events).all()) and len(events) < 2 * len(want)

@@ -60,7 +60,7 @@ class What(_Frozen):
 
     name: str
     group: str
-    kind: Literal["kernel", "query", "processor", "executor", "selection", "inference"]
+    kind: Literal["kernel", "query", "processor", "executor", "selection", "inference", "delivery"]
     subject: str
     implementation: str | None = None
     executor: str | None = None

@@ -126,7 +126,7 @@ def test_everything_is_each_case_once(scale: catalogue.Scale) -> None:
         *catalogue.kernels(scale),
         *catalogue.queries(scale),
         *catalogue.processors(scale),
-        *catalogue.deliveries(scale),
+        *catalogue.readings(scale),
         *catalogue.inferences(scale),
         *catalogue.on_executors(scale),
     }
@@ -148,7 +148,7 @@ def test_scaling_is_strong_and_weak_and_takes_no_more_workers_than_cores(
 
 @SCALES
 def test_reading_is_measured_by_route_latency_and_chunk_size(scale: catalogue.Scale) -> None:
-    cases = catalogue.deliveries(scale)
+    cases = catalogue.readings(scale)
     found = {(c.route, c.milliseconds, c.chunksize) for c in cases if c.handler == "default"}
     assert found == {("local", 0, chunksize) for chunksize in scale.chunksizes} | {
         (route, milliseconds, chunksize)

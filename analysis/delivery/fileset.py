@@ -1,0 +1,243 @@
+"""A file set delivered: the events and columns of the ttbar analysis, as a file set to run on."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from analysis import inputs
+from analysis.delivery import queries
+from analysis.delivery.client import TIMEOUT, Delivered, Request, deliver
+from analysis.delivery.transforming import FUNCADL_TREE
+from analysis.errors import InputError, NotInstalledError
+from analysis.run import write_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+QUERIES: Final = ("uproot-raw", "func-adl")
+PRIVATE: Final = ".servicex"
+"""Folder in the output for the client's cache and the state of the local endpoint."""
+PARQUET: Final = ".parquet"
+TREENAME: Final = "treename"
+"""Column that ServiceX adds to the Parquet files of uproot-raw."""
+SUFFIXES: Final = {"parquet": PARQUET, "root-ttree": ".root", "root-rntuple": ".root"}
+
+
+def deliver_fileset(
+    path: Path,
+    output: Path,
+    *,
+    query: str = "uproot-raw",
+    data_format: str = "parquet",
+    config: Path | None = None,
+    backend: str | None = None,
+    replacements: Mapping[str, str] | None = None,
+    timeout: float = TIMEOUT,
+    workers: int = 2,
+    ignore_cache: bool = False,
+    progress: bool | None = None,
+) -> dict[str, Any]:
+    """Deliver what the ttbar analysis needs of a file set.
+
+    Parameters
+    ----------
+    path
+        The file set.
+    output
+        Folder for the delivered files and their ``fileset.json``.
+    query
+        ``uproot-raw`` or ``func-adl``.
+    data_format
+        ``parquet``, ``root-ttree`` or ``root-rntuple``.
+    config, backend
+        A servicex.yaml and the name of a deployment in it. Without both a local endpoint is
+        started, which may read the folders of the file set.
+    replacements
+        Branch to read in the place of another.
+    timeout
+        Seconds that the delivery may take.
+    workers
+        Files that the local endpoint transforms at a time.
+    ignore_cache
+        Whether to transform anew what was delivered before.
+    progress
+        Whether to show progress; by default if there is a terminal.
+
+    Returns
+    -------
+    dict
+        The delivered file set. In the metadata of each data set ``nevts`` is the number of events
+        that it is to be normalised to, and ``cut_in_delivery`` how many events of its files were
+        not delivered.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be used, or anything is not delivered whole.
+    """
+    if query not in QUERIES:
+        msg = f"there is no query {query}: use one of {', '.join(QUERIES)}"
+        raise InputError(msg)
+    fileset = inputs.read_fileset(path)
+    is_local = config is None and backend is None
+    events = _count(fileset, replacements, must_open=is_local)
+    make = queries.uproot_raw if query == "uproot-raw" else queries.funcadl
+    requests = {}
+    for name, dataset in fileset.items():
+        trees = set(dataset["files"].values())
+        for tree in sorted(trees):
+            sources = [_absolute(one) for one, own in dataset["files"].items() if own == tree]
+            title = name if len(trees) == 1 else f"{name}, {tree}"
+            requests[title] = (name, tree, Request(title, sources, make(tree, replacements)))
+    private = output.resolve() / PRIVATE
+    try:
+        private.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        msg = f"{output} cannot be written to: {error.strerror}"
+        raise InputError(msg) from None
+
+    @contextmanager
+    def local() -> Iterator[Path]:
+        try:
+            from analysis.delivery.endpoint import serving  # noqa: PLC0415
+        except ImportError as error:
+            msg = f"the local ServiceX needs the extra `servicex`: {error}"
+            raise NotInstalledError(msg) from None
+        paths = [one for _, _, request in requests.values() for one in request.dataset]
+        with serving(private / "endpoint", allow=_allowed(paths), workers=workers) as endpoint:
+            yield endpoint.config
+
+    delivered = deliver(
+        [request for _, _, request in requests.values()],
+        data_format=data_format,
+        config=config,
+        backend=backend,
+        local=local if is_local else None,
+        cache=private / "cache",
+        timeout=timeout,
+        ignore_cache=ignore_cache,
+        progress=progress,
+    )
+    folders = _folders(fileset)
+    # What is there from an earlier delivery is not this one's, until all of it is.
+    (output / "fileset.json").unlink(missing_ok=True)
+    written: dict[str, Any] = {}
+    for name, dataset in fileset.items():
+        folder = output / folders[name]
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        files: dict[str, str] = {}
+        kept = 0
+        for title, (own, tree, _) in requests.items():
+            if own != name:
+                continue
+            found = delivered[title]
+            kept += sum(found.events)
+            new_tree = FUNCADL_TREE if query == "func-adl" and data_format != "parquet" else tree
+            for one in _placed(found, folder, len(files), SUFFIXES[data_format]):
+                files[str(one)] = new_tree
+        if kept > events[name]:
+            msg = f"{name}: {kept} events were delivered of {events[name]}: correct its nevts"
+            raise InputError(msg)
+        written[name] = {
+            **dataset,
+            "files": files,
+            "metadata": {
+                "nevts": events[name],
+                **dataset["metadata"],
+                inputs.CUT_IN_DELIVERY: events[name] - kept,
+            },
+        }
+    write_json(output / "fileset.json", written)
+    return written
+
+
+def _count(
+    fileset: Mapping[str, Any], replacements: Mapping[str, str] | None, *, must_open: bool
+) -> dict[str, int]:
+    """Events of each data set in the files, before anything is cut."""
+    if must_open:
+        files = inputs.inspect(
+            fileset, queries.columns(), replacements=replacements, allow_empty=True
+        )
+        return {
+            name: sum(file.events for file in files if file.dataset == name) for name in fileset
+        }
+    # A deployment may have files that this machine cannot open.
+    counts = {}
+    for name, dataset in fileset.items():
+        if "nevts" not in dataset["metadata"]:
+            msg = (
+                f"{name} has no nevts in its metadata: give the number of events in its files, "
+                "which delivered ones do not tell"
+            )
+            raise InputError(msg)
+        counts[name] = int(dataset["metadata"]["nevts"])
+    return counts
+
+
+def _folders(names: Iterable[str]) -> dict[str, str]:
+    """A folder's name for each data set, whose own name may be anything."""
+    folders: dict[str, str] = {}
+    for name in names:
+        folder = re.sub(r"[^\w.+-]", "_", name).lstrip(".") or "_"
+        while folder in folders.values():
+            folder += "_"
+        folders[name] = folder
+    return folders
+
+
+def _absolute(path: str) -> str:
+    return path if "://" in path else str(Path(path).absolute())
+
+
+def _allowed(paths: list[str]) -> list[str]:
+    """What a local endpoint must be allowed to read these: folders, and servers of URLs."""
+    allowed = set()
+    for path in paths:
+        scheme, separator, rest = path.partition("://")
+        if separator and scheme != "file":
+            allowed.add(f"{scheme}://{rest.partition('/')[0]}/")
+        else:
+            # The folder of what a link leads to, because that is what is read.
+            allowed.add(str(Path(rest if separator else path).resolve().parent))
+    return sorted(allowed)
+
+
+def _placed(found: Delivered, folder: Path, start: int, suffix: str) -> Iterator[Path]:
+    """Delivered files under short names in a folder, without a copy where that can be."""
+    for number, source in enumerate(found.files, start):
+        target = folder / f"{number}{suffix}"
+        if suffix != PARQUET or not _without_treename(source, target):
+            try:
+                os.link(source, target)
+            except OSError:
+                shutil.copyfile(source, target)
+        yield target.absolute()
+
+
+def _without_treename(source: Path, target: Path) -> bool:
+    """Copy a Parquet file without the name of the tree, which is text: coffea cannot read text.
+
+    Returns
+    -------
+    bool
+        Whether there was need to.
+    """
+    with pq.ParquetFile(source) as file:
+        names = [name for name in file.schema_arrow.names if name != TREENAME]
+        if len(names) == len(file.schema_arrow.names):
+            return False
+        schema = pa.schema([file.schema_arrow.field(name) for name in names])
+        with pq.ParquetWriter(target, schema, compression="zstd") as writer:
+            for group in range(file.num_row_groups):
+                writer.write_table(file.read_row_group(group, columns=names).cast(schema))
+    return True

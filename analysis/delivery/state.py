@@ -1,0 +1,296 @@
+"""What the endpoint knows of transforms, in SQLite: it outlives the process."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+import threading
+from contextlib import contextmanager
+from datetime import MAXYEAR, UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+RUNNING: Final = "Running"
+COMPLETE: Final = "Complete"
+CANCELED: Final = "Canceled"
+
+SUCCESS: Final = "success"
+FAILURE: Final = "failure"
+
+SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS datasets (
+    id INTEGER PRIMARY KEY, name TEXT UNIQUE NOT NULL, last_used TEXT NOT NULL,
+    stale INTEGER NOT NULL DEFAULT 0
+);
+CREATE TABLE IF NOT EXISTS dataset_files (
+    id INTEGER PRIMARY KEY, dataset INTEGER NOT NULL REFERENCES datasets(id), path TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS transforms (
+    id INTEGER PRIMARY KEY, request_id TEXT UNIQUE NOT NULL, title TEXT,
+    dataset INTEGER NOT NULL REFERENCES datasets(id),
+    selection TEXT NOT NULL, codegen TEXT NOT NULL, result_format TEXT NOT NULL,
+    status TEXT NOT NULL, submitted TEXT NOT NULL, finished TEXT
+);
+CREATE TABLE IF NOT EXISTS files (
+    id INTEGER PRIMARY KEY, transform INTEGER NOT NULL REFERENCES transforms(id) ON DELETE CASCADE,
+    path TEXT NOT NULL, object TEXT NOT NULL,
+    status TEXT, claimed INTEGER NOT NULL DEFAULT 0, reason TEXT,
+    seconds REAL, events INTEGER, bytes INTEGER, created TEXT
+);
+CREATE INDEX IF NOT EXISTS files_by_transform ON files(transform);
+"""
+"""A file without status is still to be done; `claimed` while somebody does it."""
+
+
+class Task(NamedTuple):
+    """A file that is to be transformed."""
+
+    id: int
+    transform: int
+    request_id: str
+    codegen: str
+    selection: str
+    result_format: str
+    path: str
+    object: str
+
+
+class State:
+    """Transforms, their files and data sets.
+
+    Parameters
+    ----------
+    path
+        The database.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._lock = threading.RLock()
+        self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        self._database.row_factory = sqlite3.Row
+        self._database.execute("PRAGMA journal_mode=WAL")
+        self._database.execute("PRAGMA foreign_keys=ON")
+        self._database.executescript(SCHEMA)
+        # What was at work when an earlier process ended is to be done again.
+        self._database.execute("UPDATE files SET claimed = 0 WHERE status IS NULL")
+        self._last = datetime.min.replace(tzinfo=UTC)
+        if row := self._one("SELECT max(created) AS last FROM files"):
+            self._last = _time(row["last"]) if row["last"] else self._last
+
+    def close(self) -> None:
+        """Close the database."""
+        with self._lock:
+            self._database.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._database
+            except BaseException:
+                self._database.execute("ROLLBACK")
+                raise
+            self._database.execute("COMMIT")
+
+    def _all(self, query: str, *values: Any) -> list[sqlite3.Row]:
+        with self._lock:
+            return self._database.execute(query, values).fetchall()
+
+    def _one(self, query: str, *values: Any) -> sqlite3.Row | None:
+        found = self._all(query, *values)
+        return found[0] if found else None
+
+    def add(
+        self,
+        request_id: str,
+        title: str | None,
+        files: Sequence[tuple[str, str]],
+        *,
+        selection: str,
+        codegen: str,
+        result_format: str,
+    ) -> None:
+        """Add a transform; its files are to be done from now on.
+
+        Parameters
+        ----------
+        request_id, title, selection, codegen, result_format
+            Of the request.
+        files
+            Path of each file, and the name of the object that it becomes.
+        """
+        now = timestamp(datetime.now(UTC))
+        paths = [path for path, _ in files]
+        name = hashlib.sha256(" ".join(paths).encode()).hexdigest()
+        with self._transaction() as database:
+            known = database.execute("SELECT id FROM datasets WHERE name = ?", (name,)).fetchone()
+            if known:
+                dataset = known["id"]
+                database.execute(
+                    "UPDATE datasets SET last_used = ?, stale = 0 WHERE id = ?", (now, dataset)
+                )
+            else:
+                dataset = database.execute(
+                    "INSERT INTO datasets (name, last_used) VALUES (?, ?)", (name, now)
+                ).lastrowid
+                database.executemany(
+                    "INSERT INTO dataset_files (dataset, path) VALUES (?, ?)",
+                    [(dataset, path) for path in paths],
+                )
+            transform = database.execute(
+                "INSERT INTO transforms (request_id, title, dataset, selection, codegen, "
+                "result_format, status, submitted) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (request_id, title, dataset, selection, codegen, result_format, RUNNING, now),
+            ).lastrowid
+            database.executemany(
+                "INSERT INTO files (transform, path, object) VALUES (?, ?, ?)",
+                [(transform, path, name) for path, name in files],
+            )
+
+    def claim(self) -> Task | None:
+        """The next file to be done, which nobody else is given now; None if there is none."""
+        with self._transaction() as database:
+            row = database.execute(
+                "SELECT files.id, transform, request_id, codegen, selection, result_format, path, "
+                "object FROM files JOIN transforms ON transforms.id = transform "
+                "WHERE files.status IS NULL AND NOT claimed AND transforms.status = ? "
+                "ORDER BY files.id LIMIT 1",
+                (RUNNING,),
+            ).fetchone()
+            if row is None:
+                return None
+            database.execute("UPDATE files SET claimed = 1 WHERE id = ?", (row["id"],))
+            return Task(*row)
+
+    def release(self, task: Task) -> None:
+        """Give a file back, to be done by another."""
+        with self._transaction() as database:
+            database.execute("UPDATE files SET claimed = 0 WHERE id = ?", (task.id,))
+
+    def finish(
+        self,
+        task: Task,
+        seconds: float,
+        *,
+        events: int = 0,
+        size: int = 0,
+        reason: str | None = None,
+    ) -> None:
+        """Note what came of a file: a reason if it failed."""
+        with self._transaction() as database:
+            # Clients ask for results later than the last that they saw, so no two are alike.
+            self._last = max(datetime.now(UTC), self._last + timedelta(microseconds=1))
+            database.execute(
+                "UPDATE files SET status = ?, claimed = 0, reason = ?, seconds = ?, events = ?, "
+                "bytes = ?, created = ? WHERE id = ? AND status IS NULL",
+                (
+                    *(SUCCESS if reason is None else FAILURE, reason, seconds, events, size),
+                    *(timestamp(self._last), task.id),
+                ),
+            )
+            left = database.execute(
+                "SELECT count(*) FROM files WHERE transform = ? AND status IS NULL",
+                (task.transform,),
+            ).fetchone()[0]
+            if not left:
+                database.execute(
+                    "UPDATE transforms SET status = ?, finished = ? WHERE id = ? AND status = ?",
+                    (COMPLETE, timestamp(datetime.now(UTC)), task.transform, RUNNING),
+                )
+
+    def cancel(self, request_id: str) -> bool:
+        """Cancel a transform; whether it was running."""
+        with self._transaction() as database:
+            changed = database.execute(
+                "UPDATE transforms SET status = ?, finished = ? WHERE request_id = ? "
+                "AND status = ?",
+                (CANCELED, timestamp(datetime.now(UTC)), request_id, RUNNING),
+            ).rowcount
+        return bool(changed)
+
+    def delete(self, request_id: str) -> None:
+        """Forget a transform and its files."""
+        with self._transaction() as database:
+            database.execute("DELETE FROM transforms WHERE request_id = ?", (request_id,))
+
+    def wanted(self, task: Task) -> bool:
+        """Whether the transform of a file is still running."""
+        row = self._one("SELECT status FROM transforms WHERE id = ?", task.transform)
+        return row is not None and row["status"] == RUNNING
+
+    def transform(self, request_id: str) -> dict[str, Any] | None:
+        """A transform with the counts of its files; None if there is none of that id."""
+        found = self._transforms("WHERE request_id = ?", request_id)
+        return found[0] if found else None
+
+    def transforms(self) -> list[dict[str, Any]]:
+        """All transforms, the oldest first."""
+        return self._transforms("")
+
+    def _transforms(self, where: str, *values: Any) -> list[dict[str, Any]]:
+        rows = self._all(
+            "SELECT transforms.*, datasets.name AS did, count(files.id) AS files, "
+            "coalesce(sum(files.status = 'success'), 0) AS completed, "
+            "coalesce(sum(files.status = 'failure'), 0) AS failed "
+            "FROM transforms JOIN datasets ON datasets.id = dataset "
+            f"LEFT JOIN files ON files.transform = transforms.id {where} "
+            "GROUP BY transforms.id ORDER BY transforms.id",
+            *values,
+        )
+        return [dict(row) for row in rows]
+
+    def results(self, request_id: str, later_than: datetime | None = None) -> list[dict[str, Any]]:
+        """Files of a transform that are done, in the order in which they were.
+
+        Parameters
+        ----------
+        request_id
+            Of the transform.
+        later_than
+            Only those that were done after this.
+        """
+        after = timestamp(later_than) if later_than else ""
+        rows = self._all(
+            "SELECT files.* FROM files JOIN transforms ON transforms.id = transform "
+            "WHERE request_id = ? AND files.status IS NOT NULL AND created > ? ORDER BY created",
+            request_id,
+            after,
+        )
+        return [dict(row) for row in rows]
+
+    def datasets(self, *, stale: bool = False) -> list[dict[str, Any]]:
+        """Data sets, those that were deleted only if asked for."""
+        rows = self._all(
+            "SELECT datasets.*, count(dataset_files.id) AS files FROM datasets "
+            "LEFT JOIN dataset_files ON dataset = datasets.id WHERE stale <= ? "
+            "GROUP BY datasets.id ORDER BY datasets.id",
+            int(stale),
+        )
+        return [dict(row) for row in rows]
+
+    def dataset_files(self, dataset: int) -> list[dict[str, Any]]:
+        """Files of a data set."""
+        return [
+            dict(r) for r in self._all("SELECT * FROM dataset_files WHERE dataset = ?", dataset)
+        ]
+
+    def delete_dataset(self, dataset: int) -> None:
+        """Mark a data set as deleted."""
+        with self._transaction() as database:
+            database.execute("UPDATE datasets SET stale = 1 WHERE id = ?", (dataset,))
+
+
+def timestamp(time: datetime) -> str:
+    """A time as it is stored: UTC, to the microsecond, so that text sorts as time does."""
+    # The first and last day that there is cannot be moved to another zone.
+    known = time.tzinfo is not None and 1 < time.year < MAXYEAR
+    utc = time.astimezone(UTC) if known else time
+    return utc.replace(tzinfo=None).isoformat(timespec="microseconds")
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)

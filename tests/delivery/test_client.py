@@ -1,0 +1,460 @@
+"""`deliver`, and the official client as it is, against a real endpoint."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import psutil
+import pyarrow.parquet as pq
+import pytest
+import uproot
+import yaml
+from servicex import General, OutputFormat, Sample, ServiceXSpec, dataset, query
+from servicex.servicex_client import deliver_async
+
+from analysis.delivery.client import Request, deliver
+from analysis.delivery.endpoint import serving
+from analysis.delivery.workers import Limits
+from analysis.errors import InputError
+from tests.conftest import EVENTS
+from tests.delivery.conftest import PATIENCE, Background, Rest, wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from analysis.delivery.endpoint import Endpoint
+
+PER_FILE: Final = EVENTS // 2
+COLUMNS: Final = ["run", "nJet", "Jet_pt"]
+SLOW: Final = "MET_pt >= 0 * sum(concatenate([get('Jet_pt')] * 3000, axis=1), axis=1)"
+"""A cut that all events pass, and that takes a second or so to say so."""
+
+
+def raw(cut: str = "MET_pt >= 0", **more: Any) -> Any:
+    """A query that keeps all events."""
+    return query.UprootRaw([{"treename": "Events", "expressions": COLUMNS, "cut": cut, **more}])
+
+
+def funcadl() -> Any:
+    """The same in FuncADL."""
+    fields = ", ".join(f"'{name}': e.{name}" for name in COLUMNS)
+    return query.FuncADL_Uproot().FromTree("Events").Select(f"lambda e: {{{fields}}}")
+
+
+def columns_of(path: str | Path) -> tuple[int, set[str]]:
+    """Events and columns of a delivered file, without counters and the name of the tree."""
+    if str(path).endswith(".parquet"):
+        schema = pq.read_schema(path)
+        return pq.read_metadata(path).num_rows, set(schema.names) - {"treename"}
+    with uproot.open({str(path): None}) as file:
+        (tree,) = file.values()
+        return int(tree.num_entries), set(tree.keys(recursive=False)) - {"nJet_pt"}
+
+
+@contextmanager
+def nothing_is_begun() -> Iterator[Path]:
+    """In the place of a local endpoint, where none must be needed."""
+    pytest.fail("an endpoint was started")
+    yield
+
+
+# --- the official client alone
+
+
+@pytest.mark.usefixtures("funcadl")
+def test_the_client_as_it_is(endpoint: Endpoint, files: list[str], tmp_path: Path) -> None:
+    """Both kinds of query in each format; and what the client makes of a file that failed."""
+    formats = [OutputFormat.parquet, OutputFormat.root_ttree, OutputFormat.root_rntuple]
+    good = [
+        ServiceXSpec(
+            General=General(OutputFormat=one),
+            Sample=[
+                Sample(Name="raw", Dataset=dataset.FileList(files[:2]), Query=raw()),
+                Sample(Name="adl", Dataset=dataset.FileList(files[:2]), Query=funcadl()),
+            ],
+        )
+        for one in formats
+    ]
+    missing = [*files[:2], f"{files[0]}.none"]
+    bad = ServiceXSpec(
+        General=General(OutputFormat=OutputFormat.parquet),
+        Sample=[Sample(Name="bad", Dataset=dataset.FileList(missing), Query=raw())],
+    )
+
+    async def all_at_once() -> list[Any]:
+        # Side by side, because the client looks for news every 5 s only.
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+        return await asyncio.gather(
+            *(
+                deliver_async(
+                    spec,
+                    config_path=str(endpoint.config),
+                    cache_dir=str(tmp_path / str(i)),
+                    progress_bar="none",
+                )
+                for i, spec in enumerate([*good, bad])
+            )
+        )
+
+    *delivered, short = asyncio.run(all_at_once())
+    for result in delivered:
+        for name in ("raw", "adl"):
+            assert len(result[name]) == 2
+            for path in result[name]:
+                assert columns_of(path) == (PER_FILE, set(COLUMNS))
+    # The reason for which `deliver` counts: two files of three, and no error.
+    assert len(short["bad"]) == 2
+
+
+# --- ours
+
+
+@pytest.mark.parametrize("data_format", ["parquet", "root-ttree", "root-rntuple"])
+def test_delivered_whole(
+    data_format: str, endpoint: Endpoint, files: list[str], tmp_path: Path
+) -> None:
+    requests = [
+        Request("one", files[:1], raw()),
+        Request("three", files[1:4], raw()),
+        Request("list", dataset.FileList(files[4:6]), raw("nJet >= 0")),
+    ]
+    got = deliver(requests, config=endpoint.config, cache=tmp_path, data_format=data_format)
+    assert list(got) == ["one", "three", "list"]
+    assert [one.events for one in got.values()] == [(PER_FILE,), (PER_FILE,) * 3, (PER_FILE,) * 2]
+    for one in got.values():
+        for path in one.files:
+            assert columns_of(path) == (PER_FILE, set(COLUMNS))
+    # A second time it needs no endpoint, and can be had with none.
+    again = deliver(requests, local=nothing_is_begun, cache=tmp_path, data_format=data_format)
+    assert all(one.cached for one in again.values())
+    assert {k: one.files for k, one in again.items()} == {k: one.files for k, one in got.items()}
+
+
+def test_many_files_and_calls(endpoint: Endpoint, files: list[str], tmp_path: Path) -> None:
+    """More files than the client fetches at a time, in one event loop after another."""
+    for i in range(2):
+        got = deliver(
+            [Request("all", files, raw(f"MET_pt >= {-i}"))], config=endpoint.config, cache=tmp_path
+        )
+        assert got["all"].events == (PER_FILE,) * len(files)
+        assert not got["all"].cached
+
+
+@pytest.mark.usefixtures("funcadl")
+def test_functional_query(endpoint: Endpoint, files: list[str], tmp_path: Path) -> None:
+    adl = funcadl().Where("lambda e: e.nJet > 4")
+    want = sum(int((uproot.open({f: None})["Events/nJet"].array() > 4).sum()) for f in files[:2])
+    got = deliver([Request("adl", files[:2], adl)], config=endpoint.config, cache=tmp_path)
+    assert sum(got["adl"].events) == want
+
+
+def one_failing(files: list[str], bad: str) -> list[Request]:
+    return [Request("good", files[2:4], raw()), Request("bad", [*files[:2], bad], raw())]
+
+
+def test_one_failing_file_of_three(endpoint: Endpoint, files: list[str], tmp_path: Path) -> None:
+    missing = f"{files[0]}.none"
+    with pytest.raises(InputError) as caught:
+        deliver(one_failing(files, missing), config=endpoint.config, cache=tmp_path)
+    assert f"bad: {missing} could not be delivered: " in str(caught.value)
+    assert "FileNotFoundError" in str(caught.value)
+    assert "1 of 3 files failed" in str(caught.value)
+    # What was good is kept, and the bad one is not believed to be under way.
+    with pytest.raises(InputError, match="1 of 3 files failed"):
+        deliver(one_failing(files, missing), config=endpoint.config, cache=tmp_path)
+    whole = deliver(one_failing(files, files[5]), config=endpoint.config, cache=tmp_path)
+    assert whole["good"].cached
+    assert len(whole["bad"].files) == 3
+
+
+def test_every_file_failing(endpoint: Endpoint, files: list[str], tmp_path: Path) -> None:
+    """The client gives an empty list here, and calls it valid."""
+    bad = [f"{one}.none" for one in files[:2]]
+    with pytest.raises(InputError, match="2 of 2 files failed"):
+        deliver([Request("bad", bad, raw())], config=endpoint.config, cache=tmp_path)
+
+
+def test_a_damaged_file(
+    endpoint: Endpoint, synthetic: Path, files: list[str], tmp_path: Path
+) -> None:
+    damaged = synthetic / "damaged.root"
+    content = Path(files[0]).read_bytes()
+    damaged.write_bytes(content[: len(content) // 2])
+    try:
+        with pytest.raises(InputError, match=r"damaged.root could not be delivered"):
+            deliver(one_failing(files, str(damaged)), config=endpoint.config, cache=tmp_path)
+    finally:
+        damaged.unlink()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        (query.UprootRaw([{"treename": "Events", "expressions": ["Jet_none"]}]), "Jet_none"),
+        (query.UprootRaw([{"treename": "Events", "filter_name": ["Jet_none"]}]), "Jet_none"),
+        (raw("Jet_none > 1"), "Jet_none"),
+        (raw("MET_pt >"), "not an expression"),
+        (raw("().__class__"), "which no selection may hold"),
+        (
+            query.UprootRaw([{"treename": "None", "fail_on_missing_trees": True}]),
+            "there is no tree None",
+        ),
+        (raw("Jet_pt > 30"), "could not be delivered"),
+    ],
+)
+def test_wrong_queries(
+    wrong: Any, reason: str, endpoint: Endpoint, files: list[str], tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="wrong") as caught:
+        deliver([Request("wrong", files[:1], wrong)], config=endpoint.config, cache=tmp_path)
+    assert reason in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("funcadl")
+def test_wrong_functional_queries(endpoint: Endpoint, files: list[str], tmp_path: Path) -> None:
+    malformed = query.FuncADL_Uproot()
+    malformed.set_provided_qastle("(call Select")
+    none = query.FuncADL_Uproot().FromTree("Events").Select("lambda e: {'x': e.Jet_none}")
+    tree = query.FuncADL_Uproot().FromTree("None").Select("lambda e: {'x': e.Jet_pt}")
+    for wrong, reason in ((malformed, "not qastle"), (none, "Jet_none"), (tree, "None")):
+        with pytest.raises(InputError) as caught:
+            deliver([Request("wrong", files[:1], wrong)], config=endpoint.config, cache=tmp_path)
+        assert reason in str(caught.value)
+
+
+def test_wrong_places(endpoint: Endpoint, files: list[str], tmp_path: Path) -> None:
+    for path in ("/etc/hostname", f"{files[0]}/../../x.root"):
+        with pytest.raises(InputError, match="not in the folders that this endpoint may read"):
+            deliver([Request("out", [path], raw())], config=endpoint.config, cache=tmp_path)
+    for did in (dataset.Rucio("a:b"), dataset.CERNOpenData(1507), dataset.XRootD("root://a//*")):
+        with pytest.raises(InputError, match="DID scheme is not supported"):
+            deliver([Request("did", did, raw())], config=endpoint.config, cache=tmp_path)
+
+
+def configured(endpoint: Endpoint, path: Path, **changes: str) -> Path:
+    """A servicex.yaml with something wrong in it."""
+    config = yaml.safe_load(endpoint.config.read_text())
+    config["api_endpoints"][0] |= changes
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+def test_wrong_configurations(endpoint: Endpoint, files: list[str], tmp_path: Path) -> None:
+    request = [Request("one", files[:1], raw())]
+    cache = tmp_path / "cache"
+    config = tmp_path / "servicex.yaml"
+    with pytest.raises(InputError, match="refuses the token: correct it in"):
+        deliver(request, config=configured(endpoint, config, token="x"), cache=cache)
+    with pytest.raises(InputError, match="refuses the token"):
+        deliver(request, config=configured(endpoint, config, token=""), cache=cache)
+    nowhere = configured(endpoint, config, endpoint="http://127.0.0.1:9")
+    with pytest.raises(InputError, match="no ServiceX answers at http://127"):
+        deliver(request, config=nowhere, cache=cache)
+    with pytest.raises(InputError, match="Backend other not defined"):
+        deliver(request, config=endpoint.config, backend="other", cache=cache)
+    with pytest.raises(InputError, match="configuration of ServiceX cannot be used"):
+        deliver(request, config=tmp_path / "none.yaml", cache=cache)
+    config.write_text("api_endpoints: 1")
+    with pytest.raises(InputError, match="configuration of ServiceX cannot be used"):
+        deliver(request, config=config, cache=cache)
+    with pytest.raises(InputError, match="no format csv"):
+        deliver(request, config=endpoint.config, data_format="csv")
+    with pytest.raises(InputError, match="same name"):
+        deliver(request * 2, config=endpoint.config)
+
+
+def test_time_limit(endpoint: Endpoint, rest: Rest, files: list[str], tmp_path: Path) -> None:
+    forever = [Request("slow", files[:1], raw("MET_pt > 9**9**9"))]
+    with pytest.raises(InputError, match=r"slow was not delivered within 3 s, 0 of 1 files"):
+        deliver(forever, config=endpoint.config, cache=tmp_path, timeout=3)
+    running = [
+        one["request_id"]
+        for one in rest("GET", "/servicex/transformation").json()["requests"]
+        if one["status"] == "Running"
+    ]
+    assert len(running) == 1
+    # The next call waits for the same transform; somebody cancels it.
+    second = Background(lambda: deliver(forever, config=endpoint.config, cache=tmp_path))
+    rest("GET", f"/servicex/transformation/{running[0]}/cancel")
+    with pytest.raises(InputError, match="canceled"):
+        second.wait()
+
+
+def test_a_transform_that_the_endpoint_forgot(
+    endpoint: Endpoint, rest: Rest, files: list[str], tmp_path: Path
+) -> None:
+    forever = [Request("slow", files[:1], raw("MET_pt > 9**9**9 * 0"))]
+    with pytest.raises(InputError, match="within 1 s"):
+        deliver(forever, config=endpoint.config, cache=tmp_path, timeout=1)
+    for one in rest("GET", "/servicex/transformation").json()["requests"]:
+        if one["status"] == "Running":
+            rest("GET", f"/servicex/transformation/{one['request_id']}/cancel")
+            rest("DELETE", f"/servicex/transformation/{one['request_id']}")
+    again = Background(
+        lambda: deliver(forever, config=endpoint.config, cache=tmp_path, timeout=20)
+    )
+
+    def begun_anew() -> Any:
+        requests = rest("GET", "/servicex/transformation").json()["requests"]
+        return [one["request_id"] for one in requests if one["status"] == "Running"]
+
+    (request_id,) = wait_for(begun_anew)
+    rest("GET", f"/servicex/transformation/{request_id}/cancel")
+    with pytest.raises(InputError, match="canceled"):
+        again.wait()
+
+
+# --- the cache
+
+
+def test_a_cached_file_that_is_broken(
+    endpoint: Endpoint, files: list[str], tmp_path: Path
+) -> None:
+    request = [Request("two", files[:2], raw())]
+    first = deliver(request, config=endpoint.config, cache=tmp_path)["two"]
+    first.files[0].write_bytes(first.files[0].read_bytes()[:100])
+    second = deliver(request, config=endpoint.config, cache=tmp_path)["two"]
+    assert not second.cached
+    assert second.events == (PER_FILE, PER_FILE)
+    second.files[1].unlink()
+    third = deliver(request, config=endpoint.config, cache=tmp_path)["two"]
+    assert third.events == (PER_FILE, PER_FILE)
+
+
+def test_a_source_that_changed(
+    endpoint: Endpoint, synthetic: Path, files: list[str], tmp_path: Path
+) -> None:
+    source = synthetic / "changing.root"
+    request = [Request("one", [str(source)], raw())]
+    try:
+        source.write_bytes(Path(files[0]).read_bytes())
+        assert not deliver(request, config=endpoint.config, cache=tmp_path)["one"].cached
+        assert deliver(request, config=endpoint.config, cache=tmp_path)["one"].cached
+        source.write_bytes(Path(files[1]).read_bytes())
+        assert not deliver(request, config=endpoint.config, cache=tmp_path)["one"].cached
+        again = {"config": endpoint.config, "cache": tmp_path, "ignore_cache": True}
+        assert not deliver(request, **again)["one"].cached
+    finally:
+        source.unlink()
+
+
+# --- what is interrupted
+
+
+def test_the_s3_server_stops_and_starts(synthetic: Path, files: list[str], tmp_path: Path) -> None:
+    with serving(tmp_path / "endpoint", allow=[synthetic], workers=1) as own:
+        requests = [Request("all", files[:6], raw(SLOW))]
+        work = Background(lambda: deliver(requests, config=own.config, cache=tmp_path / "cache"))
+        wait_for(lambda: any(one["completed"] for one in own.state.transforms()))
+        own.store.stop()
+        assert not all(one["finished"] for one in own.state.transforms())
+        own.store.start()
+        assert work.wait()["all"].events == (PER_FILE,) * 6
+        # One that dies is started anew by the endpoint itself.
+        request = [Request("more", files[6:9], raw(SLOW))]
+        work = Background(lambda: deliver(request, config=own.config, cache=tmp_path / "cache"))
+        assert own.store._process
+        os.killpg(own.store._process.pid, signal.SIGKILL)
+        own.store._process.wait()
+        delivered = work.wait()
+        assert delivered["more"].events == (PER_FILE,) * 3
+
+
+@contextmanager
+def served(folder: Path, allowed: Path) -> Iterator[subprocess.Popen[str]]:
+    """``python -m analysis servicex serve``, in a process of its own."""
+    command = ["-m", "analysis", "servicex", "serve", "--allow", str(allowed), "--workers", "1"]
+    process = subprocess.Popen(
+        [sys.executable, *command, "--folder", str(folder)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        assert process.stdout
+        line = process.stdout.readline()
+        assert "ServiceX is at http://127.0.0.1:" in line, line + process.stdout.read()
+        yield process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=PATIENCE)
+
+
+def family(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """A process's descendants."""
+    return psutil.Process(process.pid).children(recursive=True)
+
+
+def test_the_endpoint_is_killed_and_started(
+    synthetic: Path, files: list[str], tmp_path: Path
+) -> None:
+    """Killed in mid-transform, the next endpoint of the folder goes on; the client waits."""
+    folder = tmp_path / "endpoint"
+    requests = [Request("all", files[:6], raw(SLOW))]
+    with served(folder, synthetic) as first:
+        config = folder / "servicex.yaml"
+        rest = Rest(_Config(config))  # type: ignore[arg-type]
+        work = Background(lambda: deliver(requests, config=config, cache=tmp_path / "cache"))
+
+        def begun() -> Any:
+            found = rest("GET", "/servicex/transformation").json()["requests"]
+            return [one for one in found if one["files-completed"]]
+
+        (transform,) = wait_for(begun)
+        children = family(first)
+        assert children
+        first.kill()
+        first.wait()
+    assert transform["files-remaining"]
+    _, alive = psutil.wait_procs(children, timeout=PATIENCE)
+    assert not alive, "the worker and the S3 server end with the endpoint"
+    with served(folder, synthetic) as second:
+        assert work.wait()["all"].events == (PER_FILE,) * 6
+        (after,) = rest("GET", "/servicex/transformation").json()["requests"]
+        assert after["request_id"] == transform["request_id"]
+        assert after["files-completed"] == 6
+        children = family(second)
+        second.send_signal(signal.SIGINT)
+        assert second.stdout
+        assert "the endpoint has stopped" in second.stdout.read()
+        assert second.wait(PATIENCE) == 130
+    _, alive = psutil.wait_procs(children, timeout=PATIENCE)
+    assert not alive
+
+
+class _Config:
+    """What `Rest` needs to know of an endpoint, from its servicex.yaml."""
+
+    def __init__(self, path: Path) -> None:
+        (one,) = yaml.safe_load(path.read_text())["api_endpoints"]
+        self.url, self.token = one["endpoint"], one["token"]
+
+
+def test_a_file_that_takes_too_much(synthetic: Path, files: list[str], tmp_path: Path) -> None:
+    with serving(allow=[synthetic], limits=Limits(seconds=5)) as own:
+        slow = [Request("slow", files[:1], raw("MET_pt > 9**9**9"))]
+        with pytest.raises(InputError, match=r"took more than 5 s, which is the limit"):
+            deliver(slow, config=own.config, cache=tmp_path)
+
+
+def test_an_endpoint_that_cannot_start(tmp_path: Path, endpoint: Endpoint) -> None:
+    with pytest.raises(InputError, match="no folder"), serving(allow=[tmp_path / "none"]):
+        pass
+    taken = int(endpoint.url.rpartition(":")[2])
+    with pytest.raises(InputError, match="cannot be listened on"), serving(port=taken):
+        pass
+
+
+def test_what_json_says_of_the_query() -> None:
+    (one,) = json.loads(raw().generate_selection_string())
+    assert one["treename"] == "Events"

@@ -341,6 +341,12 @@ class _Client:
         from servicex.minio_adapter import init_s3_config  # noqa: PLC0415
 
         async def run() -> list[Delivered | _DeliveryError]:
+            try:
+                return await attempt()
+            finally:
+                await _cancel_all_others()
+
+        async def attempt() -> list[Delivered | _DeliveryError]:
             # The client raises in callbacks of tasks, where nobody catches it.
             asyncio.get_running_loop().set_exception_handler(lambda *_: None)
             await self._greet()
@@ -354,7 +360,7 @@ class _Client:
                     )
                 )
                 # Not `asyncio.timeout`: the client takes its cancellation for a failed transform
-                # and waits on. What is left when this ends asyncio.run cancels, to the last task.
+                # and waits on.
                 await asyncio.wait([work], timeout=max(seconds, 0))
                 if not work.done():
                     raise TimeoutError
@@ -491,6 +497,18 @@ class _Client:
             f"{query.title} was not delivered: {type(error).__name__}: {text}; run it again",
             transient=True,
         )
+
+
+async def _cancel_all_others() -> None:
+    """End what the client left running, on Ctrl-C too.
+
+    One cancellation, which is all that `asyncio.run` tries before it waits for ever, is lost where
+    it meets a connection that is just being made.
+    """
+    while others := asyncio.all_tasks() - {asyncio.current_task()}:
+        for one in others:
+            one.cancel()
+        await asyncio.wait(others, timeout=LOCAL_POLL_SECONDS)
 
 
 def _is_done(status: Any) -> bool:

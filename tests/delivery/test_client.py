@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -29,6 +30,7 @@ from tests.delivery.conftest import PATIENCE, Background, Rest, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
     from analysis.delivery.endpoint import Endpoint
 
@@ -59,16 +61,16 @@ def columns_of(path: str | Path) -> tuple[int, set[str]]:
         return int(tree.num_entries), set(tree.keys(recursive=False)) - {"nJet_pt"}
 
 
-@contextmanager
-def nothing_is_begun() -> Iterator[Path]:
+def nothing_is_begun() -> AbstractContextManager[Path]:
     """In the place of a local endpoint, where none must be needed."""
     pytest.fail("an endpoint was started")
-    yield
 
 
 # --- the official client alone
 
 
+# It leaves its database open.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.usefixtures("funcadl")
 def test_the_client_as_it_is(endpoint: Endpoint, files: list[str], tmp_path: Path) -> None:
     """Both kinds of query in each format; and what the client makes of a file that failed."""
@@ -105,6 +107,7 @@ def test_the_client_as_it_is(endpoint: Endpoint, files: list[str], tmp_path: Pat
         )
 
     *delivered, short = asyncio.run(all_at_once())
+    gc.collect()  # What it left open is closed in this test, not in any other.
     for result in delivered:
         for name in ("raw", "adl"):
             assert len(result[name]) == 2
@@ -151,7 +154,9 @@ def test_many_files_and_calls(endpoint: Endpoint, files: list[str], tmp_path: Pa
 @pytest.mark.usefixtures("funcadl")
 def test_functional_query(endpoint: Endpoint, files: list[str], tmp_path: Path) -> None:
     adl = funcadl().Where("lambda e: e.nJet > 4")
-    want = sum(int((uproot.open({f: None})["Events/nJet"].array() > 4).sum()) for f in files[:2])
+    jets = uproot.concatenate([f"{one}:Events" for one in files[:2]], ["nJet"], library="np")
+    want = int((jets["nJet"] > 4).sum())
+    assert 0 < want < 2 * PER_FILE
     got = deliver([Request("adl", files[:2], adl)], config=endpoint.config, cache=tmp_path)
     assert sum(got["adl"].events) == want
 
@@ -240,9 +245,9 @@ def test_wrong_places(endpoint: Endpoint, files: list[str], tmp_path: Path) -> N
             deliver([Request("did", did, raw())], config=endpoint.config, cache=tmp_path)
 
 
-def configured(endpoint: Endpoint, path: Path, **changes: str) -> Path:
+def configured(running: Endpoint, path: Path, **changes: str) -> Path:
     """A servicex.yaml with something wrong in it."""
-    config = yaml.safe_load(endpoint.config.read_text())
+    config = yaml.safe_load(running.config.read_text())
     config["api_endpoints"][0] |= changes
     path.write_text(yaml.safe_dump(config))
     return path
@@ -341,8 +346,8 @@ def test_a_source_that_changed(
         assert deliver(request, config=endpoint.config, cache=tmp_path)["one"].cached
         source.write_bytes(Path(files[1]).read_bytes())
         assert not deliver(request, config=endpoint.config, cache=tmp_path)["one"].cached
-        again = {"config": endpoint.config, "cache": tmp_path, "ignore_cache": True}
-        assert not deliver(request, **again)["one"].cached
+        anew = deliver(request, config=endpoint.config, cache=tmp_path, ignore_cache=True)
+        assert not anew["one"].cached
     finally:
         source.unlink()
 
@@ -392,7 +397,8 @@ def served(folder: Path, allowed: Path) -> Iterator[subprocess.Popen[str]]:
 
 def family(process: subprocess.Popen[str]) -> list[psutil.Process]:
     """A process's descendants."""
-    return psutil.Process(process.pid).children(recursive=True)
+    found: list[psutil.Process] = psutil.Process(process.pid).children(recursive=True)
+    return found
 
 
 def test_the_endpoint_is_killed_and_started(

@@ -285,6 +285,13 @@ def make_data(
     Console().print(table)
 
 
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(help="A servicex.yaml; by default a local endpoint is started."),
+]
+DeploymentOption = Annotated[
+    str | None, typer.Option(help="Name of a ServiceX deployment in your servicex.yaml.")
+]
 HistogramsArgument = Annotated[
     Path,
     typer.Argument(metavar="HISTOGRAMS", help="What `run` wrote, or as the AGC publishes them."),
@@ -367,6 +374,11 @@ def all_command(
         typer.Option(help="FILESET.json of your own; by default events are made."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the events that are made.")] = 1,
+    delivery: Annotated[  # noqa: FBT002  (a flag)
+        bool, typer.Option(help="Whether ServiceX delivers what is processed.")
+    ] = True,
+    config: ConfigOption = None,
+    deployment: DeploymentOption = None,
     implementation: ImplementationOption = "columnar",
     executor: ExecutorOption = "futures",
     workers: WorkersOption = 2,
@@ -383,6 +395,9 @@ def all_command(
         fileset=fileset,
         events=events,
         seed=seed,
+        delivery=delivery,
+        config=config,
+        deployment=deployment,
         implementation=implementation,
         executor=executor,
         workers=workers,
@@ -415,10 +430,7 @@ def deliver_command(
     data_format: Annotated[
         str, typer.Option("--format", help="parquet, root-ttree or root-rntuple.")
     ] = "parquet",
-    config: Annotated[
-        Path | None,
-        typer.Option(help="A servicex.yaml; by default a local endpoint is started."),
-    ] = None,
+    config: ConfigOption = None,
     backend: Annotated[
         str | None, typer.Option(help="Name of a deployment in your servicex.yaml.")
     ] = None,

@@ -1,11 +1,11 @@
-"""The whole analysis as stages: events, histograms, fit, limit, pictures."""
+"""The whole analysis as stages: events, delivery, histograms, fit, limit, pictures."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from analysis import __main__ as commands
 from analysis.inference.command import Source
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
     from analysis.inference import Backend
     from analysis.kernels import Implementation
+
+LIMITED: Final = "single_top_tW"
+"""Signal whose strength is limited: that of ttbar is too well known for it, and the only process
+in some bins of few events, where a discovery is beyond doubt and any formula."""
 
 # Each stage imports what it needs when it is its turn: one that is kept takes no time.
 # ruff: noqa: PLC0415
@@ -33,8 +37,12 @@ class Whole:
         FILESET.json of the user's; None to make events.
     events, seed
         Of each sample that is made, as of ``make-data``.
+    delivery
+        Whether ServiceX delivers what is processed.
+    config, deployment
+        As `config` and `backend` of ``deliver``.
     implementation, executor, workers, chunksize
-        As of ``run``.
+        As of ``run``; as many workers transform files.
     backend
         As of ``fit``.
     """
@@ -43,6 +51,9 @@ class Whole:
     fileset: Path | None = None
     events: int = 20_000
     seed: int = 1
+    delivery: bool = True
+    config: Path | None = None
+    deployment: str | None = None
     implementation: Implementation = "columnar"
     executor: str = "futures"
     workers: int = 2
@@ -50,9 +61,14 @@ class Whole:
     backend: Backend = "numpy"
 
     @property
+    def files(self) -> Path:
+        """The file set that all begins with."""
+        return self.fileset or self.folder / "data" / "fileset.json"
+
+    @property
     def inputs(self) -> Path:
         """The file set that is processed."""
-        return self.fileset or self.folder / "data" / "fileset.json"
+        return self.folder / "delivered" / "fileset.json" if self.delivery else self.files
 
     @property
     def histograms(self) -> Path:
@@ -72,8 +88,10 @@ class Whole:
             else Stage("events", self.find_events, {"fileset": self._listed()})
         )
         how = {"implementation": self.implementation, "chunksize": self.chunksize}
+        delivery = [Stage("delivery", self.deliver, {"deployment": self.deployment})]
         return [
             first,
+            *(delivery if self.delivery else []),
             Stage("histograms", self.make_histograms, how),
             Stage("fit", self.fit, {"backend": self.backend}),
             Stage("limit", self.limit, {"backend": self.backend}),
@@ -97,9 +115,21 @@ class Whole:
 
     def make_events(self) -> Sequence[Path]:
         """Synthetic NanoAOD of all samples."""
-        directory = self.inputs.parent
+        directory = self.files.parent
         commands.make_data(directory, events=self.events, seed=self.seed)
-        return [self.inputs, *sorted(directory.glob("*.root"))]
+        return [self.files, *sorted(directory.glob("*.root"))]
+
+    def deliver(self) -> Sequence[Path]:
+        """What the analysis needs of the events, by ServiceX."""
+        directory = self.inputs.parent
+        commands.deliver_command(
+            self.files,
+            directory,
+            config=self.config,
+            backend=self.deployment,
+            workers=self.workers,
+        )
+        return [self.inputs, *sorted(directory.glob("*/*.parquet"))]
 
     def make_histograms(self) -> Sequence[Path]:
         """Histograms of all regions, channels and systematic variations."""
@@ -113,15 +143,13 @@ class Whole:
         )
         return [self.histograms]
 
-    def _source(self) -> Source:
-        return Source(self.histograms, backend=self.backend)
-
     def fit(self) -> Sequence[Path]:
         """The cross section."""
         from analysis.inference.command import fit_command
 
         workspace = self.folder / "workspace.json"
-        fit_command(self._source(), self.fitted, workspace=workspace)
+        source = Source(self.histograms, backend=self.backend)
+        fit_command(source, self.fitted, workspace=workspace)
         return [self.fitted, workspace]
 
     def limit(self) -> Sequence[Path]:
@@ -129,7 +157,8 @@ class Whole:
         from analysis.inference.command import limit_command
 
         path = self.folder / "limit.json"
-        limit_command(self._source(), path, level=0.95)
+        source = Source(self.histograms, signal=LIMITED, backend=self.backend)
+        limit_command(source, path, level=0.95)
         return [path]
 
     def draw(self) -> Sequence[Path]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, cast, get_args
 
-from perf import delivery, inference, measure, overheads, processor, reading
+from perf import delivery, inference, measure, overheads, processor, reading, whole
 from perf.data import Events, Store, real_columns, real_identity
 from perf.results import Input, What
 
@@ -102,6 +102,8 @@ class Scale:
         Events processed and the numbers of files that they are in, equal ones.
     fewest_workers
         By number of workers it is measured from so many.
+    whole_events
+        Events of each sample of the whole analysis.
     slow_tests
         What is measured with pyhf's own optimisers too, which take seconds a fit.
     """
@@ -121,6 +123,7 @@ class Scale:
     files_events: int
     files: tuple[int, ...]
     fewest_workers: int
+    whole_events: int
     slow_tests: tuple[InferenceTask, ...]
 
 
@@ -153,6 +156,7 @@ SCALES: Final[dict[str, Scale]] = {
             4_000,
             (1, 8),
             WORKERS,
+            2_000,
             (),
         ),
         # Within five minutes on two cores with the making of data.
@@ -172,6 +176,7 @@ SCALES: Final[dict[str, Scale]] = {
             512_000,
             (1, 8, 64),
             1,
+            20_000,
             ("hypotest",),
         ),
         Scale(
@@ -190,6 +195,7 @@ SCALES: Final[dict[str, Scale]] = {
             2_048_000,
             (1, 8, 64),
             1,
+            250_000,
             ("hypotest", "limit"),
         ),
     )
@@ -263,6 +269,10 @@ class Inputs:
         return self.real / name
 
 
+def _itself(result: Any) -> Any:
+    return result
+
+
 @dataclass(frozen=True)
 class Ready:
     """A case that can be measured at once.
@@ -283,6 +293,9 @@ class Ready:
         To be called before each `act`, if there is anything to do.
     after
         Takes back what `act` did, if that is needed; timed apart.
+    content
+        What of a result of `act` is compared and identified, where that is not all of it: what
+        is in a file that it names. Not timed.
     """
 
     act: Callable[[], Any]
@@ -292,6 +305,7 @@ class Ready:
     identity: Input
     before: Callable[[], None] | None = None
     after: Callable[[], None] | None = None
+    content: Callable[[Any], Any] = _itself
 
 
 class Case(ABC):
@@ -646,7 +660,7 @@ class ReadingCase(ProcessorCase):
     def what(self) -> What:
         """As `Case.what`."""
         parts = ["read", self.route]
-        if self.route != "local":
+        if self.route in reading.SERVERS:
             parts.append(f"{self.milliseconds}ms")
         if self.handler != "default":
             parts.append(self.handler)
@@ -905,6 +919,74 @@ class DeliveryCase(Case):
                 agree=delivery.agree,
                 identity=inputs.store.fileset_identity(self.size),
                 before=forget,
+                content=delivery.event_numbers,
+            )
+
+
+@dataclass(frozen=True)
+class WholeCase(Case):
+    """A stage of the whole analysis, from files to pictures, as `python -m analysis all` does it.
+
+    Attributes
+    ----------
+    stage
+        Which; those before it are done.
+    events
+        Of each sample.
+    workers
+        Of the executor and of the delivery.
+    """
+
+    stage: whole.StageName
+    events: int
+    workers: int = WORKERS
+
+    @property
+    def what(self) -> What:
+        """As `Case.what`."""
+        return What(
+            name=f"whole-{label(self.events)}-{self.stage}",
+            group="whole analysis",
+            kind="whole",
+            subject=self.stage,
+            workers=self.workers,
+            size=self.events,
+        )
+
+    @property
+    def cpu_clock(self) -> Callable[[], float]:
+        """As `Case.cpu_clock`."""
+        return measure.cpu_of_tree
+
+    @property
+    def from_nothing(self) -> bool:
+        """As `Case.from_nothing`: it is begun once, by a command."""
+        return True
+
+    def rounds(self, scale: Scale) -> int | None:
+        """As `Case.rounds`."""
+        return scale.start_rounds
+
+    @contextmanager
+    def open(self, inputs: Inputs) -> Iterator[Ready]:
+        """As `Case.open`."""
+        inputs.close()
+        with (
+            overheads.orphans_adopted(),
+            whole.advanced(self.stage, self.events, self.workers) as (analysis, stage),
+        ):
+            yield Ready(
+                act=stage.act,
+                want=partial(whole.wanted, self.stage, analysis),
+                key=("whole", self.stage, self.events),
+                agree=partial(whole.agree, self.stage),
+                identity=Input(
+                    digest=measure.digest([analysis.seed, self.events]),
+                    events=0,
+                    source="synthetic",
+                ),
+                before=partial(whole.forget, analysis) if self.stage == "delivery" else None,
+                content=partial(whole.content, self.stage, analysis),
             )
 
 
@@ -1005,7 +1087,7 @@ def checked(case: Case, ready: Ready, inputs: Inputs) -> Any:
     Returns
     -------
     Any
-        The result.
+        The content of the result.
 
     Raises
     ------
@@ -1017,12 +1099,12 @@ def checked(case: Case, ready: Ready, inputs: Inputs) -> Any:
     got = ready.act()
     if ready.after:
         ready.after()
-    compare(case, ready, inputs, got)
-    return got
+    return compare(case, ready, inputs, got)
 
 
-def compare(case: Case, ready: Ready, inputs: Inputs, got: Any) -> None:
+def compare(case: Case, ready: Ready, inputs: Inputs, result: Any) -> Any:
     """Compare a result of a case with that of another implementation, as `checked`."""
+    got = ready.content(result)
     what = case.what
     other = another(what.implementation, what.size) if what.implementation else "what is expected"
     key = (what.kind, *ready.key)
@@ -1030,6 +1112,7 @@ def compare(case: Case, ready: Ready, inputs: Inputs, got: Any) -> None:
     if not ready.agree(got, want):
         raise DisagreementError(case.id, other)
     inputs.keep(f"result of {what.implementation}", key, got)
+    return got
 
 
 class DisagreementError(Exception):
@@ -1218,13 +1301,14 @@ def readings(scale: Scale) -> list[ReadingCase]:
     One process, so that no chunk is waited for while another is processed.
     """
     largest = scale.chunksizes[-1]
+    here: tuple[reading.Route, ...] = ("local", "servicex")
     everything: list[tuple[reading.Route, int, reading.Handler, int]] = [
-        ("local", 0, "default", chunksize) for chunksize in scale.chunksizes
+        (route, 0, "default", chunksize) for route in here for chunksize in scale.chunksizes
     ]
     everything += [
         (route, milliseconds, handler, chunksize)
         for milliseconds in DELAYS
-        for route in reading.ROUTES[1:]
+        for route in reading.SERVERS
         for handler in reading.HANDLERS
         for chunksize in scale.chunksizes
         if handler == "default" or chunksize == largest
@@ -1268,6 +1352,11 @@ def deliveries(scale: Scale) -> list[DeliveryCase]:
         DeliveryCase("uproot-raw", "root-ttree", scale.processor_events),
         DeliveryCase("func-adl", "parquet", scale.processor_events),
     ]
+
+
+def wholes(scale: Scale) -> list[WholeCase]:
+    """Each stage of the whole analysis, in their order."""
+    return [WholeCase(stage, scale.whole_events) for stage in whole.STAGES]
 
 
 def inferences(scale: Scale) -> list[InferenceCase]:
@@ -1328,4 +1417,5 @@ def everything(scale: Scale) -> list[Case]:
         *inferences(scale),
         *on_executors(scale),
         *deliveries(scale),
+        *wholes(scale),
     ]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 # ruff: noqa: PLC0415
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -112,20 +112,32 @@ def wanted(fileset: Mapping[str, Any]) -> NDArray[Any]:
     return np.sort(np.concatenate(parts))
 
 
-def agree(got: list[Path], want: NDArray[Any]) -> bool:
-    """Whether all events that must arrive did, each once, and few others."""
+def event_numbers(paths: Iterable[Path]) -> NDArray[Any]:
+    """Numbers of the events in delivered files, sorted."""
     import numpy as np
     import pyarrow.parquet as pq
     import uproot
 
     parts = []
-    for path in got:
+    for path in paths:
         if path.suffix == ".parquet":
             parts.append(pq.read_table(path, columns=["event"])["event"].to_numpy())
         else:
             with uproot.open({path: None}) as file:
                 (tree,) = file.values()
                 parts.append(tree["event"].array(library="np"))
-    events = np.concatenate(parts)
-    several = len(np.unique(events)) < len(events)
-    return not several and bool(np.isin(want, events).all()) and len(events) < 2 * len(want)
+    return np.sort(np.concatenate(parts))
+
+
+def agree(got: NDArray[Any], want: NDArray[Any]) -> bool:
+    """Whether all events that must arrive did, each as often, and few others."""
+    import numpy as np
+
+    events, counts = np.unique(got, return_counts=True)
+    needed, times = np.unique(want, return_counts=True)
+    there = np.isin(needed, events).all()
+    return bool(
+        there
+        and (counts[np.searchsorted(events, needed)] >= times).all()
+        and len(got) < 2 * len(want)
+    )

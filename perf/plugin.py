@@ -220,6 +220,7 @@ def _measure(
 ) -> Record:
     # The first call also compiles, reads files into the page cache and fills memory pools: it is
     # not the cost of the calls that follow.
+    result: Any = None
     newest = None if case.from_nothing else catalogue.checked(case, ready, session.inputs)
     if not session.records:
         # Once: by now all that is large is imported.
@@ -228,8 +229,8 @@ def _measure(
     timed, undone = _Times(), _Times()
 
     def act() -> None:
-        nonlocal newest
-        newest = ready.act()
+        nonlocal result
+        result = ready.act()
 
     def setup() -> None:
         if ready.before:
@@ -242,7 +243,8 @@ def _measure(
             undone.begin(case.cpu_clock)
             ready.after()
             undone.end(case.cpu_clock)
-        catalogue.compare(case, ready, session.inputs, newest)
+        nonlocal newest
+        newest = catalogue.compare(case, ready, session.inputs, result)
 
     if rounds:
         # Seconds a call: nothing to calibrate, and time to compare each result.

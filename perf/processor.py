@@ -101,7 +101,8 @@ def process(
                 f"{int(killed)} workers killed: no speed is reported, run it again"
             )
             raise InputError(msg)
-        return done.accumulated
+        whole = ttbar.whole_cutflow(done.accumulated["cutflow"], fileset)
+        return {**done.accumulated, "cutflow": whole}
 
     return act
 

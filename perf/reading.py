@@ -1,7 +1,11 @@
-"""How the events of benchmarks are read: from this machine, or from servers at a distance."""
+"""How the events of benchmarks are read.
+
+From this machine, from servers at a distance, or as ServiceX delivered them.
+"""
 
 from __future__ import annotations
 
+import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +22,13 @@ if TYPE_CHECKING:
 
     from perf.proxy import Running
 
-Route = Literal["local", "xrootd", "http"]
+Route = Literal["local", "servicex", "xrootd", "http"]
 Handler = Literal["default", "fsspec", "uproot"]
 """What `analysis.run` has; what uproot has by default; uproot's own client of the protocol."""
 
-ROUTES: Final[tuple[Route, ...]] = get_args(Route)
 HANDLERS: Final[tuple[Handler, ...]] = get_args(Handler)
 
-SERVERS: Final = {"xrootd": servers.xrootd, "http": servers.nginx}
+SERVERS: Final[dict[Route, Any]] = {"xrootd": servers.xrootd, "http": servers.nginx}
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,8 @@ def delivered(fileset: Mapping[str, Any], route: Route, delay: float = 0.0) -> I
     fileset
         Of coffea's form, with local files.
     route
-        How they are read. Servers are reached through a proxy, also where it adds no latency.
+        How they are read. What ServiceX delivers is there before: reading it is one thing, and
+        delivery another that is measured as such. Servers are reached through a proxy, also where it adds no latency.
     delay
         Latency in seconds, each way.
 
@@ -64,6 +68,15 @@ def delivered(fileset: Mapping[str, Any], route: Route, delay: float = 0.0) -> I
     """
     if route == "local":
         yield Delivered(dict(fileset), None)
+        return
+    if route == "servicex":
+        from analysis.delivery.fileset import deliver_fileset
+        from analysis.run import write_json
+
+        with tempfile.TemporaryDirectory(prefix="coffea-delivered-") as temporary:
+            own = Path(temporary)
+            write_json(own / "fileset.json", fileset)
+            yield Delivered(deliver_fileset(own / "fileset.json", own, progress=False), None)
         return
     folder = Path(next(iter(next(iter(fileset.values()))["files"]))).parent
     with SERVERS[route](folder) as server, delayed(server.port, delay) as proxy:

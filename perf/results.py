@@ -60,7 +60,9 @@ class What(_Frozen):
 
     name: str
     group: str
-    kind: Literal["kernel", "query", "processor", "executor", "selection", "inference", "delivery"]
+    kind: Literal[
+        "kernel", "query", "processor", "executor", "selection", "inference", "delivery", "whole"
+    ]
     subject: str
     implementation: str | None = None
     executor: str | None = None

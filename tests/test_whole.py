@@ -14,7 +14,7 @@ from tests.cli import analysis
 if TYPE_CHECKING:
     from pathlib import Path
 
-STAGES = ["events", "histograms", "fit", "limit", "pictures"]
+STAGES = ["events", "delivery", "histograms", "fit", "limit", "pictures"]
 
 
 @pytest.fixture(scope="module")

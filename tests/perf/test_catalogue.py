@@ -128,6 +128,8 @@ def test_everything_is_each_case_once(scale: catalogue.Scale) -> None:
         *catalogue.processors(scale),
         *catalogue.readings(scale),
         *catalogue.inferences(scale),
+        *catalogue.deliveries(scale),
+        *catalogue.wholes(scale),
         *catalogue.on_executors(scale),
     }
     assert {case.files for case in catalogue.many_files(scale)} == set(scale.files)
@@ -155,7 +157,7 @@ def test_reading_is_measured_by_route_latency_and_chunk_size(scale: catalogue.Sc
         for route in ("xrootd", "http")
         for milliseconds in (0, 10, 50)
         for chunksize in scale.chunksizes
-    }
+    } | {("servicex", 0, chunksize) for chunksize in scale.chunksizes}
     others = {(c.route, c.milliseconds) for c in cases if c.handler == "uproot"}
     assert others == {(route, ms) for route in ("xrootd", "http") for ms in (0, 10, 50)}
     assert len({(c.size, c.executor, c.workers, c.implementation) for c in cases}) == 1

@@ -106,13 +106,14 @@ def wanted(stage: StageName, whole: Whole) -> Any:
         commands.run_command(whole.files, alone, executor="iterative", workers=1)
         return _histograms(alone)
     if stage in {"fit", "limit"}:
+        from analysis.inference.templates import merged
         from analysis.whole import LIMITED
 
         with statistics.open_backend("jax"):
             templates = statistics.read(whole.histograms)
             if stage == "fit":
                 return inference.minimum(statistics.build(templates))
-            return inference.observed_limit(statistics.build(templates, LIMITED))
+            return inference.observed_limit(statistics.build(merged(templates, LIMITED), LIMITED))
     parts = ["", *(f"_{channel}" for channel in histograms.CHANNELS)]
     regions = histograms.REGIONS
     return sorted(

@@ -6,6 +6,7 @@ import copy
 import importlib.util
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -778,18 +779,39 @@ def _templates(nominal: NDArray[np.float64], up: float = 1.1) -> Templates:
 
 
 def test_bins_without_simulated_events_are_merged_with_the_next() -> None:
-    from analysis.inference.templates import _without_empty_bins
+    from analysis.inference.templates import merged
 
-    merged = _without_empty_bins(_templates(np.array([0, 2, 0, 0, 3, 4, 0.0])))
-    region = merged.regions["4j1b"]
+    fewer = merged(_templates(np.array([0, 2, 0, 0, 3, 4, 0.0])))
+    region = fewer.regions["4j1b"]
     step = 440 / 7
     np.testing.assert_allclose(region.edges, 110 + step * np.array([0, 2, 5, 7]))
     np.testing.assert_allclose(region.templates["ttbar", NOMINAL].values, [2, 3, 4])
     np.testing.assert_allclose(region.data, [10, 15, 20])
-    assert len(merged.notes) == 1
-    assert merged.notes[0].startswith("4 of 7 bins of 4j1b hold no simulated event")
+    assert len(fewer.notes) == 1
+    assert fewer.notes[0].startswith("4 of 7 bins of 4j1b hold no simulated event")
     whole = _templates(np.array([1.0, 2.0]))
-    assert _without_empty_bins(whole).notes == ()
+    assert merged(whole).notes == ()
+
+
+def test_bins_with_nothing_but_signal_are_merged_to_test_its_absence() -> None:
+    from analysis.inference.templates import merged
+
+    everywhere, but_one = (_templates(np.array([1.0, n, 3.0, 4.0])) for n in (2.0, 0.0))
+    mixed = {
+        key: (everywhere if key[0] == "ttbar" else but_one).regions["4j1b"].templates[key]
+        for key in everywhere.regions["4j1b"].templates
+    }
+    region = replace(everywhere.regions["4j1b"], templates=mixed)
+    templates = replace(everywhere, regions={"4j1b": region})
+    fewer = merged(templates, "ttbar")
+    np.testing.assert_allclose(fewer.regions["4j1b"].edges, [110, 220, 440, 550])
+    (note,) = fewer.notes
+    assert note.startswith("1 of 4 bins of 4j1b hold no simulated event but of ttbar")
+    assert merged(templates, "wjets").notes == ()
+    with open_backend("numpy"):
+        assert significance(build(fewer)).observed > 0
+        with pytest.raises(InputError, match="nothing but signal"):
+            significance(build(templates))
 
 
 def test_what_too_few_events_make_impossible_is_left_out_and_said() -> None:

@@ -18,7 +18,7 @@ from analysis.inference.fits import Fit, Impact, Prediction, fit, prediction, ra
 from analysis.inference.limits import significance, upper_limit
 from analysis.inference.model import build
 from analysis.inference.optimizer import NotConvergedWarning
-from analysis.inference.templates import Templates, read
+from analysis.inference.templates import Templates, merged, read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -160,7 +160,7 @@ def limit_command(source: Source, output: Path | None, *, level: float) -> None:
     from analysis.run import write_json
 
     _check(output)
-    templates = source.read()
+    templates = merged(source.read(), source.signal)
     console = Console(stderr=True)
     with open_backend(source.backend, source.optimizer), _spoken(console):
         model = build(templates, source.signal)

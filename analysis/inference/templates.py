@@ -208,7 +208,7 @@ def read(
             observed.values,
             {key: template for key, (_, template) in ours.items() if key[0] in CROSS_SECTIONS},
         )
-    return _without_empty_bins(Templates(str(path), regions))
+    return merged(Templates(str(path), regions))
 
 
 def _sample(name: str, region: str, data: str) -> list[tuple[str, str]]:
@@ -323,16 +323,30 @@ def _inside(where: str, what: str, given: list[float], bins: int) -> NDArray[np.
     return contents
 
 
-def _without_empty_bins(templates: Templates) -> Templates:
+def merged(templates: Templates, signal: str | None = None) -> Templates:
     """Merge bins that no simulated event is in into the next; the last one into that before.
 
     A likelihood has no value where nothing is expected and something is observed.
+
+    Parameters
+    ----------
+    templates
+        In the bins of the model.
+    signal
+        Process whose events do not count, because its absence is to be tested: where nothing else
+        is expected, one event would be proof of it.
+
+    Raises
+    ------
+    InputError
+        If a region has no simulated events, or none has data.
     """
+    events = "no simulated event" if signal is None else f"no simulated event but of {signal}"
     regions, notes = {}, list(templates.notes)
     for name, region in templates.regions.items():
-        nominal = region.nominal.values()
+        nominal = [one for process, one in region.nominal.items() if process != signal]
         if not nominal:
-            msg = f"{templates.source} has no simulated events in {name}: process more events"
+            msg = f"{templates.source} has {events} in {name}: process more events"
             raise InputError(msg)
         filled = np.flatnonzero(np.sum([one.values for one in nominal], axis=0))
         # Each filled bin ends a new one, and the last of them takes what follows it.
@@ -340,8 +354,8 @@ def _without_empty_bins(templates: Templates) -> Templates:
         regions[name] = region.merge(starts)
         if lost := len(region.data) - len(starts):
             notes.append(
-                f"{lost} of {len(region.data)} bins of {name} hold no simulated event and were "
-                "merged with the next: process more events"
+                f"{lost} of {len(region.data)} bins of {name} hold {events} and were merged with "
+                "the next: process more events"
             )
     if not any(region.data.any() for region in regions.values()):
         msg = f"the data in {templates.source} have no events: there is nothing to fit"

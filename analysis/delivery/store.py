@@ -28,6 +28,11 @@ VOLUMES: Final = 500
 VOLUME_MB: Final = 1024
 """Every bucket has a volume or more of its own, each a file of up to this size."""
 START_SECONDS: Final = 60
+ANSWER_SECONDS: Final = 5
+"""Of one request. What comes while the services of a restarted server still look for each other
+gets no answer at all, and one that is made again gets it at once."""
+READY: Final = bytes(100_000)
+"""An object that is too large to be kept among the names: it needs all services."""
 PATIENCE: Final = 60
 """Seconds for which an object that cannot be stored is tried again."""
 S3Error = (BotoCoreError, ClientError)
@@ -78,7 +83,7 @@ class ObjectStore:
                 config=Config(
                     signature_version="s3v4",
                     connect_timeout=5,
-                    read_timeout=60,
+                    read_timeout=ANSWER_SECONDS,
                     retries={"max_attempts": 0},
                     proxies={},
                 ),
@@ -103,8 +108,8 @@ class ObjectStore:
             last: Exception | None = None
             while self._process is not None and self._process.poll() is None:
                 try:
-                    self.client.create_bucket(Bucket="ready")
-                    self.client.put_object(Bucket="ready", Key="ready", Body=b"")
+                    self._have("ready")
+                    self.client.put_object(Bucket="ready", Key="ready", Body=READY)
                 except S3Error as error:
                     last = error
                 else:
@@ -118,6 +123,14 @@ class ObjectStore:
                 f"is another endpoint at work in {self.folder.parent}? ({last})"
             )
             raise InputError(msg)
+
+    def _have(self, bucket: str) -> None:
+        """Make a bucket, if it is not there from before a restart."""
+        try:
+            self.client.create_bucket(Bucket=bucket)
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "BucketAlreadyOwnedByYou":
+                raise
 
     def _launch(self) -> None:
         weed = shutil.which("weed", path=sysconfig.get_path("scripts")) or shutil.which("weed")
@@ -155,10 +168,13 @@ class ObjectStore:
             *sorted(ports),
             *("-s3.port.iceberg=0", "-s3.port.lance=0", f"-s3.config={config}"),
             # Sockets that others on this machine cannot open.
-            *(f"-filer.localSocket={data}/filer.sock", f"-s3.localSocket={data}/s3.sock"),
+            # Below `cwd`: the name of a socket has room for 107 bytes.
+            *("-filer.localSocket=data/filer.sock", "-s3.localSocket=data/s3.sock"),
             *("-filer.disableDirListing", "-filer.exposeDirectoryData=false"),
             *(f"-volume.max={VOLUMES}", f"-master.volumeSizeLimitMB={VOLUME_MB}"),
             *("-volume.preStopSeconds=0", "-master.telemetry=false"),
+            # There is one master, which need not wait for others to vote.
+            "-master.electionTimeout=1s",
         ]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -198,7 +214,7 @@ class ObjectStore:
         """
         try:
             self.start()
-            self.client.create_bucket(Bucket=bucket)
+            self._have(bucket)
         except (*S3Error, InputError) as error:
             msg = f"the object store does not answer: {error}"
             raise StoreError(msg) from None

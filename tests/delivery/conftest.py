@@ -118,7 +118,8 @@ class Background:
     def __init__(self, function: Callable[[], Any]) -> None:
         self.result: Any = None
         self.error: BaseException | None = None
-        self._thread = threading.Thread(target=self._call, args=(function,))
+        # One that hangs must not keep the tests from ending.
+        self._thread = threading.Thread(target=self._call, args=(function,), daemon=True)
         self._thread.start()
 
     def _call(self, function: Callable[[], Any]) -> None:

@@ -7,6 +7,7 @@ import json
 import socket
 import threading
 import uuid
+from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -313,12 +314,14 @@ def test_requests_are_bounded(rest: Rest) -> None:
 def test_only_loopback_is_listened_on(endpoint: Endpoint) -> None:
     """Every port of every process of the endpoint."""
     own = psutil.Process()
-    # Other tests may have children of their own.
-    children = [
-        child
-        for child in own.children(recursive=True)
-        if any("weed" in part or "analysis.delivery" in part for part in child.cmdline())
-    ]
+    # Other tests may have children of their own, and some that just end.
+    children = []
+    for child in own.children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            command = child.cmdline()
+            if any("weed" in part or "analysis.delivery" in part for part in command):
+                children.append(child)
+    assert len(children) >= 2
     listening = [
         connection.laddr
         for process in (own, *children)

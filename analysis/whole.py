@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from analysis import __main__ as commands
+from analysis.executors import DEFAULT_CHUNKSIZE
 from analysis.inference.command import Source
 from analysis.pipeline import Stage
 
@@ -57,7 +58,7 @@ class Whole:
     implementation: Implementation = "columnar"
     executor: str = "futures"
     workers: int = 2
-    chunksize: int = 100_000
+    chunksize: int = DEFAULT_CHUNKSIZE
     backend: Backend = "numpy"
 
     @property

@@ -13,6 +13,8 @@ from abc import ABC, abstractmethod
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final, Literal, cast, get_args
 
 from perf import delivery, inference, measure, overheads, processor, reading, whole
@@ -22,7 +24,6 @@ from perf.results import Input, What
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
-    from pathlib import Path
 
     from coffea.processor.executor import ExecutorBase
 
@@ -222,6 +223,22 @@ class Inputs:
     started: set[str] = field(default_factory=set)
     _last: dict[str, tuple[Any, Any]] = field(default_factory=dict)
     _executors: ExitStack = field(default_factory=ExitStack)
+    _folders: ExitStack = field(default_factory=ExitStack)
+
+    def folder(self, name: str) -> Path:
+        """A folder for what the cases of one kind share, which `end` removes."""
+
+        def make() -> Path:
+            temporary = TemporaryDirectory(prefix=f"coffea-{name}-")
+            return Path(self._folders.enter_context(temporary))
+
+        return cast("Path", self.last("folder", name, make))
+
+    def end(self) -> None:
+        """End the executor and remove the folders."""
+        self.close()
+        self._last.pop("folder", None)
+        self._folders.close()
 
     def executor(self, name: str, workers: int, variant: Variant = "") -> ExecutorBase:
         """An executor that is warm: the one of the case before, if it had the same."""
@@ -973,8 +990,11 @@ class WholeCase(Case):
         inputs.close()
         with (
             overheads.orphans_adopted(),
-            whole.advanced(self.stage, self.events, self.workers) as (analysis, stage),
         ):
+            # The cases before this one did some of the stages, which are not done again.
+            analysis, stage = whole.advanced(
+                self.stage, inputs.folder(f"whole-{self.events}"), self.events, self.workers
+            )
             yield Ready(
                 act=stage.act,
                 want=partial(whole.wanted, self.stage, analysis),

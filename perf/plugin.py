@@ -332,9 +332,9 @@ def _extra_info(record: Record) -> dict[str, Any]:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """End the workers that cases shared."""
+    """End the workers that cases shared, and remove their folders."""
     ours = session.config.stash[SESSION]
-    ours.inputs.close()
+    ours.inputs.end()
     ours.settled.close()
 
 

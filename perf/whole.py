@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import contextmanager
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import numpy as np
@@ -17,7 +14,8 @@ from perf.processor import RELATIVE_ROUNDING
 # ruff: noqa: PLC0415
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
+    from pathlib import Path
 
     from analysis.pipeline import Stage
     from analysis.whole import Whole
@@ -26,34 +24,34 @@ StageName = Literal["events", "delivery", "histograms", "fit", "limit", "picture
 STAGES: Final[tuple[StageName, ...]] = get_args(StageName)
 
 
-@contextmanager
-def advanced(stage: StageName, events: int, workers: int) -> Iterator[tuple[Whole, Stage]]:
-    """The analysis of synthetic events in a folder of its own, done up to a stage.
+def advanced(stage: StageName, folder: Path, events: int, workers: int) -> tuple[Whole, Stage]:
+    """The analysis of synthetic events, done up to a stage.
 
     Parameters
     ----------
     stage
-        The first that is not done.
+        The first that need not be done.
+    folder
+        Of the analysis; what is done there already is not done again.
     events
         Of each sample.
     workers
         Of the executor and of the delivery.
 
-    Yields
-    ------
+    Returns
+    -------
     tuple
         The analysis, and the stage, ready to be done.
     """
     from analysis.pipeline import advance
     from analysis.whole import Whole
 
-    with TemporaryDirectory(prefix="coffea-whole-") as temporary:
-        whole = Whole(Path(temporary), events=events, workers=workers)
-        stages = {one.name: one for one in whole.stages()}
-        before = [stages[name] for name in STAGES[: STAGES.index(stage)]]
-        for _ in advance(before, whole.folder):
-            pass
-        yield whole, stages[stage]
+    whole = Whole(folder, events=events, workers=workers)
+    stages = {one.name: one for one in whole.stages()}
+    before = [stages[name] for name in STAGES[: STAGES.index(stage)]]
+    for _ in advance(before, folder):
+        pass
+    return whole, stages[stage]
 
 
 def forget(whole: Whole) -> None:

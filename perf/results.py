@@ -60,7 +60,7 @@ class What(_Frozen):
 
     name: str
     group: str
-    kind: Literal["kernel", "query", "processor", "executor", "selection"]
+    kind: Literal["kernel", "query", "processor", "executor", "selection", "reading", "import"]
     subject: str
     implementation: str | None = None
     executor: str | None = None

@@ -104,6 +104,8 @@ class Exact(environment.Environment):
         requirements: dict[str, str],
         tagged_env_vars: dict[Any, str],
     ) -> None:
+        # asv names an environment while it makes it.
+        self._requirements = requirements
         super().__init__(conf, python, requirements, tagged_env_vars)
         self._common = Path(self._path)
         self._notes = Path(conf.results_dir) / INSTALLED

@@ -17,12 +17,16 @@ from typing import TYPE_CHECKING, Any, Final
 from asv.repo import NoSuchNameError, Repo
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Sequence
 
 KIND: Final = "ledger"
 """``dvcs`` in asv's configuration."""
 
 BRANCH: Final = "master"
+OLD_LINE: Final = "0.7"
+"""Branch of releases that were still made of coffea 0.7 after the first one by calendar."""
+
+MILLISECONDS_AN_HOUR: Final = 3_600_000
 
 
 @dataclass(frozen=True)
@@ -44,9 +48,27 @@ class Entry:
     release: bool
 
     @property
+    def old_line(self) -> bool:
+        """Whether it is a release of the line of 0.7."""
+        return self.release and self.name.startswith(f"v{OLD_LINE}.")
+
+    @property
     def milliseconds(self) -> int:
         """Since 1970, as asv and JavaScript count."""
         return round(self.date.timestamp() * 1000)
+
+
+def branches(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
+    """Entries in lines of development, each oldest first.
+
+    A release that mends 0.7 years later stands between two of the main line by its date, and is
+    the successor of neither: as one line it would look like a step and back.
+    """
+    new = [one.date for one in entries if one.release and not one.old_line]
+    first = min(new, default=None)
+    main = [one for one in entries if not one.old_line or first is None or one.date < first]
+    old = [one for one in entries if one.old_line]
+    return {BRANCH: main, **({OLD_LINE: old} if not set(old) <= set(main) else {})}
 
 
 def write(path: Path, entries: Iterable[Entry]) -> None:
@@ -115,13 +137,24 @@ class Ledger(Repo):
         """As `get_date`."""
         return self.get_date(self.get_hash_from_name(name))
 
-    def get_branch_commits(self, branch: str) -> list[str]:  # noqa: ARG002
-        """All, newest first."""
-        return [one.name for one in reversed(self._entries)]
+    def get_branch_commits(self, branch: str) -> list[str]:
+        """Of a line of development, newest first."""
+        return [one.name for one in reversed(branches(self._entries)[branch])]
 
     def get_revisions(self, commits: Collection[str]) -> dict[str, int]:
-        """Place of each in the order of time."""
-        return {name: number for name, number in self._number.items() if name in commits}
+        """Of some, as `revisions`."""
+        every = self.revisions(self._entries)
+        return {name: number for name, number in every.items() if name in commits}
+
+    @staticmethod
+    def revisions(entries: Sequence[Entry]) -> dict[str, int]:
+        """Hours since 1970, so that the axis is time; the next one if that is taken."""
+        found: dict[str, int] = {}
+        last = -1
+        for one in entries:
+            last = max(last + 1, one.milliseconds // MILLISECONDS_AN_HOUR)
+            found[one.name] = last
+        return found
 
     def get_range_spec(self, commit_a: str, commit_b: str) -> str:
         """After the first, up to the second."""

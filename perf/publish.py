@@ -34,12 +34,11 @@ from asv_tachyon import cli as tachyon
 
 from analysis.errors import InputError
 from perf import ledger, store
-from perf.ledger import Entry
+from perf.ledger import Entry, Ledger
 from perf.store import ASV, PER_EVENT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-    from datetime import datetime
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from perf.results import Record
     from perf.store import Void
@@ -61,6 +60,25 @@ MACHINE_VERSION: Final = 1
 
 NOT_OFFLINE: Final = ("*.js", "*.css", "vendor", "error.html", "swallow.ico", "swallow.png")
 """Parts of asv's own page that the other has no need of, or that ask for the network."""
+
+TOLD: Final = ("awkward", "uproot", "numba", "numpy", "dask", "hist", "python")
+"""Packages whose versions are shown beside a point."""
+
+DATES: Final = """<script>
+      // asv numbers commits; here a number is an hour since 1970, and any hour has a date to show.
+      const plain = Response.prototype.json;
+      Response.prototype.json = async function () {
+        const content = await plain.call(this);
+        if (content?.revision_to_hash) {
+          const date = (hour) => new Date(hour * 3.6e6).toISOString().slice(0, 7);
+          content.revision_to_hash = new Proxy(content.revision_to_hash, {
+            get: (known, key) => known[key] ?? (/^\\d+$/.test(key) ? date(key) : undefined),
+          });
+        }
+        return content;
+      };
+    </script>"""
+"""Makes the time axis of asv-tachyon one of dates."""
 
 _AXES: Final = ("implementation", "executor", "workers", "size", "chunksize")
 _SLUG: Final = re.compile(r"[^A-Za-z0-9_.]+")
@@ -409,7 +427,7 @@ def publish(records: Sequence[Record], html: Path, voids: Sequence[Void] = ()) -
                 "show_commit_url": COMMIT_URL,
                 "repo": str(folder / "ledger.json"),
                 "dvcs": ledger.KIND,
-                "branches": [ledger.BRANCH],
+                "branches": list(ledger.branches(entries)),
                 "hash_length": HASH_LENGTH,
                 "results_dir": str(folder / "results"),
                 "html_dir": str(pages),
@@ -423,14 +441,36 @@ def publish(records: Sequence[Record], html: Path, voids: Sequence[Void] = ()) -
             except Exception as error:
                 msg = f"asv cannot publish: {error}; it said: {said.getvalue()[-500:]}"
                 raise InputError(msg) from error
-        for pattern in NOT_OFFLINE:
-            for path in pages.glob(pattern):
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        _complete(pages, entries, records)
         shutil.rmtree(html, ignore_errors=True)
         html.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(pages, html)
     left_out = sum(when(record) is None for record in records)
     return Published(len(found), len(entries), left_out)
+
+
+def _complete(pages: Path, entries: Sequence[Entry], records: Sequence[Record]) -> None:
+    """Take away what asks for the network; say dates and versions where the page can show them."""
+    for pattern in NOT_OFFLINE:
+        for path in pages.glob(pattern):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    index = pages / "index.html"
+    index.write_text(index.read_text().replace("<head>", f"<head>\n    {DATES}", 1))
+    versions = {entry: record.versions for record in records if (entry := when(record))}
+    revisions = Ledger.revisions(entries)
+    said = {revisions[entry.name]: _told(entry, versions[entry]) for entry in entries}
+    # The page asks for the other two as well, and has an error in its console if there are none.
+    for name, content in {
+        "commits.json": {"by_revision": said},
+        "profiles.json": {},
+        "regressions-ignore.json": [],
+    }.items():
+        (pages / name).write_text(json.dumps(content))
+
+
+def _told(entry: Entry, versions: Mapping[str, str]) -> str:
+    others = [f"{name} {versions[name]}" for name in TOLD if name in versions]
+    return f"{entry.date:%Y-%m-%d}: {', '.join(others)}"
 
 
 @contextlib.contextmanager

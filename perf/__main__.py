@@ -533,7 +533,9 @@ def picture(
     _console().print(f"written to {output}", highlight=False)
 
 
-RootOption = Annotated[Path, typer.Option("--root", help="Of the project, whose records are read.")]
+RootOption = Annotated[
+    Path, typer.Option("--root", help="Of the project, whose records are read.")
+]
 MoreOption = Annotated[
     list[Path] | None,
     typer.Option("--records", help="File of records beside those found (may be repeated)."),
@@ -586,7 +588,9 @@ def watch_command(
     more: MoreOption = None,
     since: Annotated[
         datetime | None,
-        typer.Option(formats=["%Y-%m-%d"], help="Only at releases and commits of this day or later."),
+        typer.Option(
+            formats=["%Y-%m-%d"], help="Only at releases and commits of this day or later."
+        ),
     ] = None,
     least: Annotated[
         float, typer.Option(min=0, help="Smallest change that is told, as a fraction.")
@@ -594,7 +598,9 @@ def watch_command(
     only: Annotated[
         list[str] | None, typer.Option(help="Name or pattern of benchmarks (may be repeated).")
     ] = None,
-    output: Annotated[Path | None, typer.Option("--json", help="Write them to a file, too.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--json", help="Write them to a file, too.")
+    ] = None,
 ) -> None:
     """Tell where the history has become slower or faster; exit status 1 if anything is slower."""
     from perf import publish, store, watch  # noqa: PLC0415  (asv)

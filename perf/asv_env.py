@@ -107,10 +107,11 @@ class Exact(environment.Environment):
         # asv names an environment while it makes it.
         self._requirements = requirements
         super().__init__(conf, python, requirements, tagged_env_vars)
-        self._common = Path(self._path)
+        self._common = Path(conf.env_dir, self.dir_name).absolute()
         self._notes = Path(conf.results_dir) / INSTALLED
         self._day: str | None = os.environ.get("UV_EXCLUDE_NEWER") or getattr(conf, DAY, None)
         self._commit: str | None = None
+        self._path = str(self._common)
         try:
             # Beside asv, too: an environment need not be activated to run what is in it.
             places = [Path(sys.executable).parent, *os.environ.get("PATH", "").split(os.pathsep)]
@@ -188,12 +189,19 @@ class Exact(environment.Environment):
         self._call("build", "--wheel", "--no-progress", "--out-dir", wheels, self._build_root)
         (wheel,) = wheels.glob("*.whl")
         log.info(f"Installing {name} with all that it asks for")
-        self._call("venv", "--quiet", "--no-project", "--allow-existing", "--python", self._python, folder)
+        self._call(
+            "venv", "--quiet", "--no-project", "--allow-existing", "--python", self._python, folder
+        )
         python = folder / "bin" / "python"
         self._call(
-            "pip", "install", "--no-progress", "--python", python,
+            "pip",
+            "install",
+            "--no-progress",
+            "--python",
+            python,
             *(("--exclude-newer", self._day) if self._day else ()),
-            wheel, *self._asked(),
+            wheel,
+            *self._asked(),
         )
         listed = self._call("pip", "list", "--format", "json", "--python", python)
         return {one["name"]: one["version"] for one in json.loads(listed)}

@@ -129,7 +129,7 @@ class Ledger(Repo):
         """All releases, oldest first."""
         return {one.name: one.name for one in self._entries if one.release}
 
-    def get_date(self, hash: str) -> int:  # noqa: A002  (asv's name)
+    def get_date(self, hash: str) -> int:
         """In milliseconds since 1970."""
         return self._entries[self._number[hash]].milliseconds
 
@@ -164,7 +164,7 @@ class Ledger(Repo):
         """After one, up to the newest."""
         return self.get_range_spec(latest_result, self._entries[-1].name)
 
-    def get_hashes_from_range(self, range: str) -> list[str]:  # noqa: A002  (asv's name)
+    def get_hashes_from_range(self, range: str) -> list[str]:
         """Of a specification of `get_range_spec`, newest first."""
         first, _, last = range.partition("..")
         begin, end = self._number[first], self._number[self.get_hash_from_name(last)]

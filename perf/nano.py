@@ -6,7 +6,6 @@ measured here. Each result is checked against one that does without coffea.
 
 from __future__ import annotations
 
-import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -27,7 +26,7 @@ from perf.data import DENSE_JETS, TREE, real_identity
 from perf.results import Input, What
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from perf.catalogue import Inputs, Scale, Source
@@ -192,7 +191,9 @@ class NanoKernelCase(KernelCase):
 
         kernel = KERNELS[self.kernel]
         events = inputs.last(
-            "nanoevents", (kernel.dense, self.size), lambda: self._events(inputs, dense=kernel.dense)
+            "nanoevents",
+            (kernel.dense, self.size),
+            lambda: self._events(inputs, dense=kernel.dense),
         )
         columns = (inputs.store.dense if kernel.dense else inputs.store.events)(self.size)
         arguments = kernel.arguments(columns.columns)

@@ -123,7 +123,10 @@ def quantities(record: Record) -> list[Quantity]:
     ]
     counted = [
         Quantity(
-            _SLUG.sub("_", unit), "track", unit, lambda r, unit=unit: r.counts.get(unit, ())  # type: ignore[misc]
+            _SLUG.sub("_", unit),
+            "track",
+            unit,
+            lambda r, unit=unit: r.counts.get(unit, ()),  # type: ignore[misc]
         )
         for unit in record.counts
     ]
@@ -290,7 +293,7 @@ def convert(found: dict[str, Series], folder: Path) -> list[Entry]:
 
 
 def _benchmark(one: Series) -> tuple[dict[str, Any], list[str | None]]:
-    """asv's description of a benchmark, and what was measured in each cell of its parameters."""
+    """Description of a benchmark for asv, and what was measured in each cell of its parameters."""
     axes = one.axes
     names = list(next(iter(axes.values())))
     values = [sorted({axis[name] for axis in axes.values()}, key=_natural) for name in names]
@@ -487,7 +490,7 @@ def _quiet() -> Iterator[io.StringIO]:
 
 
 class _Silent(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  (of the base class)
+    def log_message(self, format: str, *args: Any) -> None:
         """Nothing."""
 
 

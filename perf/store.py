@@ -93,10 +93,10 @@ def voids(path: Path) -> list[Void]:
         content = tomllib.loads(path.read_text())
         return [Void.model_validate(one) for one in content.get("void", [])]
     except (tomllib.TOMLDecodeError, pydantic.ValidationError) as error:
-        reason = str(error).splitlines()[-2:] if isinstance(error, ValueError) else [str(error)]
+        said = error.errors()[0]["msg"] if isinstance(error, pydantic.ValidationError) else error
         msg = (
-            f"{path} cannot be understood ({' '.join(one.strip() for one in reason)}): each "
-            "[[void]] has a benchmark, a day `since` and a reason"
+            f"{path} cannot be understood ({said}): each [[void]] has a benchmark, a day "
+            "`since` and a reason"
         )
         raise InputError(msg) from None
 
@@ -213,9 +213,7 @@ def _note(folder: Path, commit: str) -> dict[str, Any]:
 
 def _what(name: str, param_names: Sequence[str], combination: Sequence[str]) -> What:
     # asv keeps the repr of a value.
-    chosen = {
-        key: value.strip("'\"") for key, value in zip(param_names, combination, strict=True)
-    }
+    chosen = {key: value.strip("'\"") for key, value in zip(param_names, combination, strict=True)}
     module = name.partition(".")[0]
     return What(
         name=f"{ASV}{name}({', '.join(chosen.values())})",

@@ -1,5 +1,4 @@
-"""Change points of the history: where a benchmark became slower or faster, by how much, and what
-else changed there.
+"""Change points of the history: where, how large, how sure, and what else changed there.
 
 Steps are found by asv's own detector on logarithms, the one that its pages list regressions by.
 It says nothing of how sure a step is. Here a step is told only if the interval of its size leaves
@@ -244,5 +243,3 @@ def _pair(old: str | None, new: str | None) -> str:
     if old is None:
         return f"{new} (new)"
     return f"{old} (gone)" if new is None else f"{old} to {new}"
-
-

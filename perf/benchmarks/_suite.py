@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from perf import catalogue, measure
+from perf import catalogue
 from perf.data import DEFAULT_DIRECTORY, Store, find_shared
 
 if TYPE_CHECKING:
@@ -78,7 +78,11 @@ class Stopwatch:
         """Time what happens meanwhile, in seconds for each of `count`."""
         begin = self.clock()
         yield
-        self.total += (self.clock() - begin) / count
+        self.add((self.clock() - begin) / count)
+
+    def add(self, seconds: float) -> None:
+        """Count what was timed elsewhere."""
+        self.total += seconds
 
 
 CPU: Final = Stopwatch(time.process_time)
@@ -114,9 +118,7 @@ class Prepared:
 
 def inputs() -> catalogue.Inputs:
     """What every case is measured on; no file of it depends on the commit of coffea."""
-    return catalogue.Inputs(
-        Store(ROOT / DEFAULT_DIRECTORY, SCALE.file_events), find_shared(ROOT)
-    )
+    return catalogue.Inputs(Store(ROOT / DEFAULT_DIRECTORY, SCALE.file_events), find_shared(ROOT))
 
 
 @cache
@@ -162,7 +164,7 @@ def on_workers(case: Case, watch: Stopwatch) -> None:
 
 
 def setup_cache() -> str:
-    """Make the events before anything is measured: once, and in another process.
+    """Make the events in another process, where memory is measured; asv calls it before.
 
     Returns
     -------
@@ -171,7 +173,6 @@ def setup_cache() -> str:
     """
     shared = inputs()
     shared.store.fileset(SCALE.processor_events)
-    shared.store.events(EVENTS)
     return str(shared.store.directory)
 
 
@@ -191,7 +192,7 @@ def benchmark(
     name
         Of the function: begins with its kind, as ``time_``.
     body
-        Takes the value of `setup_cache` and of each parameter.
+        Takes the value of each parameter, after that of `setup_cache` if its module has it.
     watch
         asv's timer.
     params
@@ -221,8 +222,3 @@ def benchmark(
     for key, value in attributes.items():
         setattr(function, key, value)
     return function
-
-
-def load() -> float | None:
-    """Load of the machine, for whoever wonders at a result."""
-    return measure.load_average()

@@ -9,15 +9,13 @@ from analysis.kernels import KERNELS
 from perf.catalogue import VECTORISED, KernelCase
 from perf.nano import NanoKernelCase
 
-from ._suite import CPU, EVENTS, KERNEL_SAMPLES, benchmark, prepared, setup_cache
-
-__all__ = ["setup_cache"]
+from ._suite import CPU, EVENTS, KERNEL_SAMPLES, benchmark, prepared
 
 INPUTS = {"columns": KernelCase, "NanoEvents": NanoKernelCase}
 
 
 def _body(kernel: str) -> Any:
-    def body(_: str, implementation: Any, of: str) -> None:
+    def body(implementation: Any, of: str) -> None:
         prepared(INPUTS[of](kernel, implementation, EVENTS)).sample(CPU)
 
     body.__doc__ = f"Kernel {kernel}, {EVENTS:,} events."

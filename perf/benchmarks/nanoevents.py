@@ -7,12 +7,10 @@ from typing import Any
 from perf.catalogue import REAL_EVENTS
 from perf.nano import MODES, FillCase, OpenCase, ReadCase
 
-from ._suite import CPU, EVENTS, KERNEL_SAMPLES, Prepared, benchmark, inputs, prepared, setup_cache
-
-__all__ = ["setup_cache"]
+from ._suite import CPU, EVENTS, KERNEL_SAMPLES, Prepared, benchmark, inputs, prepared
 
 
-def _open(_: str, source: Any) -> None:
+def _open(source: Any) -> None:
     """A file opened as NanoEvents: so much for each chunk, whatever its events.
 
     A synthetic file has 25 branches, a real one of CMS 1479.
@@ -34,7 +32,7 @@ time_open_cpu_seconds_per_file = benchmark(
 )
 
 
-def _read(_: str, mode: Any) -> None:
+def _read(mode: Any) -> None:
     """A file opened, and the columns of the analysis read."""
     prepared(ReadCase(EVENTS, mode=mode)).sample(CPU)
 
@@ -48,7 +46,7 @@ time_read_cpu_seconds_per_event = benchmark(
 )
 
 
-def _fill(_: str, weights: str) -> None:
+def _fill(weights: str) -> None:
     """A histogram of all jets' transverse momenta."""
     prepared(FillCase(EVENTS, weighted=weights == "weighted")).sample(CPU)
 

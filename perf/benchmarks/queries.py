@@ -7,13 +7,11 @@ from typing import Any
 from analysis.adl import QUERIES
 from perf.catalogue import MAX_QUERY_SIZES, VECTORISED, QueryCase
 
-from ._suite import CPU, EVENTS, KERNEL_SAMPLES, benchmark, prepared, setup_cache
-
-__all__ = ["setup_cache"]
+from ._suite import CPU, EVENTS, KERNEL_SAMPLES, benchmark, prepared
 
 
 def _body(query: str) -> Any:
-    def body(_: str, implementation: Any) -> None:
+    def body(implementation: Any) -> None:
         prepared(QueryCase(query, implementation, EVENTS)).sample(CPU)
 
     body.__doc__ = f"Query {query}, {EVENTS:,} events."
@@ -21,7 +19,7 @@ def _body(query: str) -> Any:
 
 
 for _query in QUERIES:
-    if EVENTS <= MAX_QUERY_SIZES.get(_query, EVENTS):
+    if MAX_QUERY_SIZES.get(_query, EVENTS) >= EVENTS:
         _made = benchmark(
             f"time_query_{_query}_cpu_seconds_per_event",
             _body(_query),

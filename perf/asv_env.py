@@ -39,7 +39,9 @@ INSTALLED: Final = "installed"
 """Folder, beside asv's results, of what was installed for each commit."""
 
 DAY: Final = "dependencies_of"
-"""Key in asv.conf.json: the day of which all dependencies are."""
+SUITE: Final = "with_suite"
+"""Keys in asv.conf.json: the day of which all dependencies are; whether environments have what the
+suite asks for, too."""
 
 EXTRAS: Final = ("parsl",)
 """Of the suite: engines of executors that uv installs in seconds."""
@@ -108,8 +110,9 @@ class Exact(environment.Environment):
         self._requirements = requirements
         super().__init__(conf, python, requirements, tagged_env_vars)
         self._common = Path(conf.env_dir, self.dir_name).absolute()
-        self._notes = Path(conf.results_dir) / INSTALLED
+        self._notes = Path(conf.results_dir).parent / INSTALLED
         self._day: str | None = os.environ.get("UV_EXCLUDE_NEWER") or getattr(conf, DAY, None)
+        self._suite: bool = getattr(conf, SUITE, True)
         self._commit: str | None = None
         self._path = str(self._common)
         try:
@@ -214,7 +217,7 @@ class Exact(environment.Environment):
             for name, version in wanted.items()
             if name.removeprefix("pip+") not in {"build", "hatchling"}
         ]
-        return [*ours, *suite_requirements()]
+        return [*ours, *(suite_requirements() if self._suite else ())]
 
     def _call(self, *arguments: object) -> str:
         # What surrounds asv must not decide where uv installs.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -70,9 +72,11 @@ def weigh(fileset: Mapping[str, Any], variations: Literal["nominal", "all"]) -> 
         chunksize=1_000,
         maxchunks=1,
     )
-    runner(
-        dict(fileset),
-        processor_instance=TtbarProcessor("columnar", variations),
-        treename="Events",
-    )
+    # coffea shows its progress whatever `status` says.
+    with redirect_stdout(io.StringIO()):
+        runner(
+            dict(fileset),
+            processor_instance=TtbarProcessor("columnar", variations),
+            treename="Events",
+        )
     return executor.weighed[0]

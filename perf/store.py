@@ -161,7 +161,7 @@ def asv_records(folder: Path) -> list[Record]:
     return [
         record
         for result in iter_results(str(folder))
-        for record in _of_result(result, benchmarks, by_name, folder / INSTALLED)
+        for record in _of_result(result, benchmarks, by_name, folder.parent / INSTALLED)
     ]
 
 

@@ -77,7 +77,7 @@ class NanoCase(Case):
         return What(
             name=f"nanoevents_{name}-{label(self.size)}{suffix}{real}",
             group=f"NanoEvents, {name}",
-            kind="reading",
+            kind="events",
             subject=name,
             size=self.size,
             parameters={"source": self.of, **parameters},

@@ -61,7 +61,10 @@ class What(_Frozen):
 
     name: str
     group: str
-    kind: Literal["kernel", "query", "processor", "executor", "selection", "reading", "import"]
+    kind: Literal[
+        *("kernel", "query", "processor", "executor", "selection"),
+        *("import", "events", "histogram"),
+    ]
     subject: str
     implementation: str | None = None
     executor: str | None = None

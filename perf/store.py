@@ -38,11 +38,11 @@ VOID: Final = "perf/void.toml"
 ASV: Final = "asv:"
 """Begins the names of records of asv."""
 
-KINDS: Final[dict[str, Literal["kernel", "query", "processor", "reading", "import"]]] = {
+KINDS: Final[dict[str, Literal["kernel", "query", "processor", "events", "import"]]] = {
     "kernels": "kernel",
     "queries": "query",
     "processor": "processor",
-    "nanoevents": "reading",
+    "nanoevents": "events",
     "imports": "import",
 }
 """What modules of `perf/benchmarks` measure."""

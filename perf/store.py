@@ -10,6 +10,7 @@ import fnmatch
 import itertools
 import json
 import math
+import re
 import tomllib
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -25,8 +26,8 @@ from perf.results import Input, Machine, Record, What
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-PLACES: Final = (".perf/*.jsonl", "perf/history/**/*.jsonl")
-"""Where records are, below the root directory of the project."""
+PLACES: Final = (".perf/*.jsonl", "perf/history/**/*.jsonl", ".perf/compare/*.json")
+"""Where records are, below the root directory of the project; and what `compare` wrote."""
 
 ASV_RESULTS: Final = ".asv/results"
 INSTALLED: Final = "installed"
@@ -112,10 +113,14 @@ def collect(root: Path, more: Sequence[Path] = ()) -> list[Record]:
     root
         Of the project.
     more
-        Further files of records.
+        Further files of records, or of `python -m perf compare --json`.
     """
     paths = [path for place in PLACES for path in sorted(root.glob(place))]
-    found = [record for path in (*paths, *more) for record in results.read(path)]
+    found = [
+        record
+        for path in (*paths, *more)
+        for record in (compared(path) if path.suffix == ".json" else results.read(path))
+    ]
     found += asv_records(root / ASV_RESULTS)
     return sorted(found, key=lambda record: record.timestamp)
 
@@ -252,6 +257,84 @@ def _measured(name: str, benchmark: dict[str, Any], samples: Sequence[float]) ->
             return {"peak_memory": round(samples[-1])}
         case _:
             return {"counts": {benchmark["unit"]: tuple(map(float, samples))}}
+
+
+# --- comparisons and instruction counts
+
+_KERNEL: Final = re.compile(r"(?P<subject>\w+)-(?P<size>[\de]+)-(?P<implementation>[a-z]+)")
+"""Names of kernels in the catalogue."""
+
+
+def compared(path: Path) -> list[Record]:
+    """What a comparison measured of both sides, as records: times, and instructions if counted.
+
+    Parameters
+    ----------
+    path
+        Of ``python -m perf compare --json``.
+
+    Raises
+    ------
+    InputError
+        If it is no such file.
+    """
+    from perf.measure import digest  # noqa: PLC0415  (awkward)
+
+    try:
+        report = json.loads(path.read_text())
+        machine = Machine.model_validate(report["machine"])
+        ended = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+        found = []
+        for name, one in report["benchmarks"].items():
+            what = _compared_what(name)
+            for side, columns in (("A", (0, 1)), ("B", (2,))):
+                counts = (one.get("instructions") or {}).get(side)
+                cpu, wall = (
+                    tuple(math.exp(block[column]) for block in one[key] for column in columns)
+                    for key in ("log_cpu_seconds", "log_wall_seconds")
+                )
+                if not (cpu or counts):
+                    continue
+                found.append(
+                    Record(
+                        run=f"compare {path.stem}",
+                        timestamp=ended,
+                        what=what,
+                        input=Input(digest=digest(name), events=what.size, source="compare"),
+                        versions={
+                            "python": machine.python.split(" ")[-1],
+                            **report["sides"][side]["installed"],
+                        },
+                        machine=machine,
+                        load_before=report["load"],
+                        load_after=report["load"],
+                        iterations=one["loops"] or 1,
+                        cpu_seconds=cpu,
+                        wall_seconds=wall,
+                        counts={"instructions": (float(counts),)} if counts else {},
+                        check=None,
+                    )
+                )
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        msg = f"{path} is no report of `python -m perf compare --json`: {error!r}"
+        raise InputError(msg) from None
+    return found
+
+
+def _compared_what(name: str) -> What:
+    matched = _KERNEL.fullmatch(name)
+    if matched is None:
+        return What(
+            name=f"compare-{name}", group=f"compare {name}", kind="events", subject=name, size=0
+        )
+    return What(
+        name=f"compare-{name}",
+        group=f"compare {matched['subject']}",
+        kind="kernel",
+        subject=matched["subject"],
+        implementation=matched["implementation"],
+        size=int(float(matched["size"])),
+    )
 
 
 # --- when

@@ -153,9 +153,7 @@ def ready(
 
             mode = bridge.modes()[0]
             return Ready(
-                lambda: bridge.compute(
-                    physics.query(act.subject, bridge.open_events(path, mode))
-                ),
+                lambda: bridge.compute(physics.query(act.subject, bridge.open_events(path, mode))),
                 digest,
                 mode,
             )
@@ -192,9 +190,7 @@ def _fill(*, weighted: bool) -> Ready:
     storage = hist.storage.Weight() if weighted else hist.storage.Double()
 
     def fill() -> Any:
-        histogram = hist.Hist(
-            hist.axis.Regular(100, 0, 500, name="observable"), storage=storage
-        )
+        histogram = hist.Hist(hist.axis.Regular(100, 0, 500, name="observable"), storage=storage)
         more = {"weight": weights} if weighted else {}
         return histogram.fill(observable=values, **more)
 
@@ -253,9 +249,7 @@ def _processor(
     job = bridge.Job(path, physics.Ttbar(), chunksize, workers)
     close.callback(job.close)
     pool = way in bridge.POOLS
-    return Ready(
-        job.prepare(way), digest, way, pool, None if pool else partial(job.sizes, way)
-    )
+    return Ready(job.prepare(way), digest, way, pool, None if pool else partial(job.sizes, way))
 
 
 # --- identity of results

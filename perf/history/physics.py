@@ -142,7 +142,7 @@ def query(name: str, events: Any) -> Any:
 # --- the ttbar analysis
 
 
-class Ttbar(processor.ProcessorABC):  # type: ignore[misc]
+class Ttbar(processor.ProcessorABC):
     """Single-lepton ttbar, as the Analysis Grand Challenge has it: columnar, and nominal.
 
     Its cuts are those of `analysis.ttbar`, but that numbers with no exact binary form are

@@ -261,12 +261,16 @@ def _measured(name: str, benchmark: dict[str, Any], samples: Sequence[float]) ->
 
 # --- comparisons and instruction counts
 
-_KERNEL: Final = re.compile(r"(?P<subject>\w+)-(?P<size>[\de]+)-(?P<implementation>[a-z]+)")
-"""Names of kernels in the catalogue."""
+_KERNEL: Final = re.compile(
+    r"(?P<subject>\w+)(-(?P<size>[\de]+))?-(?P<implementation>reference|columnar|compiled)"
+)
+"""Names of kernels in a comparison."""
 
 
 def compared(path: Path) -> list[Record]:
-    """What a comparison measured of both sides, as records: times, and instructions if counted.
+    """What a comparison measured of releases, as records: times, and instructions if counted.
+
+    A side that is a checkout, or has settings of its own, is no part of the history.
 
     Parameters
     ----------
@@ -288,6 +292,9 @@ def compared(path: Path) -> list[Record]:
         for name, one in report["benchmarks"].items():
             what = _compared_what(name)
             for side, columns in (("A", (0, 1)), ("B", (2,))):
+                about = report["sides"][side]
+                if about["variables"] or not is_release(about["name"].removeprefix("v")):
+                    continue
                 counts = (one.get("instructions") or {}).get(side)
                 cpu, wall = (
                     tuple(math.exp(block[column]) for block in one[key] for column in columns)
@@ -303,7 +310,7 @@ def compared(path: Path) -> list[Record]:
                         input=Input(digest=digest(name), events=what.size, source="compare"),
                         versions={
                             "python": machine.python.split(" ")[-1],
-                            **report["sides"][side]["installed"],
+                            **about["installed"],
                         },
                         machine=machine,
                         load_before=report["load"],
@@ -333,7 +340,7 @@ def _compared_what(name: str) -> What:
         kind="kernel",
         subject=matched["subject"],
         implementation=matched["implementation"],
-        size=int(float(matched["size"])),
+        size=int(float(matched["size"] or 0)),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import threading
 from datetime import UTC, date, datetime, timedelta
@@ -221,6 +222,53 @@ def test_two_of_one_hour_are_two_points() -> None:
     now = datetime(2026, 6, 1, tzinfo=UTC)
     entries = [ledger.Entry(name, now, release=False) for name in "abc"]
     assert len(set(ledger.Ledger.revisions(entries).values())) == 3
+
+
+def compare_report(name: str, **side: Any) -> dict[str, Any]:
+    """As `python -m perf compare --json` writes it, of A in 1 ms and B in 2 ms."""
+    about = {"name": "2025.12.0", "installed": {"coffea": "2025.12.0"}, "variables": {}}
+    blocks = [[math.log(1e-3), math.log(1e-3), math.log(2e-3)]] * 4
+    return {
+        "sides": {"A": about, "B": {**about, "name": name, "installed": {"coffea": name}, **side}},
+        "benchmarks": {
+            "ht-columnar": {
+                "loops": 3,
+                "log_cpu_seconds": blocks,
+                "log_wall_seconds": blocks,
+                "instructions": {"A": 100, "B": 200},
+            }
+        },
+        "machine": record().machine.model_dump() | {"python": "CPython 3.11.7"},
+        "load": 0.5,
+    }
+
+
+def test_comparisons_and_their_instructions_are_part_of_the_history(tmp_path: Path) -> None:
+    (tmp_path / ".perf" / "compare").mkdir(parents=True)
+    path = tmp_path / ".perf" / "compare" / "one.json"
+    path.write_text(json.dumps(compare_report("2026.9.0")))
+    publish.publish(store.collect(tmp_path), tmp_path / "asv")
+    name = "kernel.compare_ht"
+    assert graph(tmp_path / "asv", f"{name}.instructions") == {"v2025.12.0": 100, "v2026.9.0": 200}
+    assert graph(tmp_path / "asv", f"{name}.cpu_seconds")["v2026.9.0"] == pytest.approx(2e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "variables"), [("changed@./coffea", {}), ("2026.9.0", {"NUMBA_OPT": "0"})]
+)
+def test_what_is_no_release_as_it_is_is_not(
+    tmp_path: Path, name: str, variables: dict[str, str]
+) -> None:
+    path = tmp_path / "one.json"
+    path.write_text(json.dumps(compare_report(name, variables=variables)))
+    assert {one.versions["coffea"] for one in store.compared(path)} == {"2025.12.0"}
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"benchmarks": {}}'])
+def test_a_file_that_is_no_comparison_is_said(tmp_path: Path, text: str) -> None:
+    (tmp_path / "one.json").write_text(text)
+    with pytest.raises(InputError, match="no report"):
+        store.compared(tmp_path / "one.json")
 
 
 # --- in a browser

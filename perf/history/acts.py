@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 if TYPE_CHECKING:
@@ -153,9 +153,7 @@ def ready(
 
             mode = bridge.modes()[0]
             return Ready(
-                lambda: bridge.compute(
-                    physics.query(act.subject, bridge.open_events(path, mode))
-                ),
+                lambda: bridge.compute(physics.query(act.subject, bridge.open_events(path, mode))),
                 digest,
                 mode,
             )
@@ -192,9 +190,7 @@ def _fill(*, weighted: bool) -> Ready:
     storage = hist.storage.Weight() if weighted else hist.storage.Double()
 
     def fill() -> Any:
-        histogram = hist.Hist(
-            hist.axis.Regular(100, 0, 500, name="observable"), storage=storage
-        )
+        histogram = hist.Hist(hist.axis.Regular(100, 0, 500, name="observable"), storage=storage)
         more = {"weight": weights} if weighted else {}
         return histogram.fill(observable=values, **more)
 
@@ -210,35 +206,37 @@ def _kernel(act: Act, path: str) -> Ready:
     from analysis.kernels import KERNELS as registry
 
     kernel = registry[act.subject]
-    arguments = kernel.arguments(_Columns(path))
-    return Ready(partial(kernel.run, act.detail, *arguments), digest)  # type: ignore[arg-type]
+    arguments = kernel.arguments(_columns(path))
+    return Ready(partial(kernel.run, act.detail, *arguments), _digest_of_kernel)  # type: ignore[arg-type]
 
 
-class _Columns(dict[str, Any]):
-    """Columns of a file by branch, in memory of their own, read when they are asked for."""
+def _digest_of_kernel(result: Any) -> str:
+    # Of what was found; the last bit of a mass is another in numba and in awkward.
+    return digest(result[0] if isinstance(result, tuple) else result)
 
-    def __init__(self, path: str) -> None:
-        import uproot
 
-        super().__init__()
-        with uproot.open({path: "Events"}) as tree:
-            for branch in tree.keys():
-                self[branch] = self._plain(tree[branch].array(library="ak"))
+@cache
+def _columns(path: str) -> dict[str, Any]:
+    """Columns of a file by branch, in memory of their own."""
+    import uproot
 
-    @staticmethod
-    def _plain(column: Any) -> Any:
-        import awkward as ak
-        import numpy as np
+    with uproot.open({path: "Events"}) as tree:
+        return {branch: _plain(tree[branch].array(library="ak")) for branch in tree.keys()}  # noqa: SIM118  (no mapping)
 
-        if column.ndim == 1:
-            return ak.to_numpy(column)
-        counts, contents = ak.to_numpy(ak.num(column)), ak.to_numpy(ak.flatten(column))
-        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        return ak.Array(
-            ak.contents.ListOffsetArray(
-                ak.index.Index64(offsets), ak.contents.NumpyArray(np.ascontiguousarray(contents))
-            )
+
+def _plain(column: Any) -> Any:
+    import awkward as ak
+    import numpy as np
+
+    if column.ndim == 1:
+        return ak.to_numpy(column)
+    counts, contents = ak.to_numpy(ak.num(column)), ak.to_numpy(ak.flatten(column))
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    return ak.Array(
+        ak.contents.ListOffsetArray(
+            ak.index.Index64(offsets), ak.contents.NumpyArray(np.ascontiguousarray(contents))
         )
+    )
 
 
 def _processor(
@@ -253,9 +251,7 @@ def _processor(
     job = bridge.Job(path, physics.Ttbar(), chunksize, workers)
     close.callback(job.close)
     pool = way in bridge.POOLS
-    return Ready(
-        job.prepare(way), digest, way, pool, None if pool else partial(job.sizes, way)
-    )
+    return Ready(job.prepare(way), digest, way, pool, None if pool else partial(job.sizes, way))
 
 
 # --- identity of results

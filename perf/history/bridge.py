@@ -46,7 +46,7 @@ POOLS: Final = ("futures", "dask")
 
 
 class MissingError(Exception):
-    """This version has no such thing; the message says since when, or until when, there is."""
+    """What is asked for is not in this version; the message says what is."""
 
 
 # --- events
@@ -293,7 +293,7 @@ def _spy(sent: list[int]) -> Any:
     """An executor that notes the sizes of what it would send, and works like the iterative one."""
     import cloudpickle  # noqa: PLC0415  (as above)
 
-    class Spy(coffea.processor.IterativeExecutor):  # type: ignore[misc]
+    class Spy(coffea.processor.IterativeExecutor):
         def __call__(self, items: Sequence[Any], function: Any, accumulator: Any) -> Any:
             items = list(items)
             # It is called once more before, to find the number of events of each file.

@@ -32,7 +32,7 @@ def double(column: Any) -> Any:
 
 
 def vectors(objects: Any, **more: Any) -> Any:
-    """coffea's Lorentz vectors of a collection, in double precision."""
+    """Coffea's Lorentz vectors of a collection, in double precision."""
     fields = {name: double(getattr(objects, name)) for name in ("pt", "eta", "phi", "mass")}
     return ak.zip({**fields, **more}, with_name="PtEtaPhiMLorentzVector")
 
@@ -46,12 +46,12 @@ def query_1(events: Any) -> Any:
 
 
 def query_2(events: Any) -> Any:
-    """pt of all jets."""
+    """Pt of all jets."""
     return ak.flatten(events.Jet.pt)
 
 
 def query_3(events: Any) -> Any:
-    """pt of jets with abs(eta) < 1."""
+    """Pt of jets with abs(eta) < 1."""
     return ak.flatten(events.Jet.pt[abs(events.Jet.eta) < 1])
 
 
@@ -70,7 +70,7 @@ def query_5(events: Any) -> Any:
 
 
 def query_6(events: Any) -> Any:
-    """pt of the trijet with mass closest to 172.5."""
+    """Pt of the trijet with mass closest to 172.5."""
     trijets = ak.combinations(vectors(events.Jet), 3, fields=["one", "two", "three"])
     systems = trijets.one + trijets.two + trijets.three
     closest = ak.argmin(abs(systems.mass - 172.5), axis=1, keepdims=True)
@@ -142,7 +142,7 @@ def query(name: str, events: Any) -> Any:
 # --- the ttbar analysis
 
 
-class Ttbar(processor.ProcessorABC):  # type: ignore[misc]
+class Ttbar(processor.ProcessorABC):
     """Single-lepton ttbar, as the Analysis Grand Challenge has it: columnar, and nominal.
 
     Its cuts are those of `analysis.ttbar`, but that numbers with no exact binary form are

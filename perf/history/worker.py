@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 LONGEST: Final = 300
 """Characters of an error that are reported."""
 
+POOL_ROUNDS: Final = 2
+"""Samples of an act in worker processes: seconds each in versions that start the workers anew."""
+
 
 def main() -> None:
     """Answer one request."""
@@ -45,7 +48,8 @@ def answer_to(request: dict[str, Any]) -> dict[str, Any]:
     ----------
     request
         ``group``, ``path`` of the file, ``chunksize``, ``workers``, ``seconds`` for the samples
-        of an act, ``expected`` digest of each result that is known, ``only`` names of acts.
+        of an act (None: they are done once and not timed), ``expected`` digest of each result
+        that is known, ``only`` names of acts.
 
     Returns
     -------
@@ -104,6 +108,8 @@ def _one(act: acts.Act, request: dict[str, Any], answer: dict[str, Any]) -> None
                 answer["failed"][act.name] = "its result is not that of the other versions"
                 return
             answer["digests"][act.result] = digest
+            if request["seconds"] is None:
+                return
             wall, cpu, iterations = _samples(made, request["seconds"])
             peak = measure.peak_memory()
             if made.in_workers:
@@ -137,7 +143,7 @@ def _samples(made: acts.Ready, seconds: float) -> tuple[list[float], list[float]
     with measure.settled():
         if made.in_workers:
             # Every call starts workers, or waits for some: there is no short one.
-            plan = measure.Plan(measure.SLOW_ROUNDS, 1)
+            plan = measure.Plan(POOL_ROUNDS, 1)
         else:
             plan = measure.plan(made.do, seconds=seconds, min_rounds=measure.SLOW_ROUNDS)
         for _ in range(plan.rounds):

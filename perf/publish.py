@@ -20,6 +20,7 @@ import math
 import re
 import shutil
 import socketserver
+import statistics
 import tempfile
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -80,6 +81,9 @@ DATES: Final = """<script>
     </script>"""
 """Makes the time axis of asv-tachyon one of dates."""
 
+PREFIX: Final = "measured."
+"""Of parameters in `What` that were measured, as in `perf.scale`."""
+
 _AXES: Final = ("implementation", "executor", "workers", "size", "chunksize")
 _SLUG: Final = re.compile(r"[^A-Za-z0-9_.]+")
 
@@ -130,7 +134,19 @@ def quantities(record: Record) -> list[Quantity]:
         )
         for unit in record.counts
     ]
-    return [one for one in (*timed, *counted) if one.samples(record)]
+    sized = [
+        Quantity(
+            name.removeprefix(PREFIX),
+            "track",
+            "bytes",
+            lambda r, name=name: (
+                [float(r.what.parameters[name])] if name in r.what.parameters else []
+            ),  # type: ignore[misc]
+        )
+        for name in record.what.parameters
+        if name.startswith(PREFIX) and name.endswith("_bytes")
+    ]
+    return [one for one in (*timed, *counted, *sized) if one.samples(record)]
 
 
 @dataclass
@@ -142,20 +158,38 @@ class Series:
     name, quantity
         Of the benchmark; what it measures.
     records
-        By point in time, machine and name of what was measured: the newest of each.
+        By point in time, machine and name of what was measured: those of the newest run.
     void
         What was declared void, that had measurements.
     """
 
     name: str
     quantity: Quantity
-    records: dict[tuple[Entry, str, str], Record] = field(default_factory=dict)
+    records: dict[tuple[Entry, str, str], list[Record]] = field(default_factory=dict)
     void: set[Void] = field(default_factory=set)
+
+    def add(self, entry: Entry, record: Record) -> None:
+        """Add a measurement, in the place of those of an older run."""
+        kept = self.records.setdefault((entry, _identity(record), record.what.name), [])
+        if kept and _campaign(kept[-1]) != _campaign(record):
+            kept.clear()
+        kept.append(record)
+
+    def samples(self, records: Sequence[Record]) -> list[float]:
+        """Of several processes one number each: samples of one process are no repetitions."""
+        if len(records) == 1:
+            return list(self.quantity.samples(records[0]))
+        return [_median(self.quantity.samples(record)) for record in records]
+
+    @property
+    def newest(self) -> Record:
+        """The record that was made last."""
+        return max((one[-1] for one in self.records.values()), key=lambda one: one.timestamp)
 
     @property
     def axes(self) -> dict[str, dict[str, str]]:
         """Parameters by name of what was measured: those that differ between any two."""
-        cases = {what: record for (_, _, what), record in self.records.items()}
+        cases = {what: records[-1] for (_, _, what), records in self.records.items()}
         chosen = {what: _axes(record) for what, record in cases.items()}
         names = dict.fromkeys(key for one in chosen.values() for key in one)
         differing = [key for key in names if len({one.get(key) for one in chosen.values()}) > 1]
@@ -172,12 +206,13 @@ def _axes(record: Record) -> dict[str, str]:
     what = record.what
     if what.name.startswith(ASV):
         return {key: str(value) for key, value in what.parameters.items()}
-    found = {axis: getattr(what, axis) for axis in _AXES}
-    return {
+    found = {
         {"size": "events"}.get(axis, axis): str(value)
-        for axis, value in found.items()
-        if value is not None
+        for axis in _AXES
+        if (value := getattr(what, axis)) is not None
     }
+    detail = str(what.parameters.get("detail", ""))
+    return found | ({"mode": detail} if detail and detail not in found.values() else {})
 
 
 def when(record: Record) -> Entry | None:
@@ -217,8 +252,7 @@ def series(records: Iterable[Record], voids: Sequence[Void] = ()) -> dict[str, S
             if declared := [void for void in voids if void.covers(name, record)]:
                 one.void.update(declared)
                 continue
-            machine = _identity(record)
-            one.records[entry, machine, record.what.name] = record
+            one.add(entry, record)
     return {name: one for name, one in sorted(found.items()) if one.records}
 
 
@@ -229,6 +263,11 @@ def _name(record: Record, quantity: Quantity) -> str:
     stack = what.parameters.get("stack")
     parts = [what.kind, what.group, *([f"on_{stack}"] if stack else []), quantity.name]
     return ".".join(_SLUG.sub("_", str(part)).strip("_") for part in parts)
+
+
+def _campaign(record: Record) -> str:
+    """What tells runs apart: one that was interrupted and taken up again is one."""
+    return str(record.what.parameters.get("campaign", record.run))
 
 
 def _identity(record: Record) -> str:
@@ -261,18 +300,18 @@ def convert(found: dict[str, Series], folder: Path) -> list[Entry]:
     for name, one in found.items():
         benchmark, cells = _benchmark(one)
         benchmarks[name] = benchmark
-        points: dict[tuple[Entry, str], dict[str, Record]] = defaultdict(dict)
-        for (entry, machine, what), record in one.records.items():
-            points[entry, machine][what] = record
+        points: dict[tuple[Entry, str], dict[str, list[Record]]] = defaultdict(dict)
+        for (entry, machine, what), records in one.records.items():
+            points[entry, machine][what] = records
         for (entry, machine), members in points.items():
-            newest = max(members.values(), key=lambda record: record.timestamp)
+            newest = max((m[-1] for m in members.values()), key=lambda record: record.timestamp)
             machines[machine] = max(
                 machines.get(machine, newest), newest, key=lambda record: record.timestamp
             )
             if (entry, machine) not in made:
                 made[entry, machine] = _results(entry, machine, newest)
             samples = [
-                list(one.quantity.samples(members[what])) if what in members else None
+                one.samples(members[what]) if what is not None and what in members else None
                 for what in cells
             ]
             made[entry, machine].add_result(
@@ -299,7 +338,7 @@ def _benchmark(one: Series) -> tuple[dict[str, Any], list[str | None]]:
     values = [sorted({axis[name] for axis in axes.values()}, key=_natural) for name in names]
     by_cell = {tuple(axis.values()): what for what, axis in axes.items()}
     cells = [by_cell.get(cell) for cell in itertools.product(*values)]
-    record = max(one.records.values(), key=lambda record: record.timestamp)
+    record = one.newest
     lines = [
         f"{record.what.kind} {record.what.group}: {one.quantity.name.replace('_', ' ')}",
         f"measured on: {record.input.source}",
@@ -357,9 +396,8 @@ def _result(samples: list[list[float] | None], *, timed: bool) -> BenchmarkResul
     )
 
 
-def _median(samples: list[float]) -> float:
-    ordered = sorted(samples)
-    return (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
+def _median(samples: Sequence[float]) -> float:
+    return float(statistics.median(samples))
 
 
 def _machine(record: Record) -> dict[str, Any]:

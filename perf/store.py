@@ -122,7 +122,12 @@ def collect(root: Path, more: Sequence[Path] = ()) -> list[Record]:
         for record in (compared(path) if path.suffix == ".json" else results.read(path))
     ]
     found += asv_records(root / ASV_RESULTS)
-    return sorted(found, key=lambda record: record.timestamp)
+    # What is published under version control may be where it was measured, too.
+    once = {
+        (one.run, one.timestamp, one.what.model_dump_json(), one.versions.get("coffea")): one
+        for one in found
+    }
+    return sorted(once.values(), key=lambda record: record.timestamp)
 
 
 # --- asv

@@ -117,12 +117,12 @@ def changes(
     return sorted(kept, key=lambda one: (-one.after.date.timestamp(), -abs(math.log(one.ratio))))
 
 
-def _lines(one: Series) -> dict[tuple[str, str], list[tuple[Entry, Record]]]:
+def _lines(one: Series) -> dict[tuple[str, str], list[tuple[Entry, list[Record]]]]:
     """Points of each curve of a benchmark, oldest first: of one machine, case and branch."""
-    curves: dict[tuple[str, str], dict[Entry, Record]] = {}
-    for (entry, machine, what), record in one.records.items():
-        curves.setdefault((machine, what), {})[entry] = record
-    found: dict[tuple[str, str], list[tuple[Entry, Record]]] = {}
+    curves: dict[tuple[str, str], dict[Entry, list[Record]]] = {}
+    for (entry, machine, what), records in one.records.items():
+        curves.setdefault((machine, what), {})[entry] = records
+    found: dict[tuple[str, str], list[tuple[Entry, list[Record]]]] = {}
     for key, members in curves.items():
         ordered = sorted(members, key=lambda entry: (entry.date, entry.name))
         main = ledger.branches(ordered)[ledger.BRANCH]
@@ -131,9 +131,9 @@ def _lines(one: Series) -> dict[tuple[str, str], list[tuple[Entry, Record]]]:
 
 
 def _of_line(
-    one: Series, line: tuple[str, str], points: list[tuple[Entry, Record]], least: float
+    one: Series, line: tuple[str, str], points: list[tuple[Entry, list[Record]]], least: float
 ) -> list[Change]:
-    values = [statistics.median(one.quantity.samples(record)) for _, record in points]
+    values = [statistics.median(one.samples(records)) for _, records in points]
     machine, what = line
     case = ", ".join(f"{key}={value}" for key, value in one.axes[what].items())
     found = []
@@ -152,7 +152,7 @@ def _of_line(
                 low=low,
                 high=high,
                 unit=one.quantity.unit,
-                versions=differences(old.versions, new.versions),
+                versions=differences(old[-1].versions, new[-1].versions),
             )
         )
     return found

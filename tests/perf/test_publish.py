@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 import pytest
 
 from analysis.errors import InputError
-from perf import ledger, publish, store
+from perf import ledger, publish, results, store
 from perf.history.environments import releases
 from perf.store import Void
 from tests.perf.made import record
@@ -151,6 +151,47 @@ def test_what_is_void_is_not_drawn_and_says_why(tmp_path: Path) -> None:
 def test_the_newest_of_two_measurements_counts(tmp_path: Path) -> None:
     publish.publish([of_release("2026.9.0", 5e-3), of_release("2026.9.0", 1e-3)], tmp_path / "asv")
     assert graph(tmp_path / "asv") == {"v2026.9.0": pytest.approx(1e-6)}
+
+
+def test_processes_of_one_campaign_are_one_point(tmp_path: Path) -> None:
+    times = {"old": (9e-3, 9e-3), "new": (1e-3, 3e-3, 2e-3)}
+    made = [
+        of_release("2026.9.0", time, run=f"{campaign}{number}", parameters={"campaign": campaign})
+        for campaign, each in times.items()
+        for number, time in enumerate(each)
+    ]
+    publish.publish(made, tmp_path / "asv")
+    assert graph(tmp_path / "asv") == {"v2026.9.0": pytest.approx(2e-6)}
+    (one,) = [one for name, one in publish.series(made).items() if name == CPU]
+    # Three processes are three samples, however many each has.
+    assert [len(one.samples(records)) for records in one.records.values()] == [3]
+
+
+def test_stacks_and_sizes_are_curves_of_their_own(tmp_path: Path) -> None:
+    parameters = {"stack": "2026.9.0", "measured.task_bytes": 827, "measured.opening": 0.1}
+    publish.publish(
+        [of_release("2026.9.0", 1e-3), of_release("2026.9.0", 2e-3, parameters=parameters)],
+        tmp_path / "asv",
+    )
+    assert graph(tmp_path / "asv") == {"v2026.9.0": pytest.approx(1e-6)}
+    on = "kernel.ht.on_2026.9.0"
+    assert graph(tmp_path / "asv", f"{on}.cpu_seconds_per_event") == {
+        "v2026.9.0": pytest.approx(2e-6)
+    }
+    assert graph(tmp_path / "asv", f"{on}.task_bytes") == {"v2026.9.0": 827}
+    assert not [name for name in index(tmp_path / "asv")["benchmarks"] if "opening" in name]
+
+
+def test_a_record_in_two_files_is_one(tmp_path: Path) -> None:
+    for path in (".perf/records.jsonl", "perf/history/releases.jsonl"):
+        for one in history():
+            results.append(tmp_path / path, one)
+    assert len(store.collect(tmp_path)) == 2 * len(releases())
+    same = history()
+    for path in (".perf/a.jsonl", ".perf/b.jsonl"):
+        for one in same:
+            results.append(tmp_path / "other" / path, one)
+    assert len(store.collect(tmp_path / "other")) == len(releases())
 
 
 def test_parameters_are_those_that_differ(tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ from analysis.errors import InputError
 from perf.catalogue import (
     REAL_EVENTS,
     REAL_PROCESSOR,
-    VECTORISED,
     Case,
     KernelCase,
     Ready,
@@ -275,13 +274,12 @@ class FillCase(NanoCase):
         )
 
 
-def nano_kernels(scale: Scale) -> list[NanoKernelCase]:
-    """Every kernel in the implementations that are fast."""
-    from analysis.kernels import KERNELS
-
+def reading(scale: Scale) -> list[NanoCase]:
+    """What NanoEvents cost by themselves, of as many events as are in a file; and of a real one."""
+    sizes = [size for size in scale.sizes if size <= scale.file_events]
     return [
-        NanoKernelCase(name, implementation, size)
-        for name in KERNELS
-        for size in scale.sizes
-        for implementation in VECTORISED
+        OpenCase(REAL_EVENTS, "real"),
+        *(OpenCase(size) for size in sizes),
+        *(ReadCase(size, mode=mode) for size in sizes for mode in MODES),
+        *(FillCase(size, weighted=weighted) for size in sizes for weighted in (True, False)),
     ]

@@ -130,6 +130,12 @@ def test_names_of_cases_are_unique() -> None:
     assert not set(names) & {one.id for one in catalogue.kernels(_suite.SCALE)}
 
 
+def test_pytest_measures_what_asv_does() -> None:
+    cases = nano.reading(_suite.SCALE)
+    assert {type(case) for case in cases} == {nano.OpenCase, nano.ReadCase, nano.FillCase}
+    assert {case.size for case in cases if case.source == "synthetic"} == {_suite.EVENTS}
+
+
 def test_columns_that_differ_are_told() -> None:
     import awkward as ak
 

@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 SCALE ?= default
 REPORTS := reports
 
-.PHONY: help bench test smoke claims report executors publish browser java dask-awkward lint format clean
+.PHONY: help install bench test smoke claims report executors publish browser java dask-awkward lint format clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets
@@ -19,6 +19,8 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		--constraint constraints.txt --editable ".[parsl,spark]" --group dev
 	touch $@
+
+install: $(VENV)/.ready ## Set up .venv, as all targets do, and no more
 
 bench: $(VENV)/.ready ## Measure everything on data it makes itself (SCALE=small|default|large)
 	$(BIN)/pytest --benchmark-only --benchmark-scale $(SCALE)

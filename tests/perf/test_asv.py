@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -226,3 +227,27 @@ def _every_tag_is_published(made_up: MadeUp, root: Path, tmp_path: Path) -> None
 
 def test_no_results_are_no_records(tmp_path: Path) -> None:
     assert store.asv_records(tmp_path) == []
+
+
+def test_a_machine_is_told_by_nothing_that_changes() -> None:
+    from perf import asv_env
+
+    about = asv_env.machine("made-up")
+    assert about["machine"] == "made-up"
+    assert about["os"] in {"Linux", "Darwin"}
+    assert re.fullmatch(r"\d+ GB", about["ram"])
+
+
+def test_environments_have_what_the_suite_asks_for_but_not_its_coffea(root: Path) -> None:
+    from perf import asv_env
+
+    asked = asv_env.suite_requirements()
+    assert any(one.startswith("numba") for one in asked)
+    assert not any(one.startswith("coffea") for one in asked)
+    conf = json.loads(
+        re.sub(r"^\s*//.*$", "", (root / "asv.conf.json").read_text(), flags=re.MULTILINE)
+    )
+    # asv asks for the newest runner, unless told otherwise: what measures would change by itself.
+    (runner,) = conf["matrix"]["req"]["pip+asv_runner"]
+    assert f"asv-runner=={runner}\n" in (root / "constraints.txt").read_text()
+    assert conf["environment_type"] == asv_env.TOOL

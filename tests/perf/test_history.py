@@ -5,11 +5,15 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import signal
+import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import awkward as ak
 import numpy as np
+import psutil
 import pytest
 
 from analysis.adl import QUERIES
@@ -35,6 +39,9 @@ if TYPE_CHECKING:
     from perf.results import Record
 
 __all__ = ["uv"]
+
+PATIENCE = 120.0
+"""Seconds after which something that must happen is taken not to."""
 
 SAME_AS = {"6": "6a"}
 """Names of queries in `analysis.adl`, where they differ."""
@@ -186,6 +193,33 @@ def test_two_ages_of_coffea_give_one_result(tmp_path: Path) -> None:
     assert code == 1
     assert "its result is not that of the other versions" in output
     assert len(results.read(path)) == 2
+
+
+def test_nothing_is_left_running_after_an_interruption(tmp_path: Path) -> None:
+    # What is installed here is a version, too.
+    command = ("history", "run", *SMALL, "--releases", ".", "-o", str(tmp_path / "h.jsonl"))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "perf", *command, "--data", str(tmp_path / "data")],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    with process:
+        worker = None
+        end = time.monotonic() + PATIENCE
+        while worker is None and process.poll() is None and time.monotonic() < end:
+            for child in psutil.Process(process.pid).children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    if any("perf.history.worker" in one for one in child.cmdline()):
+                        worker = child
+            time.sleep(0.05)
+        assert worker is not None
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130
+    assert "interrupted" in error
+    assert not worker.is_running()
 
 
 # --- order, notes, table

@@ -206,7 +206,16 @@ def _kernel(act: Act, path: str) -> Ready:
     from analysis.kernels import KERNELS as registry
 
     kernel = registry[act.subject]
-    arguments = kernel.arguments(_columns(path))
+    try:
+        # Packed: as they come the compiled ones would convert them in each call.
+        arguments = tuple(
+            _plain(one) if hasattr(one, "layout") else one
+            for one in kernel.arguments(_columns(path))
+        )
+        kernel.run(act.detail, *arguments)  # type: ignore[arg-type]
+    except AttributeError as error:
+        msg = f"the kernel is written for a newer awkward: {error}"
+        raise bridge.MissingError(msg) from error
     return Ready(partial(kernel.run, act.detail, *arguments), _digest_of_kernel)  # type: ignore[arg-type]
 
 

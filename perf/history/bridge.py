@@ -226,9 +226,10 @@ class Job:
 
             # As it is sent to a scheduler: unneeded columns dropped, layers fused.
             (graph,) = dask.optimize(self._graph(self._steps()))
-            tasks = [
-                (key, task) for one in _collections(graph) for key, task in dict(one.dask).items()
-            ]
+            tasks: dict[Any, Any] = {}
+            for one in _collections(graph):
+                # What they have in common stands in the graph of each.
+                tasks |= dict(one.dask)
             total = len(cloudpickle.dumps(tasks, protocol=pickle.HIGHEST_PROTOCOL))
             return Sizes(len(tasks), round(total / len(tasks)), accumulator)
         sent: list[int] = []

@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import tempfile
 import uuid
@@ -239,8 +240,13 @@ class Campaign:
             return str(error)
         return None
 
-    def make_reference(self) -> None:
+    def make_reference(self, groups: Collection[acts.Group] = acts.GROUPS) -> None:
         """Find the results that all versions must have, by the coffea of this interpreter.
+
+        Parameters
+        ----------
+        groups
+            Of the acts whose results are needed.
 
         Raises
         ------
@@ -248,8 +254,9 @@ class Campaign:
             If it fails at one.
         """
         wanted: dict[str, acts.Act] = {}
+        needed = {act.result for act in acts.ACTS if act.group in groups}
         for act in acts.ACTS:
-            if act.result not in self.notes.digests and act != acts.IMPORT:
+            if act.result in needed - self.notes.digests.keys() and act != acts.IMPORT:
                 wanted.setdefault(act.result, act)
         names = {act.name for act in wanted.values()}
         here = environment(HERE)
@@ -432,7 +439,7 @@ def _answer(python: Path, request: dict[str, Any], settings: dict[str, str]) -> 
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    """Kill a process that still runs, with all that it started."""
+    """Kill what still runs of a process and of all that it started."""
     if process.poll() is None:
         with contextlib.suppress(psutil.Error):
             for one in psutil.Process(process.pid).children(recursive=True):
@@ -440,6 +447,9 @@ def _end(process: subprocess.Popen[str]) -> None:
                     one.kill()
         process.kill()
         process.wait()
+    # Its group outlives it as long as it has members: workers whose executor failed to end them.
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _python_of(env: Environment) -> str:

@@ -94,7 +94,7 @@ def run(
             progress.advance(bar)
         visits = history.order(versions, chosen, rounds, seed)
         progress.reset(bar, total=len(visits), description="what must come out")
-        campaign.make_reference()
+        campaign.make_reference(chosen)
         found = campaign.found()
         for visit in visits:
             progress.update(bar, description=f"{visit.version}: {visit.group}")

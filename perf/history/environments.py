@@ -175,13 +175,10 @@ def environment(
     if _is_checkout(path := Path(version)):
         # A folder changes: what it holds now is what is meant.
         return _make(_of_tree(path.resolve(), _content(path), None, fixed), kept)
-    ref, at, clone = version.partition("@")
-    while at and not Path(clone).is_dir() and "@" in clone:
-        more, _, clone = clone.partition("@")
-        ref += f"@{more}"
-    if not at and _RELEASE.fullmatch(version):
+    if _RELEASE.fullmatch(version):
         return _make(_of_release(version, fixed), kept)
-    return _of_commit(ref, Path(clone) if at else _clone(kept), fixed, kept)
+    ref, clone = _where(version)
+    return _of_commit(ref, clone or _clone(kept), fixed, kept)
 
 
 def default_folder() -> Path:
@@ -360,8 +357,7 @@ def _clone(kept: Path) -> Path:
         if not clone.is_dir():
             part = Path(tempfile.mkdtemp(dir=kept, prefix="clone-"))
             try:
-                # Files of old commits are fetched when they are checked out.
-                _git(None, "clone", "--quiet", "--bare", "--filter=blob:none", PUBLIC_CLONE, part)
+                _git(None, "clone", "--quiet", "--bare", PUBLIC_CLONE, part)
                 part.rename(clone)
             except InputError as error:
                 msg = (
@@ -382,9 +378,18 @@ def resolve(version: str, *, folder: Path | None = None) -> tuple[str, Path]:
     InputError
         If the clone has no such commit.
     """
-    ref, at, clone = version.partition("@")
-    path = Path(clone) if at else _clone((folder or default_folder()).absolute())
+    ref, clone = _where(version)
+    path = clone or _clone((folder or default_folder()).absolute())
     return _commit(ref, path), path.resolve()
+
+
+def _where(version: str) -> tuple[str, Path | None]:
+    """A commit and its clone, None where none is named: both may have an @ in them."""
+    ref, at, clone = version.partition("@")
+    while "@" in clone and not Path(clone).is_dir():
+        more, _, clone = clone.partition("@")
+        ref += f"@{more}"
+    return ref, Path(clone) if at else None
 
 
 def _commit(ref: str, clone: Path) -> str:

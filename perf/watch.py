@@ -20,6 +20,7 @@ from rich.table import Table
 from scipy import stats
 
 from perf import ledger
+from perf.measure import PACKAGES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -227,7 +228,9 @@ def table(found: Sequence[Change], *, others: int = 6) -> Table:
         shown.add_column(heading, justify="right", no_wrap=True)
     shown.add_column("changed there")
     for one in found:
-        named = [f"{name} {_pair(*pair)}" for name, pair in one.versions.items()]
+        # Those first that coffea is made of.
+        ordered = sorted(one.versions, key=lambda name: (name not in PACKAGES, name))
+        named = [f"{name} {_pair(*one.versions[name])}" for name in ordered]
         more = len(named) - others
         shown.add_row(
             f"{one.after.name[:10]}\n{one.after.date:%Y-%m-%d}",

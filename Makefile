@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 SCALE ?= default
 REPORTS := reports
 
-.PHONY: help bench test smoke claims report executors java xrootd dask-awkward lint format clean
+.PHONY: help install bench test smoke claims report executors publish browser java xrootd dask-awkward lint format clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets
@@ -19,6 +19,8 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		--constraint constraints.txt --editable ".[jax,minuit,parsl,remote,servicex,spark]" --group dev
 	touch $@
+
+install: $(VENV)/.ready ## Set up .venv, as all targets do, and no more
 
 bench: $(VENV)/.ready ## Measure everything on data it makes itself (SCALE=small|default|large)
 	$(BIN)/pytest --benchmark-only --benchmark-scale $(SCALE)
@@ -47,6 +49,16 @@ executors: $(VENV)/.ready ## Measure executors alone on the machine (an hour), a
 	$(BIN)/python -m perf scale .perf/scale/fileset.json --executors iterative,futures,parsl,dask,spark \
 		--workers 1,2 --repeat 3 > $(REPORTS)/scale.txt
 	$(BIN)/python -m perf scheduler-load > $(REPORTS)/scheduler-load.txt
+
+publish: $(VENV)/.ready ## Publish the history of all that was measured in reports/asv/
+	$(BIN)/python -m perf publish
+
+browser: ## Install a headless Chromium with Debian's package, where there is none: tests look at pages
+	command -v chromium-headless-shell chromium google-chrome >/dev/null || { \
+		sudo=$$(command -v sudo || true); \
+		$$sudo apt-get update --quiet=2 && \
+		$$sudo apt-get install --yes --quiet=2 --no-install-recommends chromium-headless-shell; \
+	}
 
 java: ## Install Java for Spark with Debian's package, where there is none
 	command -v java >/dev/null || { \

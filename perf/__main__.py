@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import sys
 import uuid
+from contextlib import suppress
+from datetime import datetime
+from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
@@ -25,6 +28,7 @@ from analysis.errors import InputError, NotInstalledError
 from analysis.executors import DEFAULT_CHUNKSIZE, EXECUTORS
 from perf import measure, results
 from perf.data import DEFAULT_DIRECTORY, Store
+from perf.history.commands import app as history
 from perf.results import Record
 from perf.table import PLAIN_WIDTH, footnote, made_with, summary
 
@@ -40,6 +44,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(history, name="history")
 
 FAILED: Final = 1
 INTERRUPTED: Final = 130
@@ -528,6 +533,100 @@ def picture(
     else:
         drawing.draw_executors(last, output)
     _console().print(f"written to {output}", highlight=False)
+
+
+RootOption = Annotated[
+    Path, typer.Option("--root", help="Of the project, whose records are read.")
+]
+MoreOption = Annotated[
+    list[Path] | None,
+    typer.Option("--records", help="File of records beside those found (may be repeated)."),
+]
+
+
+@app.command("publish")
+def publish_command(
+    html: Annotated[
+        Path | None, typer.Option(help="Folder of the pages; replaced. Default: reports/asv")
+    ] = None,
+    root: RootOption = Path(),
+    more: MoreOption = None,
+    serve: Annotated[  # noqa: FBT002  (a flag)
+        bool, typer.Option("--serve", help="Show the pages at an address of this machine.")
+    ] = False,
+    port: Annotated[int, typer.Option(help="Of --serve; 0 for any.")] = 8765,
+) -> None:
+    """Publish the history of everything that was measured, as pages that need no network."""
+    from perf import publish, store  # noqa: PLC0415  (asv)
+
+    where, console = html or root / publish.HTML, _console()
+    with console.status("collecting records"):
+        found, voids = store.collect(root, more or ()), store.voids(root / store.VOID)
+    with console.status("asv publishes"):
+        done = publish.publish(found, where, voids)
+    console.print(
+        f"{done.benchmarks} benchmarks of {done.points} releases and commits of coffea are in "
+        f"{where}: python -m perf publish --serve shows them",
+        highlight=False,
+        soft_wrap=True,
+    )
+    if done.left_out:
+        console.print(
+            f"{done.left_out} records are left out: nobody knows when the coffea that they "
+            "measured came out",
+            highlight=False,
+            soft_wrap=True,
+        )
+    if serve:
+        with publish.served(where, port) as (server, address):
+            console.print(f"{address} until Ctrl-C", highlight=False)
+            with suppress(KeyboardInterrupt):
+                server.serve_forever()
+
+
+@app.command("watch")
+def watch_command(
+    root: RootOption = Path(),
+    more: MoreOption = None,
+    since: Annotated[
+        datetime | None,
+        typer.Option(
+            formats=["%Y-%m-%d"], help="Only at releases and commits of this day or later."
+        ),
+    ] = None,
+    least: Annotated[
+        float, typer.Option(min=0, help="Smallest change that is told, as a fraction.")
+    ] = 0.05,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Name or pattern of benchmarks (may be repeated).")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--json", help="Write them to a file, too.")
+    ] = None,
+) -> None:
+    """Tell where the history has become slower or faster; exit status 1 if anything is slower."""
+    from perf import publish, store, watch  # noqa: PLC0415  (asv)
+
+    console = _console()
+    with console.status("looking for change points"):
+        found = publish.series(store.collect(root, more or ()), store.voids(root / store.VOID))
+        chosen = [
+            one
+            for name, one in found.items()
+            if not only or any(fnmatchcase(name, pattern) for pattern in only)
+        ]
+        if not chosen:
+            msg = "no benchmark is left to watch: measure a history, or name others with --only"
+            raise InputError(msg)
+        changes = watch.changes(chosen, least=least, since=since.date() if since else None)
+    if output is not None:
+        output.write_text(json.dumps([one.as_json() for one in changes], indent=1))
+    if changes:
+        console.print(watch.table(changes))
+    else:
+        console.print(f"no change of {least:.0%} or more in {len(chosen)} benchmarks")
+    if any(one.worse for one in changes):
+        raise typer.Exit(FAILED)
 
 
 def main() -> None:

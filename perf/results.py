@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import statistics
 from datetime import UTC, datetime
@@ -33,6 +34,22 @@ Seconds = Annotated[float, pydantic.Field(ge=0, allow_inf_nan=False)]
 
 class _Frozen(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+
+
+Kind = Literal[
+    "kernel",
+    "query",
+    "processor",
+    "executor",
+    "selection",
+    "inference",
+    "delivery",
+    "whole",
+    "import",
+    "events",
+    "histogram",
+]
+"""What a measured thing is."""
 
 
 class What(_Frozen):
@@ -60,9 +77,7 @@ class What(_Frozen):
 
     name: str
     group: str
-    kind: Literal[
-        "kernel", "query", "processor", "executor", "selection", "inference", "delivery", "whole"
-    ]
+    kind: Kind
     subject: str
     implementation: str | None = None
     executor: str | None = None
@@ -134,10 +149,18 @@ class Record(_Frozen):
         Calls in each sample.
     wall_seconds, cpu_seconds
         Seconds a call, one entry for each sample. CPU time is that of all threads and workers.
+        None of one of them, or of both, where it was not measured.
+    counts
+        What is counted and not timed, by unit (``instructions``, ``bytes``): one entry for each
+        sample. Less is better.
     peak_memory
         Largest resident memory during the samples in bytes (of one process); None if not known.
     check
-        SHA-256 of the result that was compared with another implementation's.
+        SHA-256 of the result that was compared with another implementation's; None where whoever
+        measured compared it and does not say (asv).
+    commit, committed
+        Of coffea, where it was built from a repository: hexadecimal, and when it was committed.
+        A release is named by its version.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -150,20 +173,32 @@ class Record(_Frozen):
     load_before: float | None
     load_after: float | None
     iterations: int = pydantic.Field(ge=1)
-    wall_seconds: tuple[Seconds, ...] = pydantic.Field(min_length=1)
+    wall_seconds: tuple[Seconds, ...] = ()
     cpu_seconds: tuple[Seconds, ...] = ()
+    counts: dict[str, tuple[float, ...]] = pydantic.Field(default_factory=dict)
     peak_memory: int | None = None
-    check: str
+    check: str | None
+    commit: str | None = None
+    committed: pydantic.AwareDatetime | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _measured(self) -> Record:
+        if not (self.wall_seconds or self.cpu_seconds or any(self.counts.values())) and (
+            self.peak_memory is None
+        ):
+            msg = "it has no sample of anything"
+            raise ValueError(msg)
+        return self
 
     @property
     def wall_median(self) -> float:
-        """Median of seconds a call."""
-        return statistics.median(self.wall_seconds)
+        """Median of seconds a call; NaN if wall time was not measured."""
+        return statistics.median(self.wall_seconds) if self.wall_seconds else math.nan
 
     @property
     def wall_minimum(self) -> float:
-        """Minimum of seconds a call."""
-        return min(self.wall_seconds)
+        """Minimum of seconds a call; NaN if wall time was not measured."""
+        return min(self.wall_seconds, default=math.nan)
 
     @property
     def cpu_median(self) -> float | None:
@@ -172,8 +207,9 @@ class Record(_Frozen):
 
     @property
     def seconds_per_event(self) -> float | None:
-        """Median of seconds an event; None if no events are involved."""
-        return self.wall_median / self.input.events if self.input.events else None
+        """Median of seconds an event; None if not measured or no events are involved."""
+        known = self.input.events and self.wall_seconds
+        return self.wall_median / self.input.events if known else None
 
     @property
     def cpu_seconds_per_event(self) -> float | None:

@@ -54,7 +54,7 @@ def test_records_are_immutable_and_have_no_unknown_fields() -> None:
     with pytest.raises(pydantic.ValidationError):
         record(wall_seconds=(float("nan"),))
     with pytest.raises(pydantic.ValidationError):
-        record(wall_seconds=())
+        record(wall_seconds=(), cpu_seconds=(), peak_memory=None)
 
 
 @pytest.mark.parametrize("kept", [1, 100, -1])

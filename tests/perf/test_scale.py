@@ -89,6 +89,7 @@ def test_end_to_end(measured: tuple[Path, Outcome]) -> None:
         assert min(seen.wall + seen.cpu) > 0
         assert min(seen.first_wall, seen.first_cpu, seen.task_wall, seen.task_cpu) > 0
         assert min(seen.opening, seen.reading, seen.processing) > 0
+        assert one.check
         assert len(one.check) == 64
         assert seen.peak_client
         assert seen.peak_worker

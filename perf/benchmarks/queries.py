@@ -1,0 +1,30 @@
+"""The ADL queries on columns in memory: CPU seconds an event."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from analysis.adl import QUERIES
+from perf.catalogue import MAX_QUERY_SIZES, VECTORISED, QueryCase
+
+from ._suite import CPU, EVENTS, KERNEL_SAMPLES, benchmark, prepared
+
+
+def _body(query: str) -> Any:
+    def body(implementation: Any) -> None:
+        prepared(QueryCase(query, implementation, EVENTS)).sample(CPU)
+
+    body.__doc__ = f"Query {query}, {EVENTS:,} events."
+    return body
+
+
+for _query in QUERIES:
+    if MAX_QUERY_SIZES.get(_query, EVENTS) >= EVENTS:
+        _made = benchmark(
+            f"time_query_{_query}_cpu_seconds_per_event",
+            _body(_query),
+            watch=CPU,
+            params={"implementation": VECTORISED},
+            repeat=KERNEL_SAMPLES,
+        )
+        globals()[_made.__name__] = _made

@@ -1,0 +1,373 @@
+"""The one store of results: records of everything that measured, wherever it left them.
+
+pytest-benchmark, the claims, the scaling runs, instruction counts and the history of releases
+write records (`perf.results`) themselves. What asv measured is made into records here.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import itertools
+import json
+import math
+import re
+import tomllib
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
+
+import pydantic
+from packaging.version import InvalidVersion, Version
+
+from analysis.errors import InputError
+from perf import results
+from perf.results import Input, Machine, Record, What
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+PLACES: Final = (".perf/*.jsonl", "perf/history/**/*.jsonl", ".perf/compare/*.json")
+"""Where records are, below the root directory of the project; and what `compare` wrote."""
+
+ASV_RESULTS: Final = ".asv/results"
+INSTALLED: Final = "installed"
+"""As in `perf.asv_env`: what was installed for each commit."""
+
+VOID: Final = "perf/void.toml"
+"""Says which benchmarks mean something else since when."""
+
+ASV: Final = "asv:"
+"""Begins the names of records of asv."""
+
+KINDS: Final[dict[str, Literal["kernel", "query", "processor", "events", "import"]]] = {
+    "kernels": "kernel",
+    "queries": "query",
+    "processor": "processor",
+    "nanoevents": "events",
+    "imports": "import",
+}
+"""What modules of `perf/benchmarks` measure."""
+
+PER_EVENT: Final = "_per_event"
+
+
+# --- what is declared void
+
+
+class Void(pydantic.BaseModel):
+    """A benchmark that means something else since a day.
+
+    Attributes
+    ----------
+    benchmark
+        Name or pattern of names of published benchmarks.
+    since
+        Of the new meaning. What was measured before is neither drawn nor compared.
+    reason
+        For people.
+    """
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+
+    benchmark: str = pydantic.Field(min_length=1)
+    since: date
+    reason: str = pydantic.Field(min_length=1)
+
+    def covers(self, benchmark: str, record: Record) -> bool:
+        """Whether a measurement is void."""
+        return record.timestamp.date() < self.since and fnmatch.fnmatchcase(
+            benchmark, self.benchmark
+        )
+
+
+def voids(path: Path) -> list[Void]:
+    """What a file declares void; nothing, where there is none.
+
+    Raises
+    ------
+    InputError
+        If it cannot be understood.
+    """
+    if not path.is_file():
+        return []
+    try:
+        content = tomllib.loads(path.read_text())
+        return [Void.model_validate(one) for one in content.get("void", [])]
+    except (tomllib.TOMLDecodeError, pydantic.ValidationError) as error:
+        said = error.errors()[0]["msg"] if isinstance(error, pydantic.ValidationError) else error
+        msg = (
+            f"{path} cannot be understood ({said}): each [[void]] has a benchmark, a day "
+            "`since` and a reason"
+        )
+        raise InputError(msg) from None
+
+
+# --- everything
+
+
+def collect(root: Path, more: Sequence[Path] = ()) -> list[Record]:
+    """Records of all that was measured, oldest first.
+
+    Parameters
+    ----------
+    root
+        Of the project.
+    more
+        Further files of records, or of `python -m perf compare --json`.
+    """
+    paths = [path for place in PLACES for path in sorted(root.glob(place))]
+    found = [
+        record
+        for path in (*paths, *more)
+        for record in (compared(path) if path.suffix == ".json" else results.read(path))
+    ]
+    found += asv_records(root / ASV_RESULTS)
+    # What is published under version control may be where it was measured, too.
+    once = {
+        (one.run, one.timestamp, one.what.model_dump_json(), one.versions.get("coffea")): one
+        for one in found
+    }
+    return sorted(once.values(), key=lambda record: record.timestamp)
+
+
+# --- asv
+
+
+def asv_records(folder: Path) -> list[Record]:
+    """What asv measured, as records.
+
+    Parameters
+    ----------
+    folder
+        asv's ``results_dir``.
+
+    Returns
+    -------
+    list[Record]
+        One for each benchmark and combination of its parameters that has a result of the
+        benchmark as it is now. Times have the samples that asv kept: with ``--record-samples``
+        all, otherwise their median alone.
+
+    Raises
+    ------
+    InputError
+        If a file of asv is none.
+    """
+    index = folder / "benchmarks.json"
+    if not index.is_file():
+        return []
+    from asv.machine import iter_machine_files  # noqa: PLC0415  (only where there are results)
+    from asv.results import iter_results  # noqa: PLC0415
+
+    try:
+        benchmarks = {
+            name: one for name, one in json.loads(index.read_text()).items() if name != "version"
+        }
+        machines = [json.loads(Path(path).read_text()) for path in iter_machine_files(str(folder))]
+    except ValueError as error:
+        msg = f"{folder} cannot be read: {error}; take the folder away and run asv again"
+        raise InputError(msg) from None
+    by_name = {one["machine"]: one for one in machines}
+    return [
+        record
+        for result in iter_results(str(folder))
+        for record in _of_result(result, benchmarks, by_name, folder.parent / INSTALLED)
+    ]
+
+
+def _of_result(
+    result: Any, benchmarks: dict[str, Any], machines: dict[str, Any], notes: Path
+) -> Iterator[Record]:
+    note = _note(notes, result.commit_hash)
+    versions = {"python": str(result.params["python"]), **note.get("installed", {})}
+    loads = [load for _, load in note.get("loads", [])]
+    committed = datetime.fromtimestamp(result.date / 1000, UTC)
+    for name in sorted(result.get_result_keys(benchmarks)):
+        benchmark = benchmarks[name]
+        params = benchmark["params"]
+        values = result.get_result_value(name, params)
+        samples = result.get_result_samples(name, params)
+        stats = result.get_result_stats(name, params)
+        started = result.started_at.get(name)
+        ended = datetime.fromtimestamp((started or result.date) / 1000, UTC)
+        combinations = list(itertools.product(*params))
+        for number, combination in enumerate(combinations):
+            value = values[number]
+            if value is None or not math.isfinite(value):
+                continue
+            kept = samples[number] if samples and samples[number] else [value]
+            yield Record(
+                run=f"asv {result.commit_hash[:12]}",
+                timestamp=ended,
+                what=_what(name, benchmark["param_names"], combination),
+                # Times an event are those of an event.
+                input=_input(name),
+                versions=versions,
+                machine=_machine(machines[result.params["machine"]], versions["python"]),
+                load_before=loads[0] if loads else None,
+                load_after=loads[-1] if loads else None,
+                iterations=int((stats[number] or {}).get("number") or 1) if stats else 1,
+                check=None,
+                commit=result.commit_hash,
+                committed=committed,
+                **_measured(name, benchmark, kept),
+            )
+
+
+def _note(folder: Path, commit: str) -> dict[str, Any]:
+    for path in sorted(folder.glob(f"{commit[:12]}-*.json")):
+        found: dict[str, Any] = json.loads(path.read_text())
+        return found
+    return {}
+
+
+def _what(name: str, param_names: Sequence[str], combination: Sequence[str]) -> What:
+    # asv keeps the repr of a value.
+    chosen = {key: value.strip("'\"") for key, value in zip(param_names, combination, strict=True)}
+    module = name.partition(".")[0]
+    return What(
+        name=f"{ASV}{name}({', '.join(chosen.values())})",
+        group=name,
+        kind=KINDS.get(module, "processor"),
+        subject=name,
+        size=0,
+        parameters=cast("dict[str, str | int | float | bool]", chosen),
+    )
+
+
+def _input(name: str) -> Input:
+    from perf.measure import digest  # noqa: PLC0415  (awkward)
+
+    return Input(digest=digest(name), events=int(name.endswith(PER_EVENT)), source="asv")
+
+
+def _machine(about: dict[str, str], python: str) -> Machine:
+    gigabytes = float(about.get("ram", "0").split()[0] or 0)
+    return Machine(
+        name=about["machine"],
+        cpu=about.get("cpu", ""),
+        cores=int(about.get("num_cpu") or 1),
+        memory=round(gigabytes * 2**30),
+        kernel=about.get("os", ""),
+        python=python,
+    )
+
+
+def _measured(name: str, benchmark: dict[str, Any], samples: Sequence[float]) -> dict[str, Any]:
+    match benchmark["type"]:
+        case "time":
+            clock = "cpu_seconds" if "_cpu_" in name else "wall_seconds"
+            return {clock: tuple(samples)}
+        case "peakmemory" | "memory":
+            return {"peak_memory": round(samples[-1])}
+        case _:
+            return {"counts": {benchmark["unit"]: tuple(map(float, samples))}}
+
+
+# --- comparisons and instruction counts
+
+_KERNEL: Final = re.compile(
+    r"(?P<subject>\w+)(-(?P<size>[\de]+))?-(?P<implementation>reference|columnar|compiled)"
+)
+"""Names of kernels in a comparison."""
+
+
+def compared(path: Path) -> list[Record]:
+    """What a comparison measured of releases, as records: times, and instructions if counted.
+
+    A side that is a checkout, or has settings of its own, is no part of the history.
+
+    Parameters
+    ----------
+    path
+        Of ``python -m perf compare --json``.
+
+    Raises
+    ------
+    InputError
+        If it is no such file.
+    """
+    from perf.measure import digest  # noqa: PLC0415  (awkward)
+
+    try:
+        report = json.loads(path.read_text())
+        machine = Machine.model_validate(report["machine"])
+        ended = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+        found = []
+        for name, one in report["benchmarks"].items():
+            what = _compared_what(name)
+            for side, columns in (("A", (0, 1)), ("B", (2,))):
+                about = report["sides"][side]
+                if about["variables"] or not is_release(about["name"].removeprefix("v")):
+                    continue
+                counts = (one.get("instructions") or {}).get(side)
+                cpu, wall = (
+                    tuple(math.exp(block[column]) for block in one[key] for column in columns)
+                    for key in ("log_cpu_seconds", "log_wall_seconds")
+                )
+                if not (cpu or counts):
+                    continue
+                found.append(
+                    Record(
+                        run=f"compare {path.stem}",
+                        timestamp=ended,
+                        what=what,
+                        input=Input(digest=digest(name), events=what.size, source="compare"),
+                        versions={
+                            "python": machine.python.split(" ")[-1],
+                            **about["installed"],
+                        },
+                        machine=machine,
+                        load_before=report["load"],
+                        load_after=report["load"],
+                        iterations=one["loops"] or 1,
+                        cpu_seconds=cpu,
+                        wall_seconds=wall,
+                        counts={"instructions": (float(counts),)} if counts else {},
+                        check=None,
+                    )
+                )
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        msg = f"{path} is no report of `python -m perf compare --json`: {error!r}"
+        raise InputError(msg) from None
+    return found
+
+
+def _compared_what(name: str) -> What:
+    matched = _KERNEL.fullmatch(name)
+    if matched is None:
+        return What(
+            name=f"compare-{name}", group=f"compare {name}", kind="events", subject=name, size=0
+        )
+    return What(
+        name=f"compare-{name}",
+        group=f"compare {matched['subject']}",
+        kind="kernel",
+        subject=matched["subject"],
+        implementation=matched["implementation"],
+        size=int(float(matched["size"] or 0)),
+    )
+
+
+# --- when
+
+
+def released(versions: Iterable[str]) -> dict[str, datetime]:
+    """Days on which releases of coffea came out, of those that are known."""
+    from perf.history.environments import releases  # noqa: PLC0415
+
+    known = releases()
+    return {
+        version: datetime(day.year, day.month, day.day, tzinfo=UTC)
+        for version in versions
+        if (day := known.get(version)) is not None
+    }
+
+
+def is_release(version: str) -> bool:
+    """Whether a version of coffea is that of a release, and not of a commit after one."""
+    try:
+        parsed = Version(version)
+    except InvalidVersion:
+        return False
+    return not (parsed.is_devrelease or parsed.local)

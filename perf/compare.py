@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from contextlib import ExitStack, contextmanager
@@ -58,6 +57,18 @@ KERNELS: Final = (
 )
 """Kernels that are compared by default: each way of going through the objects of events, within
 three minutes. --only 'kernel-*' chooses among all."""
+
+COFFEA: Final = Path(__file__).with_name("compare_coffea.py")
+"""Benchmarks of coffea itself."""
+
+PROCESSOR: Final = "processor"
+"""Among these: it needs the name of one."""
+
+FILE_VARIABLE: Final = "COFFEA_SCALING_FILE"
+PROCESSOR_VARIABLE: Final = "COFFEA_SCALING_PROCESSOR"
+"""Environment variables that tell COFFEA what to read, and a side what to run."""
+
+PROCESSOR_EVENTS: Final = 50_000
 
 BUDGET: Final = 180.0
 """Seconds of a comparison."""
@@ -253,7 +264,9 @@ class Benchmark:
     difference: Callable[[Any, Any], str | None]
 
 
-def kernels(folder: Path, data: Path, patterns: Sequence[str], size: int = SIZE) -> list[Benchmark]:
+def kernels(
+    folder: Path, data: Path, patterns: Sequence[str], size: int = SIZE
+) -> list[Benchmark]:
     """Kernels of the catalogue on columns that are written once, for all versions to read.
 
     Parameters
@@ -310,7 +323,40 @@ def kernels(folder: Path, data: Path, patterns: Sequence[str], size: int = SIZE)
     return found
 
 
-def functions(path: Path, patterns: Sequence[str] = ("*",)) -> list[Benchmark]:
+def default(folder: Path, data: Path, patterns: Sequence[str] | None) -> list[Benchmark]:
+    """What is compared unless a user has other wishes: coffea's own work, and kernels.
+
+    Parameters
+    ----------
+    folder, data
+        As of `kernels`.
+    patterns
+        Of names among all kernels and the benchmarks of coffea; None for a choice.
+    """
+    of_coffea = [one for one in _of_coffea(data, SIZE) if one.name != PROCESSOR]
+    if patterns is None:
+        return [*of_coffea, *kernels(folder, data, KERNELS)]
+    chosen = [one for one in of_coffea if any(fnmatch(one.name, p) for p in patterns)]
+    rest = [p for p in patterns if not any(fnmatch(one.name, p) for one in of_coffea)]
+    return [*chosen, *(kernels(folder, data, rest) if rest else [])]
+
+
+def processors(data: Path) -> list[Benchmark]:
+    """The processor that each side names in PROCESSOR_VARIABLE, on a synthetic file."""
+    return [one for one in _of_coffea(data, PROCESSOR_EVENTS) if one.name == PROCESSOR]
+
+
+def _of_coffea(data: Path, events: int) -> list[Benchmark]:
+    from perf.data import Store  # noqa: PLC0415
+
+    (sample,) = Store(data, events).fileset(events).values()
+    path = str(Path(next(iter(sample["files"]))).resolve())
+    return functions(COFFEA, environ={FILE_VARIABLE: path})
+
+
+def functions(
+    path: Path, patterns: Sequence[str] = ("*",), environ: Mapping[str, str] | None = None
+) -> list[Benchmark]:
     """Functions of a user's file: all whose names begin with bench_, without arguments.
 
     Parameters
@@ -319,6 +365,8 @@ def functions(path: Path, patterns: Sequence[str] = ("*",)) -> list[Benchmark]:
         Python file. It is read here and run in the environments of both sides.
     patterns
         Of names without the prefix (shell's).
+    environ
+        Environment variables that the file reads when it is imported.
 
     Raises
     ------
@@ -345,7 +393,12 @@ def functions(path: Path, patterns: Sequence[str] = ("*",)) -> list[Benchmark]:
     return [
         Benchmark(
             name,
-            {"kind": "function", "file": str(path.resolve()), "function": prefix + name},
+            {
+                "kind": "function",
+                "file": str(path.resolve()),
+                "function": prefix + name,
+                "environ": dict(environ or {}),
+            },
             _difference,
         )
         for name in chosen
@@ -368,14 +421,20 @@ class WorkerError(Exception):
 class Process:
     """A process of a side, which makes benchmarks ready and calls them when told."""
 
-    def __init__(self, of: Side, seed: int, prefix: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        of: Side,
+        seed: int,
+        prefix: Sequence[str] = (),
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
         # Ctrl-C is for us: a session of its own keeps it from the workers, which end with us.
         self._process = subprocess.Popen(
             [*prefix, str(of.python), "-s", str(WORKER)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=of.environ(seed),
+            env={**of.environ(seed), **(environ or {})},
             start_new_session=True,
             text=True,
         )
@@ -518,11 +577,18 @@ class Comparison:
         self._wanted: dict[str, tuple[str, Any]] = {}
 
     @property
+    def elapsed(self) -> float:
+        """Seconds that it has taken so far."""
+        return (self.ended or time.monotonic()) - self.began
+
+    @property
     def todo(self) -> list[str]:
         """Benchmarks that are undecided."""
         return [name for name, one in self.measured.items() if not one.decided]
 
-    def run(self, budget: float = BUDGET, report: Callable[[Comparison], None] = lambda _: None) -> None:
+    def run(
+        self, budget: float = BUDGET, report: Callable[[Comparison], None] = lambda _: None
+    ) -> None:
         """Measure until all is decided, or the time is up.
 
         Parameters
@@ -594,9 +660,7 @@ class Comparison:
         """Three processes afresh, and a number of each for each benchmark that is undecided."""
         names, seed = self.todo, self.blocks + 1
         with ExitStack() as stack:
-            arms = [
-                stack.enter_context(Process(of, seed)) for of in (self.a, self.a, self.b)
-            ]
+            arms = [stack.enter_context(Process(of, seed)) for of in (self.a, self.a, self.b)]
             for name in names:
                 paths = [folder / f"block-{arm}.npz" for arm in range(len(arms))]
                 # All at once: what each waits for is then the same.
@@ -678,10 +742,3 @@ def scratch() -> Iterator[Path]:
     """Folder for the arguments of benchmarks."""
     with tempfile.TemporaryDirectory(prefix="coffea-compare-arguments-") as folder:
         yield Path(folder)
-
-
-__all__ = ["BUDGET", "KERNELS", "Benchmark", "Comparison", "Judgement", "Measured", "Side"]
-
-if sys.platform == "win32":  # pragma: no cover
-    msg = "comparisons need a system with sessions of processes: run on Linux or macOS"
-    raise InputError(msg)

@@ -53,7 +53,17 @@ def noise(found: Comparison) -> tuple[float, float] | None:
     return (statistics.median(shown), max(shown)) if shown else None
 
 
-_HEADINGS: Final = ("benchmark", "A", "B / A", "interval", "A / A", "from", "wall B / A", "n", "verdict")
+_HEADINGS: Final = (
+    "benchmark",
+    "A",
+    "B / A",
+    "interval",
+    "A / A",
+    "from",
+    "wall B / A",
+    "n",
+    "verdict",
+)
 
 
 def _cells(name: str, one: Measured) -> tuple[str, ...]:
@@ -78,10 +88,12 @@ def legend(found: Comparison) -> list[str]:
     """What the numbers are, and how noisy the machine was."""
     shown = noise(found)
     said = [
-        "A, B / A: CPU time a call and its ratio, with the interval that the verdict rests on "
-        f"(wrong in {found.error:.0%} of runs, all benchmarks and looks together). A / A: the "
-        "same code in a third process. from: smallest change that can be claimed. n: processes "
-        "of each arm."
+        (
+            "A, B / A: CPU time a call and its ratio, with the interval that the verdict rests on "
+            f"(wrong in {found.error:.0%} of runs, all benchmarks and looks together). A / A: the "
+            "same code in a third process. from: smallest change that can be claimed. n: processes "
+            "of each arm."
+        )
     ]
     if shown:
         said.append(f"The A/A arm shows {shown[0]:.1%} (median) and {shown[1]:.1%} (at most).")
@@ -139,9 +151,8 @@ def lines(found: Comparison) -> list[str]:
 def _footnote(found: Comparison) -> str:
     where = measure.machine()
     load = measure.load_average()
-    took = (found.ended or found.began) - found.began
     return (
-        f"{took:.0f} s, {found.blocks} blocks, seed {found.seed}; {where.name}: {where.cpu}, "
+        f"{found.elapsed:.0f} s, {found.blocks} blocks, seed {found.seed}; {where.name}: {where.cpu}, "
         f"{where.cores} cores, {where.kernel}, {where.python}"
         + (f", load average {load:.1f}" if load is not None else "")
     )
@@ -164,7 +175,9 @@ def markdown(found: Comparison, counted: Counted | None = None) -> str:
         f"### `{found.b.name}` over `{found.a.name}`: {tally or 'nothing was measured'}",
         "",
         "| " + " | ".join(headings) + " |",
-        "|" + "|".join(" --- " if one in {"benchmark", "verdict"} else " ---: " for one in headings) + "|",
+        "|"
+        + "|".join(" --- " if one in {"benchmark", "verdict"} else " ---: " for one in headings)
+        + "|",
     ]
     for row in rows:
         bold = row[len(_HEADINGS) - 1] in {"slower", "faster", "not comparable"}
@@ -214,7 +227,7 @@ def as_json(found: Comparison, counted: Counted | None = None) -> dict[str, Any]
         "resolution": found.resolution,
         "blocks": found.blocks,
         "looks": found.looks,
-        "seconds": (found.ended or found.began) - found.began,
+        "seconds": found.elapsed,
         "seed": found.seed,
         "machine": measure.machine().model_dump(),
         "load": measure.load_average(),

@@ -238,9 +238,7 @@ def judge(
     }
 
 
-def _judgement(
-    contrasts: _Contrasts, factor: float, alone: float, resolution: float
-) -> Judgement:
+def _judgement(contrasts: _Contrasts, factor: float, alone: float, resolution: float) -> Judgement:
     effect = _interval(contrasts.effect, factor * contrasts.error)
     of_control = contrasts.spread * math.sqrt(CONTROL_VARIANCE / contrasts.blocks)
     control = _interval(contrasts.control, alone * of_control)

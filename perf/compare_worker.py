@@ -31,6 +31,9 @@ PAGE: Final = 4096
 ALIGNMENT: Final = 16
 """In bytes: of memory, and of what malloc gives."""
 
+WARM_CALLS: Final = 2
+"""Before calls are counted: what is made on first use has been made then."""
+
 PREFIX: Final = "bench_"
 """Functions of a user's file of benchmarks are those whose names begin so."""
 
@@ -106,7 +109,7 @@ def _elsewhere(array: Any) -> Any:
     return copy
 
 
-def _plain(value: Any, arrays: dict[str, Any]) -> Any:  # noqa: PLR0911  (a type, a form)
+def _plain(value: Any, arrays: dict[str, Any]) -> Any:
     import numpy as np
 
     def keep(array: Any) -> str:
@@ -180,6 +183,7 @@ def kernel(spec: dict[str, Any]) -> list[Callable[[], Any]]:
 
 def function(spec: dict[str, Any]) -> list[Callable[[], Any]]:
     """A function of a user's file of benchmarks."""
+    os.environ.update(spec["environ"])
     return [getattr(module(Path(spec["file"])), spec["function"])]
 
 
@@ -207,13 +211,6 @@ class Worker:
 
     def __init__(self) -> None:
         self.acts: dict[str, list[Callable[[], Any]]] = {}
-
-    def imports(self, names: list[str]) -> dict[str, Any]:
-        """Import packages; gives the seconds that it took."""
-        cpu, wall = time.process_time(), time.perf_counter()
-        for name in names:
-            importlib.import_module(name)
-        return {"cpu": time.process_time() - cpu, "wall": time.perf_counter() - wall}
 
     def open(self, name: str, spec: dict[str, Any], result: str) -> dict[str, Any]:
         """Make a benchmark ready and call it once: what compiles has compiled then."""
@@ -249,6 +246,27 @@ class Worker:
             act()
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         return {"cpu": cpu, "wall": wall}
+
+    def count(self, name: str, calls: int, hooks: str) -> dict[str, Any]:
+        """Let callgrind, which must run this process, count so many calls one by one."""
+        spec = importlib.util.spec_from_file_location("dist_instrument_hooks", hooks)
+        assert spec is not None
+        assert spec.loader is not None
+        callgrind = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(callgrind)
+        instance = callgrind.instrument_hooks_init()
+        callgrind.instrument_hooks_set_feature(callgrind.FEATURE_DISABLE_CALLGRIND_MARKERS, True)  # noqa: FBT003  (of C)
+        act = self.acts[name][0]
+        for _ in range(WARM_CALLS):
+            act()
+        for _ in range(calls):
+            callgrind.instrument_hooks_start_benchmark(instance)
+            callgrind.callgrind_start_instrumentation()
+            act()
+            callgrind.callgrind_stop_instrumentation()
+            callgrind.instrument_hooks_stop_benchmark(instance)
+            callgrind.instrument_hooks_set_executed_benchmark(instance, os.getpid(), b"call")
+        return {}
 
 
 def main() -> None:

@@ -639,6 +639,47 @@ def compare_trials_command(
         raise typer.Exit(FAILED)
 
 
+@app.command("bisect")
+def bisect_command(
+    good: Annotated[str, typer.Argument(metavar="GOOD", help="Commit before the change.")],
+    bad: Annotated[str, typer.Argument(metavar="BAD", help="Commit after it.")],
+    benchmark: Annotated[
+        str, typer.Argument(metavar="BENCHMARK", help="Name of one that `compare` has.")
+    ],
+    repo: Annotated[
+        Path | None, typer.Option(help="Clone; by default what COFFEA_REPO names.")
+    ] = None,
+    suite: SuiteOption = None,
+    budget: Annotated[float, typer.Option(min=1, help="Seconds of a step.")] = 180,
+    resolution: Annotated[
+        float, typer.Option(min=0.001, max=1, help="Smallest change that matters.")
+    ] = 0.03,
+    stack: StackOption = None,
+    seed: Annotated[int, typer.Option(help="Of the order of calls.")] = 1,
+    data: DataOption = Path(DEFAULT_DIRECTORY),
+) -> None:
+    """Which commit made a benchmark slower? Each step is decided by `compare`.
+
+    Exit status: 0 one commit is left; 3 several are, because some could not be decided.
+    """
+    from perf import compare_command as command  # noqa: PLC0415  (takes seconds)
+
+    left = command.bisected(
+        good,
+        bad,
+        benchmark,
+        repo,
+        command.chosen([benchmark], suite, data, ()),
+        budget=budget,
+        resolution=resolution,
+        stack=stack,
+        seed=seed,
+        console=_wide_console(command.WIDTH),
+    )
+    if left > 1:
+        raise typer.Exit(command.compare_report.UNDECIDED)
+
+
 def _wide_console(width: int) -> Console:
     console = Console()
     return console if console.is_terminal else Console(width=width)

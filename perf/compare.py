@@ -430,7 +430,7 @@ class Process:
     ) -> None:
         # Ctrl-C is for us: a session of its own keeps it from the workers, which end with us.
         self._process = subprocess.Popen(
-            [*prefix, str(of.python), "-s", str(WORKER)],
+            [*prefix, str(of.python), "-P", "-s", str(WORKER)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from analysis.errors import InputError
-from perf import compare, compare_report, compare_trials
+from perf import bisect, compare, compare_report, compare_trials
 from perf.compare_trials import Kind, Tool, Trial, Trials
+from perf.history.environments import CLONE_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
 _Text = TypeVar("_Text", bound=str)
 
@@ -125,6 +127,62 @@ def following(
             )
 
         yield report
+
+
+def bisected(
+    good: str,
+    bad: str,
+    name: str,
+    clone: Path | None,
+    benchmarks: Callable[[Path], list[compare.Benchmark]],
+    *,
+    budget: float,
+    resolution: float,
+    stack: str | None,
+    seed: int,
+    console: Console,
+) -> int:
+    """Search for the commit that changed a benchmark, and print each step.
+
+    Returns
+    -------
+    int
+        Commits that are left: one if all went well.
+    """
+    where = clone or (Path(os.environ[CLONE_VARIABLE]) if CLONE_VARIABLE in os.environ else None)
+    if where is None or not where.is_dir():
+        msg = f"name a clone with --repo, or in {CLONE_VARIABLE}: there is none at {where}"
+        raise InputError(msg)
+    commits = bisect.commits(where, good, bad)
+    with compare.scratch() as folder:
+        found = [one for one in benchmarks(folder) if one.name == name]
+        if len(found) != 1:
+            msg = f"a search is for one benchmark, and {name!r} is the name of {len(found)}"
+            raise InputError(msg)
+        search = bisect.Search(
+            where,
+            commits,
+            lambda commit: compare.side(f"{commit}@{where}", stack=stack),
+            found[0],
+            budget=budget,
+            seed=seed,
+            resolution=resolution,
+        )
+
+        def report(step: bisect.Step) -> None:
+            said = f"{step.judgement.effect}, {step.judgement}" if step.judgement else step.reason
+            console.print(
+                f"{bisect.described(where, step.commit)}: {step.answer}: {said}",
+                highlight=False,
+                markup=False,
+            )
+
+        with console.status(f"{len(commits) - 1} commits"):
+            left = search.run(report)
+    console.print(f"{name} is {search.direction} since:" if len(left) == 1 else "one of:")
+    for commit in left:
+        console.print(f"  {bisect.described(where, commit)}", highlight=False, markup=False)
+    return len(left)
 
 
 def tried(

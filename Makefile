@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 SCALE ?= default
 REPORTS := reports
 
-.PHONY: help bench test smoke claims report executors java dask-awkward lint format clean
+.PHONY: help bench test smoke claims report executors java valgrind dask-awkward lint format clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets
@@ -53,6 +53,13 @@ java: ## Install Java for Spark with Debian's package, where there is none
 		sudo=$$(command -v sudo || true); \
 		$$sudo apt-get update --quiet=2 && \
 		$$sudo apt-get install --yes --quiet=2 --no-install-recommends openjdk-17-jre-headless; \
+	}
+
+valgrind: ## Install valgrind, which counts instructions, with Debian's package, where there is none
+	command -v valgrind >/dev/null || { \
+		sudo=$$(command -v sudo || true); \
+		$$sudo apt-get update --quiet=2 && \
+		$$sudo apt-get install --yes --quiet=2 --no-install-recommends valgrind; \
 	}
 
 dask-awkward: $(DASK_AWKWARD)/.ready ## Environment for dask-awkward, which needs an older dask

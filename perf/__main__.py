@@ -42,6 +42,7 @@ app = typer.Typer(
 )
 
 FAILED: Final = 1
+UNDECIDED: Final = 3
 INTERRUPTED: Final = 130
 LITTLE: Final = 0.1
 """Below it a ratio has three decimals."""
@@ -677,7 +678,7 @@ def bisect_command(
         console=_wide_console(command.WIDTH),
     )
     if left > 1:
-        raise typer.Exit(command.compare_report.UNDECIDED)
+        raise typer.Exit(UNDECIDED)
 
 
 def _wide_console(width: int) -> Console:

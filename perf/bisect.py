@@ -115,11 +115,6 @@ class Search:
         """Compare a commit with GOOD."""
         step = self._asked(self.commits[number])
         self.steps.append(step)
-        if len(self.steps) == 1 and step.judgement is not None:
-            self.direction = step.judgement.outcome
-            if self.direction in {"slower", "faster"}:
-                step = Step(step.commit, "as BAD", step.judgement)
-                self.steps[-1] = step
         return step
 
     def _asked(self, commit: str) -> Step:
@@ -144,6 +139,9 @@ class Search:
                 return Step(commit, "skipped", reason=one.failure)
             judgement = one.judgement
             if judgement is not None and judgement.outcome != "undecided":
+                if not self.direction and judgement.outcome in {"slower", "faster"}:
+                    # BAD itself is asked first: it says what is searched for.
+                    self.direction = judgement.outcome
                 # To have changed the other way is not to be as BAD.
                 answer: Answer = "as BAD" if judgement.outcome == self.direction else "as GOOD"
                 return Step(commit, answer, judgement)

@@ -2,17 +2,19 @@
 
 This file is run as a script by an interpreter that has coffea, awkward and numba of any version
 and nothing of this project, so it imports no more than it must. It reads a command a line, of
-JSON, and answers each with a line. It ends when its input ends, so it cannot outlive its parent.
+JSON, and answers each with a line. It ends when its input or its parent ends.
 """
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import hashlib
 import importlib.util
 import json
 import os
 import random
+import signal
 import sys
 import time
 from pathlib import Path
@@ -27,9 +29,15 @@ if TYPE_CHECKING:
 COPIES: Final = 8
 """Of the arguments of a kernel in each process."""
 
+PR_SET_PDEATHSIG: Final = 1
+"""Of Linux: a signal when the parent ends (prctl(2))."""
+
 PAGE: Final = 4096
 ALIGNMENT: Final = 16
 """In bytes: of memory, and of what malloc gives."""
+
+WAIT_SECONDS: Final = 0.1
+"""Longest sample, unless one call is longer."""
 
 WARM_CALLS: Final = 2
 """Before calls are counted: what is made on first use has been made then."""
@@ -227,12 +235,18 @@ class Worker:
         return {}
 
     def plan(self, name: str, seconds: float) -> dict[str, Any]:
-        """How many calls take so many seconds of CPU time, at least one."""
+        """How many calls take so many seconds of CPU time; at least one, and not long to wait for.
+
+        What uses no CPU time to speak of is called as often as fits into WAIT_SECONDS.
+        """
         loops = 1
         while True:
-            used = self.run(name, loops)["cpu"]
-            if used >= seconds / 2:
-                return {"loops": max(1, round(loops * seconds / used)), "call": used / loops}
+            took = self.run(name, loops)
+            used, waited = took["cpu"], took["wall"]
+            if used >= seconds / 2 or waited >= WAIT_SECONDS:
+                most = int(loops * WAIT_SECONDS / waited)
+                wanted = round(loops * seconds / used) if used > 0 else most
+                return {"loops": max(1, min(wanted, most)), "call": max(used, seconds) / loops}
             loops = max(2 * loops, min(100 * loops, int(loops * seconds / max(used, 1e-7))))
 
     def run(self, name: str, loops: int, turn: int = 0) -> dict[str, Any]:
@@ -245,7 +259,8 @@ class Worker:
         for _ in turns:
             act()
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-        return {"cpu": cpu, "wall": wall}
+        # A clock's step is no time at all: of nothing there is no ratio.
+        return {"cpu": max(cpu, 1e-9), "wall": max(wall, 1e-9)}
 
     def count(self, name: str, calls: int, hooks: str) -> dict[str, Any]:
         """Let callgrind, which must run this process, count so many calls one by one."""
@@ -271,6 +286,9 @@ class Worker:
 
 def main() -> None:
     """Answer commands until the input ends."""
+    if sys.platform == "linux":
+        # Its input may end while a call goes on for ever: then it must not outlive us either.
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     # Whatever a benchmark prints must not come between the answers.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)

@@ -220,7 +220,7 @@ def simulated(
     rng: np.random.Generator, effect: float, blocks: int = 9, noise: float = 0.01
 ) -> np.ndarray:
     """Logarithms of seconds of identical processes, but for what B takes longer."""
-    logs = np.log(1e-3) + noise * rng.standard_normal((blocks, 3))
+    logs: np.ndarray = np.log(1e-3) + noise * rng.standard_normal((blocks, 3))
     logs[:, 2] += math.log(effect)
     return logs
 
@@ -365,6 +365,6 @@ def test_background_load_ends() -> None:
 def test_unknown_kinds_are_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--kinds takes five and none"):
         compare_command.kinds("six")
+    (tmp_path / "empty.py").write_text("")
     with pytest.raises(InputError, match="no function bench_"):
-        (tmp_path / "empty.py").write_text("")
         compare.functions(tmp_path / "empty.py")

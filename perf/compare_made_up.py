@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -64,7 +65,7 @@ def repository(folder: Path) -> Path:
     Path
         The repository.
     """
-    made = folder / "made-up"
+    made = folder / f"made-up-{state()}"
     if (made / ".git").is_dir():
         return made
     shutil.copytree(
@@ -81,6 +82,14 @@ def repository(folder: Path) -> Path:
         module.write_text(clean + _INJECTED.format(percent=percent))
         commit(made, tag)
     return made
+
+
+def state() -> str:
+    """Identity of our `analysis`, which the repository is made of."""
+    total = hashlib.sha256(_INJECTED.encode())
+    for path in sorted((ROOT / "analysis").rglob("*.py")):
+        total.update(path.read_bytes())
+    return total.hexdigest()[:10]
 
 
 def commit(repository: Path, tag: str) -> None:

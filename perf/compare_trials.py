@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import statistics
 import subprocess
@@ -27,6 +28,7 @@ from rich.table import Table
 from analysis.errors import InputError
 from perf import compare, compare_made_up, compare_report, compare_worker, measure
 from perf.compare_made_up import BASE, FIVE, NONE, SLOWED
+from perf.history.environments import _uv_program
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -41,6 +43,7 @@ ASV: Final = "asv==0.6.6"
 """The asv that trials are made with, in an environment of its own."""
 
 ASV_RUNNER: Final = "0.3.2"
+MACHINE: Final = "trials"
 
 SPIN: Final = "while True: pass"
 
@@ -162,59 +165,67 @@ class Trials:
 
     def _asv(self, repository: Path, trial: Trial) -> dict[str, Any]:
         where = self._asv_project(repository)
-        command = [*_uvx(), "asv", "continuous", "--machine", "trials", BASE, TAG[trial.kind]]
-        done = subprocess.run(command, cwd=where, capture_output=True, text=True, check=False)
+        done = _asv(where, "continuous", "--machine", MACHINE, BASE, TAG[trial.kind])
         text = done.stdout + done.stderr
-        if done.returncode not in {0, 1}:
-            msg = f"asv failed with status {done.returncode}: {text.strip()[-400:]}"
+        missing = [name for name in compare.KERNELS if f"{_asv_name(name)}.time_it" not in text]
+        # One is what a slowdown ends with.
+        if done.returncode not in {0, 1} or missing or "failed" in done.stdout:
+            msg = f"asv has not measured all ({done.returncode}): {text.strip()[-600:]}"
             raise InputError(msg)
         changed = {
             match["name"]: "slower" if match["sign"] == "+" else "faster"
             for match in _ASV_ROW.finditer(done.stdout)
         }
-        names = [_asv_name(name) for name in compare.KERNELS]
-        if not any(name in text for name in names):
-            msg = f"asv has measured nothing: {text.strip()[-400:]}"
-            raise InputError(msg)
         outcomes = {name: changed.get(_asv_name(name), "no change") for name in compare.KERNELS}
         return {"outcomes": outcomes, "exit_status": done.returncode, "output": done.stdout}
 
     def _asv_project(self, repository: Path) -> Path:
         """Folder with the same benchmarks for asv, with its defaults."""
-        where = self.folder / "asv"
+        where = (self.folder / "asv").resolve()
         benchmarks = where / "benchmarks"
         benchmarks.mkdir(parents=True, exist_ok=True)
-        chosen = compare.kernels(benchmarks, self.data, compare.KERNELS)
         (benchmarks / "__init__.py").write_text("")
         (benchmarks / "_worker.py").write_text(Path(compare_worker.__file__).read_text())
-        body = [_ASV_HEAD]
-        for one in chosen:
-            name = one.name.replace("-", "_")
-            body.append(_ASV_BODY.format(name=name, spec=json.dumps(one.spec)))
-        (benchmarks / "kernels.py").write_text("\n".join(body))
+        for one in compare.kernels(benchmarks, self.data, compare.KERNELS):
+            # A module each: asv imports the one that it measures, in every process anew.
+            path = benchmarks / f"{_asv_name(one.name)}.py"
+            path.write_text(_ASV_MODULE.format(spec=json.dumps(one.spec)))
         versions = measure.versions()
-        needed = ("awkward", "numba", "numpy", "coffea")
         config = {
             "version": 1,
             "project": "coffea-scaling-made-up",
-            "repo": str(repository),
+            "repo": str(repository.resolve()),
             "branches": ["main"],
             "environment_type": "virtualenv",
             "pythons": [".".join(versions["python"].split(".")[:2])],
             "matrix": {
                 "req": {
                     "asv_runner": [ASV_RUNNER],
-                    "hatchling": [""],
-                    **{name: [versions[name]] for name in needed},
+                    **{name: [versions[name]] for name in ("awkward", "numba", "numpy", "coffea")},
                 }
             },
             "build_command": ["python -m build --wheel --outdir {build_cache_dir} {build_dir}"],
             "benchmark_dir": "benchmarks",
         }
         (where / "asv.conf.json").write_text(json.dumps(config, indent=1))
-        machine = [*_uvx(), "asv", "machine", "--yes", "--machine", "trials"]
-        subprocess.run(machine, cwd=where, check=True, capture_output=True)
+        _asv(where, "machine", "--yes", "--machine", MACHINE)
         return where
+
+
+def _asv(where: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run asv of ASV, without the packages and the settings of this environment."""
+    # It keeps its list of machines in the home folder, where the user has another.
+    home = {"HOME": str(where), "XDG_CACHE_HOME": str(Path.home() / ".cache")}
+    kept = {name: one for name, one in os.environ.items() if name not in compare.DROPPED}
+    tool = [_uv_program(), "tool", "run", "--from", ASV, "--with", "virtualenv", "--with", "build"]
+    return subprocess.run(
+        [*tool, "asv", *arguments],
+        cwd=where,
+        env={**kept, **home},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
@@ -231,42 +242,33 @@ def _read(path: Path) -> list[dict[str, Any]]:
 
 
 _ASV_ROW: Final = re.compile(
-    r"^\|\s*(?P<sign>[+-])\s*\|.*\|\s*(?P<name>kernels\.\S+)(?:\s.*)?\|\s*$", re.MULTILINE
+    r"^\|\s*(?P<sign>[+-])\s*\|.*\|\s*(?P<name>\w+)\.time_it\s*\|\s*$", re.MULTILINE
 )
 
-_ASV_HEAD: Final = '''\
+_ASV_MODULE: Final = '''\
 """Made by compare-trials."""
 
 from ._worker import kernel
-'''
 
-_ASV_BODY: Final = """
-_acts = kernel({spec})
+act = kernel({spec})[0]
 # Compiled before it is timed.
-_acts[0]()
-{name} = _acts[0]
+act()
 
 
-def time_{name}(act={name}):
+def time_it():
     act()
-"""
+'''
 
 
 def _asv_name(name: str) -> str:
-    return f"kernels.time_{name.replace('-', '_')}"
-
-
-def _uvx() -> list[str]:
-    from perf.history.environments import _uv_program  # noqa: PLC0415
-
-    return [_uv_program(), "tool", "run", "--from", ASV, "--with", "virtualenv", "--with", "build"]
+    return name.replace("-", "_")
 
 
 def code() -> str:
     """Identity of what decides: trials of another code are other trials."""
     folder = Path(__file__).parent
     files = ("compare.py", "compare_statistics.py", "compare_worker.py", "compare_made_up.py")
-    text = "".join((folder / name).read_text() for name in files)
+    text = "".join((folder / name).read_text() for name in files) + compare_made_up.state()
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

@@ -25,6 +25,7 @@ from analysis.errors import InputError, NotInstalledError
 from analysis.executors import DEFAULT_CHUNKSIZE, EXECUTORS
 from perf import measure, results
 from perf.data import DEFAULT_DIRECTORY, Store
+from perf.history.commands import app as history
 from perf.results import Record
 from perf.table import PLAIN_WIDTH, footnote, made_with, summary
 
@@ -40,6 +41,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(history, name="history")
 
 FAILED: Final = 1
 UNDECIDED: Final = 3

@@ -53,11 +53,16 @@ class Store:
         Where the files are kept; made if missing. Files of an earlier session are used again.
     file_events
         Events of each file.
+    compression
+        Of the files, as in `analysis.synthetic.write_fileset`.
     """
 
-    def __init__(self, directory: Path, file_events: int = 250_000) -> None:
+    def __init__(
+        self, directory: Path, file_events: int = 250_000, compression: str = "zstd"
+    ) -> None:
         self.directory = directory
         self.file_events = file_events
+        self.compression = compression
         self._events: dict[tuple[str, int], Events] = {}
         self._pool: dict[str, Any] = {}
         self._files: dict[int, Input] = {}
@@ -113,13 +118,15 @@ class Store:
         from analysis.synthetic import write_fileset
 
         # Files that are there are kept, and a larger set has the same first files.
+        other = "" if self.compression == "zstd" else f", {self.compression}"
         return write_fileset(
-            self.directory / f"files of {self.file_events}",
+            self.directory / f"files of {self.file_events}{other}",
             events=-(-events // self.file_events) * self.file_events,
             seed=SEED,
             processes=[PROCESS],
             variations=[VARIATION],
             events_per_file=self.file_events,
+            compression=self.compression,
         )
 
     def fileset_identity(self, events: int) -> Input:

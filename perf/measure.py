@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import psutil
 
-from perf.results import Machine
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from perf.results import Machine
 
 PACKAGES: Final = (
     "coffea",
@@ -71,6 +71,9 @@ def machine(name: str | None = None) -> Machine:
     name
         What to call it; by default the environment variable PERF_MACHINE, or its own name.
     """
+    # The clocks are used in environments that have no pydantic, too: see perf.history.
+    from perf.results import Machine  # noqa: PLC0415
+
     return Machine(
         name=name or os.environ.get(MACHINE_VARIABLE) or platform.node(),
         cpu=_cpu_model(),

@@ -35,6 +35,12 @@ class _Frozen(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
 
 
+Kind = Literal[
+    "kernel", "query", "processor", "executor", "selection", "import", "events", "histogram"
+]
+"""What a measured thing is."""
+
+
 class What(_Frozen):
     """What was measured.
 
@@ -60,7 +66,7 @@ class What(_Frozen):
 
     name: str
     group: str
-    kind: Literal["kernel", "query", "processor", "executor", "selection"]
+    kind: Kind
     subject: str
     implementation: str | None = None
     executor: str | None = None

@@ -1,0 +1,306 @@
+"""What differs between coffea's releases, behind one interface from 0.7.22 to 2026.9.0.
+
+Three ages: until 0.7.31 events are lazy (awkward 1) and a `Runner` maps a processor over chunks;
+from 2023.12 to 2025.3 events are dask-awkward arrays, `apply_to_fileset` builds a graph of them
+and there is no `Runner`; from 2025.7 on events are virtual arrays, the `Runner` is back, and the
+second way is an option. Runs in the environments of all of them: nothing of this project but its
+clocks is imported, and nothing else that one of them lacks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import pickle
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Final
+
+import awkward as ak
+import coffea.processor
+import hist
+import numpy as np
+from coffea.nanoevents import NanoAODSchema, NanoEventsFactory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+TREE: Final = "Events"
+DATASET: Final = "events"
+
+NanoAODSchema.warn_missing_crossrefs = False
+
+VIRTUAL: Final = "virtual"
+EAGER: Final = "eager"
+DASK: Final = "dask"
+
+OLD_AWKWARD: Final = int(ak.__version__.partition(".")[0]) < 2
+HAS_RUNNER: Final = hasattr(coffea.processor, "Runner")
+
+DASK_AWKWARD: Final = "dask-awkward"
+"""The way from 2023.12 on: beside the executors, a name for `apply_to_fileset`."""
+
+POOLS: Final = ("futures", "dask")
+"""Executors that have workers."""
+
+
+class MissingError(Exception):
+    """What is asked for is not in this version; the message says what is."""
+
+
+# --- events
+
+
+@cache
+def modes() -> tuple[str, ...]:
+    """Ways to open events that this version has, the one that it takes by itself first."""
+    if OLD_AWKWARD:
+        # Columns are virtual arrays of awkward 1, read when they are touched.
+        return (VIRTUAL,)
+    parameters = inspect.signature(NanoEventsFactory.from_root).parameters
+    if "mode" not in parameters:
+        return (DASK, EAGER)
+    return (VIRTUAL, EAGER, *([DASK] if find_spec("dask_awkward") else []))
+
+
+def open_events(path: str, mode: str, start: int | None = None, stop: int | None = None) -> Any:
+    """NanoEvents of a file.
+
+    Parameters
+    ----------
+    path
+        NanoAOD file.
+    mode
+        One of `modes`.
+    start, stop
+        Entries, all by default; not in dask mode.
+
+    Raises
+    ------
+    MissingError
+        If this version cannot open events so.
+    """
+    if mode not in modes():
+        msg = f"events are not opened in {mode} mode in this version"
+        raise MissingError(msg)
+    options: dict[str, Any] = {"schemaclass": NanoAODSchema, "metadata": {"dataset": DATASET}}
+    if start is not None:
+        options |= {"entry_start": start, "entry_stop": stop}
+    if OLD_AWKWARD:
+        return NanoEventsFactory.from_root(path, treepath=TREE, **options).events()
+    if "mode" in inspect.signature(NanoEventsFactory.from_root).parameters:
+        options["mode"] = mode
+    else:
+        options["delayed"] = mode == DASK
+    return NanoEventsFactory.from_root({path: TREE}, **options).events()
+
+
+def is_delayed(events: Any) -> bool:
+    """Whether operations on them make a graph, which is to be computed."""
+    return type(events).__module__.partition(".")[0] == "dask_awkward"
+
+
+def compute(result: Any) -> Any:
+    """What a graph gives, with one thread; anything else as it is."""
+    if not find_spec("dask"):
+        return result
+    import dask  # noqa: PLC0415  (no dependency of all versions)
+
+    (done,) = dask.compute(result, scheduler="synchronous")
+    return done
+
+
+def materialised(column: Any) -> Any:
+    """The numbers of a column in one flat numpy array, read and computed."""
+    return np.asarray(ak.to_numpy(ak.flatten(compute(column), axis=None)))
+
+
+def number_of(events: Any) -> Any:
+    """Number of events."""
+    return ak.num(events, axis=0) if is_delayed(events) else len(events)
+
+
+def count(mask: Any) -> Any:
+    """Number of events that a mask keeps."""
+    total = ak.sum(mask)
+    return total if is_delayed(mask) else int(total)
+
+
+def new_histogram(events: Any, *axes: Any, **options: Any) -> Any:
+    """Histogram that takes columns of these events."""
+    if is_delayed(events):
+        from hist.dask import Hist  # noqa: PLC0415  (as above)
+
+        return Hist(*axes, **options)
+    return hist.Hist(*axes, **options)
+
+
+# --- processing
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Of what an executor moves.
+
+    Attributes
+    ----------
+    tasks
+        Their number.
+    task_bytes
+        Of a pickled task, on average.
+    accumulator_bytes
+        Of what all tasks together return, pickled.
+    """
+
+    tasks: int
+    task_bytes: int
+    accumulator_bytes: int
+
+
+def ways() -> tuple[str, ...]:
+    """Ways to process a file set that this version has, the one that it recommends first."""
+    delayed = (DASK_AWKWARD,) if DASK in modes() else ()
+    if not HAS_RUNNER:
+        return delayed
+    pools = tuple(
+        name
+        for name in POOLS
+        if hasattr(coffea.processor, f"{name.title()}Executor")
+        and (name != "dask" or find_spec("distributed"))
+    )
+    return ("iterative", *pools, *delayed)
+
+
+@dataclass
+class Job:
+    """A processor, a file and its chunks.
+
+    Attributes
+    ----------
+    path
+        NanoAOD file.
+    processor
+        Takes events, gives a dict of histograms and numbers.
+    chunksize
+        Events a chunk, about.
+    workers
+        Processes, of ways that have any.
+    """
+
+    path: str
+    processor: Any
+    chunksize: int
+    workers: int = 1
+    _open: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+
+    def prepare(self, way: str) -> Callable[[], dict[str, Any]]:
+        """Start what is to be running, and give what processes the file once.
+
+        Raises
+        ------
+        MissingError
+            If this version has no such way.
+        """
+        if way not in ways():
+            msg = f"{way} is not among the ways of this version: {', '.join(ways())}"
+            raise MissingError(msg)
+        if way == DASK_AWKWARD:
+            fileset = self._steps()
+            return lambda: compute(self._graph(fileset))
+        executor = self._executor(way)
+        return lambda: self._run(executor)
+
+    def close(self) -> None:
+        """End the workers."""
+        self._open.close()
+
+    def sizes(self, way: str) -> Sizes:
+        """Sizes of tasks and of what they return."""
+        import cloudpickle  # noqa: PLC0415  (as above)
+
+        result = self.prepare(way)()
+        accumulator = len(cloudpickle.dumps(result, protocol=pickle.HIGHEST_PROTOCOL))
+        if way == DASK_AWKWARD:
+            import dask  # noqa: PLC0415  (as above)
+
+            # As it is sent to a scheduler: unneeded columns dropped, layers fused.
+            (graph,) = dask.optimize(self._graph(self._steps()))
+            tasks = [
+                (key, task) for one in _collections(graph) for key, task in dict(one.dask).items()
+            ]
+            total = len(cloudpickle.dumps(tasks, protocol=pickle.HIGHEST_PROTOCOL))
+            return Sizes(len(tasks), round(total / len(tasks)), accumulator)
+        sent: list[int] = []
+        self._run(_spy(sent))
+        return Sizes(len(sent), round(sum(sent) / len(sent)), accumulator)
+
+    def _run(self, executor: Any) -> dict[str, Any]:
+        runner = coffea.processor.Runner(
+            executor=executor, schema=NanoAODSchema, chunksize=self.chunksize, savemetrics=False
+        )
+        result: dict[str, Any] = runner(
+            {DATASET: [self.path]}, processor_instance=self.processor, treename=TREE
+        )
+        return result
+
+    def _executor(self, way: str) -> Any:
+        if way == "iterative":
+            return coffea.processor.IterativeExecutor(status=False)
+        if way == "futures":
+            return coffea.processor.FuturesExecutor(workers=self.workers, status=False)
+        from distributed import Client, LocalCluster  # noqa: PLC0415  (as above)
+
+        cluster = self._open.enter_context(
+            LocalCluster(
+                n_workers=self.workers,
+                threads_per_worker=1,
+                processes=True,
+                dashboard_address=None,
+            )
+        )
+        client = self._open.enter_context(Client(cluster))
+        client.wait_for_workers(self.workers)
+        return coffea.processor.DaskExecutor(client=client, status=False)
+
+    def _steps(self) -> Any:
+        """The file set with its chunks."""
+        from coffea.dataset_tools import preprocess  # noqa: PLC0415  (not in all versions)
+
+        # The keyword had two names.
+        fileset = {DATASET: {"files": {self.path: TREE}}}
+        available, _ = preprocess(fileset, self.chunksize)
+        return available
+
+    def _graph(self, fileset: Any) -> dict[str, Any]:
+        from coffea.dataset_tools import apply_to_fileset  # noqa: PLC0415  (as above)
+
+        made = apply_to_fileset(self.processor, fileset, schemaclass=NanoAODSchema)
+        graph: dict[str, Any] = (made[0] if isinstance(made, tuple) else made)[DATASET]
+        return graph
+
+
+def _collections(graph: Any) -> Iterator[Any]:
+    """The parts of a graph of which each is computed."""
+    if isinstance(graph, dict):
+        for one in graph.values():
+            yield from _collections(one)
+    elif hasattr(graph, "dask"):
+        yield graph
+
+
+def _spy(sent: list[int]) -> Any:
+    """An executor that notes the sizes of what it would send, and works like the iterative one."""
+    import cloudpickle  # noqa: PLC0415  (as above)
+
+    class Spy(coffea.processor.IterativeExecutor):
+        def __call__(self, items: Sequence[Any], function: Any, accumulator: Any) -> Any:
+            items = list(items)
+            # It is called once more before, to find the number of events of each file.
+            sent[:] = [
+                len(cloudpickle.dumps((function, one), protocol=pickle.HIGHEST_PROTOCOL))
+                for one in items
+            ]
+            return super().__call__(items, function, accumulator)
+
+    return Spy(status=False)

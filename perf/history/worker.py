@@ -1,0 +1,157 @@
+"""The process that does acts in the environment of one version.
+
+It reads a request from its standard input, and writes what it measured to its standard output,
+both JSON. It runs in environments that have nothing of this project but its files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+import sys
+import time
+import warnings
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Final
+
+from perf import measure
+from perf.history import acts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LONGEST: Final = 300
+"""Characters of an error that are reported."""
+
+POOL_ROUNDS: Final = 2
+"""Samples of an act in worker processes: seconds each in versions that start the workers anew."""
+
+
+def main() -> None:
+    """Answer one request."""
+    request = json.load(sys.stdin)
+    # coffea draws its progress on the standard output, whatever it is told: the answer must be
+    # alone there.
+    answer = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    warnings.simplefilter("ignore")
+    with answer:
+        json.dump(answer_to(request), answer)
+
+
+def answer_to(request: dict[str, Any]) -> dict[str, Any]:
+    """Do the acts of a group.
+
+    Parameters
+    ----------
+    request
+        ``group``, ``path`` of the file, ``chunksize``, ``workers``, ``seconds`` for the samples
+        of an act (None: they are done once and not timed), ``expected`` digest of each result
+        that is known, ``only`` names of acts.
+
+    Returns
+    -------
+    dict
+        ``done`` (measured acts), ``missing`` and ``failed`` (reason, by act), ``digests`` (by
+        result).
+    """
+    answer: dict[str, Any] = {"done": [], "missing": {}, "failed": {}, "digests": {}}
+    imported = _import()
+    for act in acts.ACTS:
+        if act.group != request["group"] or act.name not in request["only"]:
+            continue
+        if act == acts.IMPORT:
+            answer["done"].append(imported)
+            continue
+        _one(act, request, answer)
+    return answer
+
+
+def _import() -> dict[str, Any]:
+    """Import coffea, once and for all, and time it."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    import coffea.nanoevents  # noqa: PLC0415  (what is measured)
+    import coffea.processor  # noqa: F401, PLC0415
+
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    return {
+        "act": acts.IMPORT.name,
+        "wall": [wall],
+        "cpu": [cpu],
+        "iterations": 1,
+        "peak_memory": measure.peak_memory(),
+        "digest": acts.digest(0),
+        "detail": "",
+        "sizes": {},
+    }
+
+
+def _one(act: acts.Act, request: dict[str, Any], answer: dict[str, Any]) -> None:
+    from perf.history import bridge  # noqa: PLC0415  (imports coffea)
+
+    with contextlib.ExitStack() as close:
+        try:
+            made = acts.ready(
+                act,
+                request["path"],
+                chunksize=request["chunksize"],
+                workers=request["workers"],
+                close=close,
+            )
+            measure.reset_peak_memory()
+            digest = made.digest(made.do())
+            expected = request["expected"].get(act.result, digest)
+            if digest != expected:
+                # There is no speed of a wrong result.
+                answer["failed"][act.name] = "its result is not that of the other versions"
+                return
+            answer["digests"][act.result] = digest
+            if request["seconds"] is None:
+                return
+            wall, cpu, iterations = _samples(made, request["seconds"])
+            peak = measure.peak_memory()
+            if made.in_workers:
+                peak = measure.peak_memory_of_children() or peak
+            sizes = asdict(made.sizes()) if made.sizes else {}
+        except bridge.MissingError as error:
+            answer["missing"][act.name] = str(error)
+        except Exception as error:  # noqa: BLE001  (any version may fail in any way)
+            said = " ".join(str(error).split())[:LONGEST]
+            answer["failed"][act.name] = f"{type(error).__name__}: {said}"
+        else:
+            answer["done"].append(
+                {
+                    "act": act.name,
+                    "wall": wall,
+                    "cpu": cpu,
+                    "iterations": iterations,
+                    "peak_memory": peak,
+                    "digest": digest,
+                    "detail": made.detail or act.detail,
+                    "sizes": sizes,
+                }
+            )
+
+
+def _samples(made: acts.Ready, seconds: float) -> tuple[list[float], list[float], int]:
+    """Wall and CPU seconds a call, of each sample; and calls in each."""
+    clock: Callable[[], float] = measure.cpu_of_tree if made.in_workers else time.process_time
+    wall: list[float] = []
+    used: list[float] = []
+    with measure.settled():
+        if made.in_workers:
+            # Every call starts workers, or waits for some: there is no short one.
+            plan = measure.Plan(POOL_ROUNDS, 1)
+        else:
+            plan = measure.plan(made.do, seconds=seconds, min_rounds=measure.SLOW_ROUNDS)
+        for _ in range(plan.rounds):
+            gc.collect()
+            cpu, begin = clock(), time.perf_counter()
+            for _ in range(plan.iterations):
+                made.do()
+            end = time.perf_counter()
+            wall.append((end - begin) / plan.iterations)
+            used.append(max(0.0, clock() - cpu) / plan.iterations)
+    return wall, used, plan.iterations

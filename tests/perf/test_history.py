@@ -1,0 +1,267 @@
+"""The same acts run in old and new releases, and none is timed whose result is another."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import awkward as ak
+import numpy as np
+import pytest
+
+from analysis.adl import QUERIES
+from analysis.columns import Columns
+from analysis.kernels import bind
+from perf import results
+from perf.__main__ import main
+from perf.history import acts, bridge, physics, show
+from perf.history.campaign import (
+    INSTALL,
+    Notes,
+    default_versions,
+    notes_path,
+    order,
+    sorted_versions,
+)
+from tests.perf.made import record
+from tests.perf.test_environments import uv
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from perf.results import Record
+
+__all__ = ["uv"]
+
+SAME_AS = {"6": "6a"}
+"""Names of queries in `analysis.adl`, where they differ."""
+
+
+@pytest.fixture(scope="module")
+def file(synthetic: Path) -> str:
+    """A file of 2000 events."""
+    return str(min(synthetic.rglob("*ttbar*nominal*.root")))
+
+
+@pytest.fixture(scope="module")
+def events(file: str) -> Any:
+    return bridge.open_events(file, "virtual")
+
+
+# --- the body is right
+
+
+@pytest.mark.parametrize("name", physics.QUERIES)
+def test_queries_are_those_of_the_kernels(name: str, events: Any) -> None:
+    want = QUERIES[SAME_AS.get(name, name)].run(Columns(events), "compiled")
+    got = physics.query(name, events).view(flow=True)
+    assert got.sum() > 0
+    np.testing.assert_array_equal(got, want)
+
+
+def test_ttbar_is_that_of_the_kernels(events: Any) -> None:
+    got = physics.Ttbar().process(events)
+    columns, kernels = Columns(events), bind("compiled")
+
+    def of(collection: str, *fields: str) -> list[Any]:
+        return [columns[f"{collection}_{field}"] for field in fields]
+
+    electrons = kernels(
+        "electrons", *of("Electron", "pt", "eta", "cutBased", "sip3d"), eta_max=2.125
+    )
+    muons = kernels(
+        "muons",
+        *of("Muon", "pt", "eta", "tightId", "sip3d", "pfRelIso04_all"),
+        eta_max=2.125,
+        isolation_max=0.15625,
+    )
+    one_lepton = np.isin(kernels("leptons", electrons, muons), (1, 2))
+    jets = kernels("jets", *of("Jet", "pt", "eta", "jetId"), eta_max=2.375)
+    region = kernels("regions", jets, columns["Jet_btagCSVV2"])
+    assert got["events"] == len(region)
+    assert got["one_lepton"] == np.count_nonzero(one_lepton) > 0
+    assert got["four_jets"] == np.count_nonzero(one_lepton & (region >= 1)) > 0
+
+    def chosen(number: int) -> list[Any]:
+        return [
+            column[jets][one_lepton & (region == number)]
+            for column in of("Jet", "pt", "eta", "phi", "mass", "btagCSVV2")
+        ]
+
+    _, mass = kernels("trijet_pt", *chosen(3))
+    for name, values in {"4j1b": kernels("ht", chosen(2)[0]), "4j2b": mass}.items():
+        want, _ = np.histogram(values, np.linspace(50, 550, 26))
+        np.testing.assert_array_equal(got[name].values(), want)
+
+
+def test_every_act_of_this_version_is_done(file: str) -> None:
+    done, missing = set(), set()
+    for act in acts.ACTS:
+        if act == acts.IMPORT or act.group == "executors":
+            continue
+        with contextlib.ExitStack() as close:
+            try:
+                ready = acts.ready(act, file, chunksize=1_000, workers=1, close=close)
+            except bridge.MissingError:
+                missing.add(act.name)
+                continue
+            assert len(ready.digest(ready.do())) == 64
+            done.add(act.name)
+    # dask-awkward is in an environment of its own.
+    assert missing <= {"open-dask", "read-dask"}
+    assert {"read-virtual", "trijet_pt-compiled", "adl-8", acts.ONE_CORE} <= done
+
+
+def test_sizes_of_tasks_and_of_what_they_return(file: str) -> None:
+    sizes = bridge.Job(file, physics.Ttbar(), 500).sizes("iterative")
+    assert sizes.tasks == 4
+    assert 100 < sizes.task_bytes < 100_000
+    assert 100 < sizes.accumulator_bytes < 100_000
+
+
+def test_digests_tell_results_apart_and_not_their_form() -> None:
+    jagged = ak.Array([[1.0, 2.0], [], [3.0]])
+    same = ak.Array([[0.0], [1.0, 2.0], [], [3.0]])[1:]
+    other = ak.Array([[1.0], [2.0], [3.0]])
+    assert acts.digest(jagged) == acts.digest(same)
+    assert acts.digest(jagged) != acts.digest(other)
+    assert acts.digest(3) == acts.digest(np.int32(3))
+    assert acts.digest(3) != acts.digest(4)
+    assert acts.digest({"a": 1, "b": 2}) == acts.digest({"b": 2, "a": 1})
+
+
+# --- a history from end to end
+
+
+def perf_history(*arguments: Any) -> tuple[int, str, str]:
+    """Run ``python -m perf history`` in this process: exit code, output, error."""
+    output, error = io.StringIO(), io.StringIO()
+    before, code = sys.argv, 0
+    sys.argv = ["perf", "history", *map(str, arguments)]
+    try:
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(error):
+            main()
+    except SystemExit as stop:
+        code = int(stop.code or 0)
+    finally:
+        sys.argv = before
+    return code, output.getvalue(), " ".join(error.getvalue().split())
+
+
+SMALL = ("--groups", "ttbar", "--rounds", "1", "--events", "2000", "--chunksize", "1000")
+
+
+@pytest.mark.usefixtures("uv")
+def test_two_ages_of_coffea_give_one_result(tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    command = ("run", *SMALL, "--seconds", "0.01", "-o", path, "--data", tmp_path / "data")
+
+    # One without a Runner, and one with; and one that cannot be had.
+    code, output, error = perf_history(*command, "--releases", "2025.3.0,2026.9.0,1.2.3")
+    assert code == 1
+    assert "no pins of coffea 1.2.3" in error
+    old, new = sorted(results.read(path), key=lambda one: one.versions["coffea"])
+    assert (old.versions["coffea"], old.what.executor) == ("2025.3.0", "dask-awkward")
+    assert (new.versions["coffea"], new.what.executor) == ("2026.9.0", "iterative")
+    assert old.check == new.check
+    assert old.what.parameters["released"] == "2025-03-17"
+    assert len(new.versions) > 100
+    assert int(new.what.parameters["measured.task_bytes"]) > 0
+    assert all(name in output for name in ("2025.3.0", "2026-09-13", acts.ONE_CORE))
+
+    # What is done is not done again.
+    code, _, _ = perf_history(*command, "--releases", "2025.3.0,2026.9.0")
+    assert code == 0
+    assert len(results.read(path)) == 2
+
+    # No time of a result that is another.
+    notes = json.loads(notes_path(path).read_text())
+    (content,) = notes.values()
+    content["digests"]["ttbar"] = "0" * 64
+    notes_path(path).write_text(json.dumps(notes))
+    code, output, _ = perf_history(*command, "--rounds", "2", "--releases", "2026.9.0")
+    assert code == 1
+    assert "its result is not that of the other versions" in output
+    assert len(results.read(path)) == 2
+
+
+# --- order, notes, table
+
+
+def test_every_version_is_visited_in_every_round() -> None:
+    visits = order(["a", "b", "c"], ["events", "ttbar"], 4, seed=1)
+    rounds = [visits[start : start + 6] for start in range(0, 24, 6)]
+    for number, one in enumerate(rounds):
+        assert {visit.round for visit in one} == {number}
+        assert len({(visit.version, visit.group) for visit in one}) == 6
+    assert len({tuple((v.version, v.group) for v in one) for one in rounds}) > 1
+
+
+def test_versions_are_in_the_order_of_their_numbers() -> None:
+    assert sorted_versions(["2026.9.0", "main@x", "2023.12.0", "0.7.31", "0.7.22"]) == [
+        *("0.7.22", "0.7.31", "2023.12.0", "2026.9.0", "main@x"),
+    ]
+    assert default_versions("2026.9.0")[0] == "2025.7.3"
+    assert default_versions(None)[0] == "0.7.22"
+
+
+def of_version(version: str, round_: int, cpu: float, **changes: Any) -> Record:
+    return record(
+        name=f"history-{acts.ONE_CORE}",
+        kind="processor",
+        cpu_seconds=(cpu,),
+        parameters={
+            "campaign": "c",
+            "coffea": version,
+            "act": acts.ONE_CORE,
+            "round": round_,
+            "stack": "",
+            "released": "2025-01-01",
+        },
+        **changes,
+    )
+
+
+def cells(records: list[Record]) -> dict[str, list[str]]:
+    table = show.table(records)
+    columns = [list(column.cells) for column in table.columns]
+    return {str(row[0]): [str(one) for one in row[1:]] for row in zip(*columns, strict=True)}
+
+
+def test_the_table_shows_ratios_to_the_version_before() -> None:
+    slow = [of_version("2025.9.0", n, 0.2 + n / 1000) for n in range(3)]
+    fast = [of_version("2025.7.3", n, 0.1 + n / 1000) for n in range(3)]
+    row = cells([*slow, *fast])[acts.ONE_CORE]
+    assert row[0].split() == ["101", "ms"]
+    assert row[1].split() == ["201", "ms", "1.99*"]
+    # Two processes a side are no proof.
+    assert cells([*slow[:2], *fast[:2]])[acts.ONE_CORE][1].split()[-1] == "2.00"
+    # Nor are those that overlap.
+    mixed = [of_version("2025.9.0", n, cpu) for n, cpu in enumerate((0.1, 0.2, 0.3))]
+    assert cells([*mixed, *fast])[acts.ONE_CORE][1].split()[-1] == "1.98"
+
+
+def test_notes_of_other_campaigns_stay(tmp_path: Path) -> None:
+    path = tmp_path / "notes.json"
+    for name in ("one", "other"):
+        notes = Notes.read(path, name)
+        notes.failed[name] = {INSTALL: f"no {name}"}
+        notes.write()
+    assert Notes.read(path, "one").failed == {"one": {INSTALL: "no one"}}
+    assert show.reasons(Notes.read(path, "other")) == ["other: no other"]
+
+
+def test_bad_arguments_are_one_sentence(tmp_path: Path) -> None:
+    code, _, error = perf_history("run", "--groups", "events,nosuch")
+    assert (code, error) == (
+        2,
+        "error: there is no group nosuch: use some of events, queries, ttbar, executors",
+    )
+    path = tmp_path / "records.jsonl"
+    results.append(path, record())
+    code, _, error = perf_history("show", path)
+    assert code == 2
+    assert "holds no history" in error

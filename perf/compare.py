@@ -58,15 +58,14 @@ KERNELS: Final = (
 """Kernels that are compared by default: each way of going through the objects of events, within
 three minutes. --only 'kernel-*' chooses among all."""
 
+ACTS: Final = ("open-virtual", "read-virtual", "fill", "adl-4", "adl-8", "ttbar-one-core")
+"""Acts of the history that are compared by default: what coffea itself does, which the kernels
+do without."""
+
 COFFEA: Final = Path(__file__).with_name("compare_coffea.py")
-"""Benchmarks of coffea itself."""
-
-PROCESSOR: Final = "processor"
-"""Among these: it needs the name of one."""
-
 FILE_VARIABLE: Final = "COFFEA_SCALING_FILE"
 PROCESSOR_VARIABLE: Final = "COFFEA_SCALING_PROCESSOR"
-"""Environment variables that tell COFFEA what to read, and a side what to run."""
+"""Benchmark of a processor, and the environment variables that tell it what to read and to run."""
 
 PROCESSOR_EVENTS: Final = 50_000
 
@@ -324,34 +323,62 @@ def kernels(
 
 
 def default(folder: Path, data: Path, patterns: Sequence[str] | None) -> list[Benchmark]:
-    """What is compared unless a user has other wishes: coffea's own work, and kernels.
+    """What is compared unless a user has other wishes: coffea's own acts, and kernels.
 
     Parameters
     ----------
     folder, data
         As of `kernels`.
     patterns
-        Of names among all kernels and the benchmarks of coffea; None for a choice.
+        Of names among all kernels and the acts of the history; None for a choice.
     """
-    of_coffea = [one for one in _of_coffea(data, SIZE) if one.name != PROCESSOR]
     if patterns is None:
-        return [*of_coffea, *kernels(folder, data, KERNELS)]
-    chosen = [one for one in of_coffea if any(fnmatch(one.name, p) for p in patterns)]
-    rest = [p for p in patterns if not any(fnmatch(one.name, p) for one in of_coffea)]
-    return [*chosen, *(kernels(folder, data, rest) if rest else [])]
+        return [*acts(data, ACTS), *kernels(folder, data, KERNELS)]
+    of_coffea = acts(data, patterns)
+    rest = [
+        pattern for pattern in patterns if not any(fnmatch(one.name, pattern) for one in of_coffea)
+    ]
+    return [*of_coffea, *(kernels(folder, data, rest) if rest else [])]
+
+
+def acts(data: Path, patterns: Sequence[str]) -> list[Benchmark]:
+    """Acts of the history that one process does, but for the kernels, which are apart.
+
+    Parameters
+    ----------
+    data
+        Of the synthetic events.
+    patterns
+        Of names (shell's).
+    """
+    from perf.history.acts import ACTS as EVERY  # noqa: PLC0415  (ours is a choice)
+
+    chosen = [
+        one.name
+        for one in EVERY
+        if one.kind not in {"import", "kernel"} and one.group != "executors"
+        if any(fnmatch(one.name, pattern) for pattern in patterns)
+    ]
+    if not chosen:
+        return []
+    path = _file(data, SIZE)
+    return [
+        Benchmark(name, {"kind": "act", "act": name, "path": path, "chunksize": SIZE}, _difference)
+        for name in chosen
+    ]
 
 
 def processors(data: Path) -> list[Benchmark]:
     """The processor that each side names in PROCESSOR_VARIABLE, on a synthetic file."""
-    return [one for one in _of_coffea(data, PROCESSOR_EVENTS) if one.name == PROCESSOR]
+    return functions(COFFEA, environ={FILE_VARIABLE: _file(data, PROCESSOR_EVENTS)})
 
 
-def _of_coffea(data: Path, events: int) -> list[Benchmark]:
+def _file(data: Path, events: int) -> str:
+    """A file of so many events."""
     from perf.data import Store  # noqa: PLC0415
 
     (sample,) = Store(data, events).fileset(events).values()
-    path = str(Path(next(iter(sample["files"]))).resolve())
-    return functions(COFFEA, environ={FILE_VARIABLE: path})
+    return str(Path(next(iter(sample["files"]))).resolve())
 
 
 def functions(

@@ -18,7 +18,7 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -176,23 +176,63 @@ def _rebuilt(node: dict[str, Any], file: dict[str, Any]) -> Any:
 # --- the benchmarks
 
 
-def kernel(spec: dict[str, Any]) -> list[Callable[[], Any]]:
+class Opened(NamedTuple):
+    """A benchmark that can be called.
+
+    Attributes
+    ----------
+    acts
+        Each does it, on a copy of the input of its own.
+    shown
+        Gives of a result what is compared with that of the other side.
+    """
+
+    acts: list[Callable[[], Any]]
+    shown: Callable[[Any], Any] = lambda result: result
+
+
+def kernel(spec: dict[str, Any]) -> Opened:
     """A kernel of the `analysis` that this side has, on copies of arguments from a file."""
     from functools import partial
 
     from analysis.kernels import KERNELS
 
     run = KERNELS[spec["kernel"]].run
-    return [
-        partial(run, spec["implementation"], *arguments)
-        for arguments in load(Path(spec["arguments"]), COPIES)
-    ]
+    return Opened(
+        [
+            partial(run, spec["implementation"], *arguments)
+            for arguments in load(Path(spec["arguments"]), COPIES)
+        ]
+    )
 
 
-def function(spec: dict[str, Any]) -> list[Callable[[], Any]]:
+def act(spec: dict[str, Any]) -> Opened:
+    """An act of the history, which any version of coffea can do."""
+    import contextlib
+    import warnings
+
+    # Ours, whatever `analysis` this side has: what measures is the same on both.
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    try:
+        from perf.history import acts
+    finally:
+        del sys.path[0]
+    warnings.simplefilter("ignore")
+    (wanted,) = (one for one in acts.ACTS if one.name == spec["act"])
+    ready = acts.ready(
+        wanted,
+        spec["path"],
+        chunksize=spec["chunksize"],
+        workers=1,
+        close=contextlib.ExitStack(),
+    )
+    return Opened([ready.do], ready.digest)
+
+
+def function(spec: dict[str, Any]) -> Opened:
     """A function of a user's file of benchmarks."""
     os.environ.update(spec["environ"])
-    return [getattr(module(Path(spec["file"])), spec["function"])]
+    return Opened([getattr(module(Path(spec["file"])), spec["function"])])
 
 
 def module(path: Path) -> Any:
@@ -208,8 +248,9 @@ def module(path: Path) -> Any:
     return sys.modules[name]
 
 
-KINDS: Final[dict[str, Callable[[dict[str, Any]], list[Callable[[], Any]]]]] = {
+KINDS: Final[dict[str, Callable[[dict[str, Any]], Opened]]] = {
     "kernel": kernel,
+    "act": act,
     "function": function,
 }
 
@@ -222,9 +263,9 @@ class Worker:
 
     def open(self, name: str, spec: dict[str, Any], result: str) -> dict[str, Any]:
         """Make a benchmark ready and call it once: what compiles has compiled then."""
-        acts = KINDS[spec["kind"]](spec)
-        digest = dump(acts[0](), Path(result))
-        self.acts[name] = acts
+        opened = KINDS[spec["kind"]](spec)
+        digest = dump(opened.shown(opened.acts[0]()), Path(result))
+        self.acts[name] = opened.acts
         return {"digest": digest}
 
     def settle(self) -> dict[str, Any]:

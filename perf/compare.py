@@ -14,7 +14,7 @@ import os
 import subprocess
 import tempfile
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
@@ -455,12 +455,14 @@ class Process:
         prefix: Sequence[str] = (),
         environ: Mapping[str, str] | None = None,
     ) -> None:
+        # A pipe that nobody reads would stop who writes much.
+        self._said = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115  (see __exit__)
         # Ctrl-C is for us: a session of its own keeps it from the workers, which end with us.
         self._process = subprocess.Popen(
             [*prefix, str(of.python), "-P", "-s", str(WORKER)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=self._said,
             env={**of.environ(seed), **(environ or {})},
             start_new_session=True,
             text=True,
@@ -469,20 +471,18 @@ class Process:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         process = self._process
         assert process.stdin is not None
-        try:
+        assert process.stdout is not None
+        with suppress(OSError, subprocess.TimeoutExpired):
             process.stdin.close()
-            process.wait(timeout=DEATH_SECONDS)
-        except (OSError, subprocess.TimeoutExpired):
-            pass
-        finally:
-            process.kill()
-            process.wait()
-            for stream in (process.stdout, process.stderr):
-                assert stream is not None
-                stream.close()
+            # Whoever presses Ctrl-C does not wait for the end of a call.
+            process.wait(timeout=0 if kind else DEATH_SECONDS)
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        self._said.close()
 
     def ask(self, do: str, **arguments: Any) -> None:
         """Send a command."""
@@ -502,11 +502,11 @@ class Process:
             If it failed, or the process is gone.
         """
         assert self._process.stdout is not None
-        assert self._process.stderr is not None
         line = self._process.stdout.readline()
         if not line:
             code = self._process.wait()
-            said = self._process.stderr.read().strip().splitlines()
+            self._said.seek(0)
+            said = self._said.read().strip().splitlines()
             msg = f"the process ended with status {code}" + (f": {said[-1]}" if said else "")
             raise WorkerError(msg)
         found: dict[str, Any] = json.loads(line)
@@ -684,41 +684,56 @@ class Comparison:
             self.measured[name].failure = f"results of A and {arm} differ: {found}"
 
     def _block(self, folder: Path) -> None:
-        """Three processes afresh, and a number of each for each benchmark that is undecided."""
+        """Three processes afresh, and a number of each for each benchmark that is undecided.
+
+        If one fails the block is given up: the benchmark is told not to be comparable.
+        """
         names, seed = self.todo, self.blocks + 1
         with ExitStack() as stack:
             arms = [stack.enter_context(Process(of, seed)) for of in (self.a, self.a, self.b)]
             for name in names:
-                paths = [folder / f"block-{arm}.npz" for arm in range(len(arms))]
-                # All at once: what each waits for is then the same.
-                for process, path in zip(arms, paths, strict=True):
-                    spec = self.measured[name].benchmark.spec
-                    process.ask("open", name=name, spec=spec, result=str(path))
-                for arm, process, path in zip(ARMS, arms, paths, strict=True):
-                    self._check(name, process.answer()["digest"], path, arm)
+                try:
+                    self._opened(name, arms, folder)
+                except WorkerError as error:
+                    self.measured[name].failure = f"it fails after it worked once: {error}"
+                    return
             for process in arms:
                 process.call("settle")
-            cpu, wall = self._sampled([name for name in names if name in self.todo], arms)
-        for name, times in cpu.items():
-            self.measured[name].cpu.append(_summary(times))
-            self.measured[name].wall.append(_summary(wall[name]))
+            found = self._sampled([name for name in names if name in self.todo], arms)
+        if found is None:
+            return
+        for name, times in found.items():
+            self.measured[name].cpu.append(_summary(times[..., 0]))
+            self.measured[name].wall.append(_summary(times[..., 1]))
         self.blocks += 1
+
+    def _opened(self, name: str, arms: Sequence[Process], folder: Path) -> None:
+        """Make a benchmark ready in all processes."""
+        paths = [folder / f"block-{arm}.npz" for arm in range(len(arms))]
+        # All at once: what each waits for is then the same.
+        for process, path in zip(arms, paths, strict=True):
+            spec = self.measured[name].benchmark.spec
+            process.ask("open", name=name, spec=spec, result=str(path))
+        for arm, process, path in zip(ARMS, arms, paths, strict=True):
+            self._check(name, process.answer()["digest"], path, arm)
 
     def _sampled(
         self, names: list[str], arms: Sequence[Process]
-    ) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
-        """CPU and wall seconds a call, by benchmark: (rounds, arms)."""
-        cpu = {name: np.empty((self.measured[name].rounds, len(arms))) for name in names}
-        wall = {name: np.empty_like(one) for name, one in cpu.items()}
+    ) -> dict[str, NDArray[Any]] | None:
+        """Seconds a call, by benchmark: (rounds, arms, CPU and wall); None if one failed."""
+        found = {name: np.empty((self.measured[name].rounds, len(arms), 2)) for name in names}
         turns = [(name, turn) for name in names for turn in range(self.measured[name].rounds)]
         for index in self.rng.permutation(len(turns)):
             name, turn = turns[index]
             loops = self.measured[name].loops
             for arm in self.rng.permutation(len(arms)):
-                took = arms[arm].call("run", name=name, loops=loops, turn=turn)
-                cpu[name][turn, arm] = took["cpu"] / loops
-                wall[name][turn, arm] = took["wall"] / loops
-        return cpu, wall
+                try:
+                    took = arms[arm].call("run", name=name, loops=loops, turn=turn)
+                except WorkerError as error:
+                    self.measured[name].failure = f"it fails in {ARMS[arm]}: {error}"
+                    return None
+                found[name][turn, arm] = took["cpu"] / loops, took["wall"] / loops
+        return found
 
     def _look(self) -> None:
         """Judge what is undecided."""

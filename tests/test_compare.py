@@ -118,6 +118,32 @@ def test_what_fails_on_one_side_does_not_stop_the_rest(repository: Path, tmp_pat
     assert compare_report.exit_status(made) == compare_report.SLOWER
 
 
+def test_what_fails_later_does_not_stop_the_rest(repository: Path, tmp_path: Path) -> None:
+    path = made_up.suite(tmp_path, TIMED)
+    path.write_text(
+        path.read_text()
+        + f"""
+
+import os
+
+with open({str(tmp_path / "processes")!r}, "a") as file:
+    file.write("x")
+    started = file.tell()
+
+
+def bench_for_a_while():
+    print("x" * 100_000)
+    if started > 4:
+        os._exit(5)
+"""
+    )
+    made = compared(repository, "base", "double", path, 1e-6, 1.0)
+    assert "status 5" in str(made.measured["for_a_while"].failure)
+    # Two rehearsals and the first two of a block went well.
+    assert "it worked once" in str(made.measured["for_a_while"].failure)
+    assert outcomes(made)["gamma"] == "slower"
+
+
 def test_command_writes_verdicts_and_tells_ci(repository: Path, tmp_path: Path) -> None:
     suite = made_up.suite(tmp_path)
     out, text = tmp_path / "out.json", tmp_path / "out.md"

@@ -79,7 +79,7 @@ def compared(
                     if made.measured[name].failure is None
                 }
     console.print(compare_report.table(made, counted))
-    for line in compare_report.lines(made):
+    for line in compare_report.lines(made, counted):
         console.print(line, highlight=False, markup=False)
     if json_path is not None:
         write(json_path, json.dumps(compare_report.as_json(made, counted), indent=1) + "\n")

@@ -25,7 +25,8 @@ INCOMPARABLE: Final = 4
 
 Undecided is no verdict on B: whoever wants to let it pass can."""
 
-Counted = dict[str, "tuple[Counts | None, Counts | None]"]
+Counted = dict[str, "tuple[Counts | str, Counts | str]"]
+"""Instructions of A and of B by benchmark, or the reason why there are none."""
 
 
 def exit_status(found: Comparison) -> int:
@@ -100,9 +101,12 @@ def legend(found: Comparison) -> list[str]:
     return said
 
 
-def failures(found: Comparison) -> list[str]:
-    """A line for each benchmark that was not measured."""
-    return [f"{name}: {one.failure}" for name, one in found.measured.items() if one.failure]
+def failures(found: Comparison, counted: Counted | None = None) -> list[str]:
+    """A line for each benchmark that was not measured, or not counted."""
+    return [
+        *(f"{name}: {one.failure}" for name, one in found.measured.items() if one.failure),
+        *(one for pair in (counted or {}).values() for one in pair if isinstance(one, str)),
+    ]
 
 
 def _environments(found: Comparison) -> list[str]:
@@ -132,16 +136,16 @@ def table(found: Comparison, counted: Counted | None = None) -> Table:
 
 
 def _counts(counted: Counted, name: str) -> str:
-    a, b = counted.get(name, (None, None))
-    if a is None or b is None:
+    a, b = counted.get(name, ("", ""))
+    if isinstance(a, str) or isinstance(b, str):
         return "-"
     return f"{b.instructions / a.instructions:.4f}"
 
 
-def lines(found: Comparison) -> list[str]:
+def lines(found: Comparison, counted: Counted | None = None) -> list[str]:
     """Below the table."""
     return [
-        *failures(found),
+        *failures(found, counted),
         *_environments(found),
         *legend(found),
         _footnote(found),
@@ -187,7 +191,12 @@ def markdown(found: Comparison, counted: Counted | None = None) -> str:
         ]
         out.append("| " + " | ".join(cells) + " |")
     out.append("")
-    for line in (*failures(found), *_environments(found), *legend(found), _footnote(found)):
+    for line in (
+        *failures(found, counted),
+        *_environments(found),
+        *legend(found),
+        _footnote(found),
+    ):
         out += [f"{line}  "]
     return "\n".join(out) + "\n"
 
@@ -258,5 +267,7 @@ def _interval(one: Interval) -> dict[str, float]:
 def _instructions(counted: Counted | None, name: str) -> dict[str, Any] | None:
     if counted is None or name not in counted:
         return None
-    a, b = counted[name]
-    return {"A": a.instructions if a else None, "B": b.instructions if b else None}
+    return {
+        arm: one if isinstance(one, str) else list(one.calls)
+        for arm, one in zip("AB", counted[name], strict=True)
+    }

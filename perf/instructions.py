@@ -145,13 +145,13 @@ def _number(path: Path) -> int:
     return int(path.suffix[1:]) if path.suffix[1:].isdigit() else 0
 
 
-def counted(benchmark: Benchmark, a: Side, b: Side) -> tuple[Counts | None, Counts | None]:
-    """Counts of both sides; None of a side where it fails."""
+def counted(benchmark: Benchmark, a: Side, b: Side) -> tuple[Counts | str, Counts | str]:
+    """Counts of both sides; of a side where that fails the reason."""
 
-    def one(of: Side) -> Counts | None:
+    def one(of: Side) -> Counts | str:
         try:
             return count(benchmark, of)
-        except InputError:
-            return None
+        except InputError as error:
+            return str(error)
 
     return one(a), one(b)

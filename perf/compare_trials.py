@@ -250,7 +250,7 @@ _ASV_MODULE: Final = '''\
 
 from ._worker import kernel
 
-act = kernel({spec})[0]
+act = kernel({spec}).acts[0]
 # Compiled before it is timed.
 act()
 

@@ -621,7 +621,8 @@ class Comparison:
         Parameters
         ----------
         budget
-            Seconds, about: no block is begun that would not end in time.
+            Seconds, about: no block is begun that would not end in time, but for those before
+            the first look.
         report
             Called after each block.
         """
@@ -631,7 +632,8 @@ class Comparison:
             looks, longest = statistics.looks(), 0.0
             while self.todo:
                 begin = time.monotonic()
-                if self.blocks and begin + longest - self.began > budget:
+                late = begin + longest - self.began > budget
+                if late and self.blocks >= statistics.FIRST_LOOK:
                     break
                 self._block(Path(folder))
                 longest = max(longest, time.monotonic() - begin)

@@ -125,6 +125,7 @@ class Trials:
         """Make a trial and keep what it found."""
         self.folder.mkdir(parents=True, exist_ok=True)
         repository = compare_made_up.repository(self.folder)
+        self._compile(repository)
         begin = time.monotonic()
         with busy(self.load):
             if trial.tool == "compare":
@@ -146,6 +147,20 @@ class Trials:
         with self.path.open("a") as file:
             file.write(json.dumps(kept) + "\n")
         return kept
+
+    def _compile(self, repository: Path) -> None:
+        """Compile the kernels of all commits once, which is no part of a trial."""
+        mark = self.folder / f"compiled-{code()}"
+        if mark.exists():
+            return
+        with compare.scratch() as scratch:
+            chosen = compare.kernels(scratch, self.data, compare.KERNELS)
+            for tag in (BASE, NONE, FIVE):
+                with compare.Process(compare.side(f"{tag}@{repository}"), 0) as process:
+                    for one in chosen:
+                        result = str(scratch / "result.npz")
+                        process.call("open", name=one.name, spec=one.spec, result=result)
+        mark.touch()
 
     def _compared(
         self, repository: Path, trial: Trial, report: Callable[[compare.Comparison], None]

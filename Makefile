@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 SCALE ?= default
 REPORTS := reports
 
-.PHONY: help install bench test smoke claims report executors publish browser java xrootd dask-awkward lint format clean
+.PHONY: help install bench test smoke claims report executors publish browser valgrind java xrootd dask-awkward lint format clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets
@@ -74,6 +74,13 @@ xrootd: ## Install the servers of remote files with Debian's packages, where the
 		$$sudo apt-get install --yes --quiet=2 --no-install-recommends \
 			xrootd-server nginx-light openssl && \
 		{ test ! -d /run/systemd/system || $$sudo systemctl disable --now nginx; }; \
+	}
+
+valgrind: ## Install valgrind, which counts instructions, with Debian's package, where there is none
+	command -v valgrind >/dev/null || { \
+		sudo=$$(command -v sudo || true); \
+		$$sudo apt-get update --quiet=2 && \
+		$$sudo apt-get install --yes --quiet=2 --no-install-recommends valgrind; \
 	}
 
 dask-awkward: $(DASK_AWKWARD)/.ready ## Environment for dask-awkward and FuncADL, which need an older dask

@@ -47,6 +47,7 @@ app = typer.Typer(
 app.add_typer(history, name="history")
 
 FAILED: Final = 1
+UNDECIDED: Final = 3
 INTERRUPTED: Final = 130
 LITTLE: Final = 0.1
 """Below it a ratio has three decimals."""
@@ -627,6 +628,161 @@ def watch_command(
         console.print(f"no change of {least:.0%} or more in {len(chosen)} benchmarks")
     if any(one.worse for one in changes):
         raise typer.Exit(FAILED)
+
+
+SuiteOption = Annotated[
+    Path | None,
+    typer.Option("--suite", help="Python file whose functions bench_... are compared instead."),
+]
+OnlyOption = Annotated[
+    list[str] | None,
+    typer.Option(help="Name or pattern of benchmarks, as '*-compiled' (may be repeated)."),
+]
+DataOption = Annotated[Path, typer.Option(help="Where synthetic events are kept.")]
+StackOption = Annotated[
+    str | None, typer.Option(help="Release whose pins, or file of pins, fix all but coffea.")
+]
+
+
+@app.command("compare")
+def compare_command(
+    a: Annotated[str, typer.Argument(metavar="A", help="What is compared with.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="Is it slower?")],
+    only: OnlyOption = None,
+    suite: SuiteOption = None,
+    budget: Annotated[float, typer.Option(min=1, help="Seconds, about.")] = 180,
+    resolution: Annotated[
+        float, typer.Option(min=0.001, max=1, help="Smallest change that matters.")
+    ] = 0.03,
+    set_a: Annotated[
+        list[str] | None,
+        typer.Option("--set-a", help="KEY=VALUE: environment variable of A (may be repeated)."),
+    ] = None,
+    set_b: Annotated[list[str] | None, typer.Option("--set-b", help="As --set-a, of B.")] = None,
+    processor: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="package.module:Class of a processor to run. Given twice: that of A, that of B."
+        ),
+    ] = None,
+    stack: StackOption = None,
+    instructions: Annotated[  # noqa: FBT002  (a flag)
+        bool, typer.Option("--instructions", help="Count instructions as well (needs valgrind).")
+    ] = False,
+    json_path: Annotated[
+        Path | None, typer.Option("--json", help="File to write all that was measured to.")
+    ] = None,
+    markdown_path: Annotated[
+        Path | None, typer.Option("--markdown", help="File for a comment of a pull request.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the order of calls.")] = 1,
+    data: DataOption = Path(DEFAULT_DIRECTORY),
+) -> None:
+    """Is B slower than A? Measure both side by side until that can be said.
+
+    A and B: releases of coffea (2026.9.0), commits (v2026.7.0, master@../coffea), checkouts, or "."
+    for what is installed here; or commits and checkouts of this project.
+
+    Exit status: 0 nothing is slower; 1 something is; 2 the question was wrong; 3 nothing is slower
+    but something undecided; 4 the same, but something could not be compared.
+    """
+    from perf import compare_command as command  # noqa: PLC0415  (takes seconds)
+
+    sides = command.sides(a, b, set_a or (), set_b or (), processor or (), stack=stack)
+    status = command.compared(
+        *sides,
+        command.chosen(only, suite, data, processor or ()),
+        budget=budget,
+        seed=seed,
+        resolution=resolution,
+        instructions=instructions,
+        console=_wide_console(command.WIDTH),
+        json_path=json_path,
+        markdown_path=markdown_path,
+    )
+    if status:
+        raise typer.Exit(status)
+
+
+@app.command("compare-trials")
+def compare_trials_command(
+    count: Annotated[int, typer.Option("--trials", min=1, help="Of each kind.")] = 20,
+    kinds: Annotated[
+        str,
+        typer.Option(
+            help="five: +5 % in one kernel, which tells of the others what identical commits do; "
+            "none: identical commits. With a comma between them: both."
+        ),
+    ] = "five",
+    tools: Annotated[
+        str, typer.Option(help="compare, asv (with its defaults), or both with a comma.")
+    ] = "compare",
+    load: Annotated[int, typer.Option(min=0, help="Busy processes beside.")] = 2,
+    budget: Annotated[float, typer.Option(min=1, help="Seconds of a comparison.")] = 180,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="File of trials; what is in it is done.")
+    ] = Path(".perf/compare-trials.jsonl"),
+    data: DataOption = Path(DEFAULT_DIRECTORY),
+) -> None:
+    """Is a known slowdown of 5 % found, and nothing else? Exit status 1 if not often enough."""
+    from perf import compare_command as command  # noqa: PLC0415  (takes seconds)
+    from perf.compare_trials import Trials  # noqa: PLC0415
+
+    reached = command.tried(
+        Trials(output, output.parent / "compare-trials", data, load, budget),
+        count,
+        command.kinds(kinds),
+        command.tools(tools),
+        _wide_console(command.WIDTH),
+    )
+    if reached is False:
+        raise typer.Exit(FAILED)
+
+
+@app.command("bisect")
+def bisect_command(
+    good: Annotated[str, typer.Argument(metavar="GOOD", help="Commit before the change.")],
+    bad: Annotated[str, typer.Argument(metavar="BAD", help="Commit after it.")],
+    benchmark: Annotated[
+        str, typer.Argument(metavar="BENCHMARK", help="Name of one that `compare` has.")
+    ],
+    repo: Annotated[
+        Path | None, typer.Option(help="Clone; by default what COFFEA_REPO names.")
+    ] = None,
+    suite: SuiteOption = None,
+    budget: Annotated[float, typer.Option(min=1, help="Seconds of a step.")] = 180,
+    resolution: Annotated[
+        float, typer.Option(min=0.001, max=1, help="Smallest change that matters.")
+    ] = 0.03,
+    stack: StackOption = None,
+    seed: Annotated[int, typer.Option(help="Of the order of calls.")] = 1,
+    data: DataOption = Path(DEFAULT_DIRECTORY),
+) -> None:
+    """Which commit made a benchmark slower? Each step is decided by `compare`.
+
+    Exit status: 0 one commit is left; 3 several are, because some could not be decided.
+    """
+    from perf import compare_command as command  # noqa: PLC0415  (takes seconds)
+
+    left = command.bisected(
+        good,
+        bad,
+        benchmark,
+        repo,
+        command.chosen([benchmark], suite, data, ()),
+        budget=budget,
+        resolution=resolution,
+        stack=stack,
+        seed=seed,
+        console=_wide_console(command.WIDTH),
+    )
+    if left > 1:
+        raise typer.Exit(UNDECIDED)
+
+
+def _wide_console(width: int) -> Console:
+    console = Console()
+    return console if console.is_terminal else Console(width=width)
 
 
 def main() -> None:

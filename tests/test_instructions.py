@@ -1,0 +1,39 @@
+"""Instructions are counted, the same each time, and more of more work."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from analysis.errors import InputError
+from perf import compare, instructions
+from tests import made_up
+from tests.made_up import TIMED, WORK
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.skipif(instructions.missing() is not None, reason=str(instructions.missing()))
+def test_twice_the_work_is_twice_the_instructions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    states = {"base": {}, "five": {"beta": WORK * 105 // 100}, "double": {"beta": 2 * WORK}}
+    repository = made_up.repository(tmp_path, states)
+    (one,) = compare.functions(made_up.suite(tmp_path, TIMED), ["beta"])
+    base, again, five, double = (
+        instructions.count(one, compare.side(f"{tag}@{repository}"))
+        for tag in ("base", "base", "five", "double")
+    )
+    assert again.instructions == pytest.approx(base.instructions, rel=0.002)
+    # All but the call of the function itself is its loop.
+    assert five.instructions / base.instructions == pytest.approx(1.05, abs=0.01)
+    assert double.instructions / base.instructions == pytest.approx(2.0, abs=0.1)
+
+
+def test_why_nothing_can_be_counted_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(InputError, match="make valgrind"):
+        instructions.require()

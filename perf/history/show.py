@@ -80,7 +80,11 @@ def table(records: Sequence[Record], clock: Clock = "cpu") -> Table:
         str(one.what.parameters["coffea"]): str(one.what.parameters.get("released", ""))
         for one in records
     }
-    shown = Table("", title=f"History: {clock} time of a call, and ratio to the version before")
+    stack = next((str(one.what.parameters.get("stack", "")) for one in records), "")
+    fixed = f", all but coffea as of {stack}" if stack else ""
+    shown = Table(
+        "", title=f"History{fixed}: {clock} time of a call, and ratio to the version before"
+    )
     for version in versions:
         shown.add_column(f"{version}\n{days[version]}", justify="right", no_wrap=True)
 

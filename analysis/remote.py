@@ -6,6 +6,7 @@ import os
 import re
 import socket
 from contextlib import suppress
+from functools import cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -40,14 +41,14 @@ NEEDED: Final = {
 
 SETTINGS: Final = {
     # Looks each second whether a time limit is over, not every 15.
-    "XRD_TIMEOUTRESOLUTION": "1",
+    "TimeoutResolution": 1,
     # A connection that is refused has failed, and is not tried again for ten minutes.
-    "XRD_CONNECTIONWINDOW": "30",
-    "XRD_CONNECTIONRETRY": "1",
+    "ConnectionWindow": 30,
+    "ConnectionRetry": 1,
     # A server that ended may be asked at once whether it has begun again, not after 30 minutes.
-    "XRD_STREAMERRORWINDOW": "0",
+    "StreamErrorWindow": 0,
 }
-"""Environment of XRootD's client, where the user has not set it. It is read at its import."""
+"""Of XRootD's client, where the user has not set them in the environment (XRD_...)."""
 
 _MISSING: Final = r"FileNotFoundError|No such file|\[3011\]"
 _TLS: Final = r"SSL|Certificate|TLS"
@@ -87,8 +88,7 @@ class RemoteSource(FSSpecSource):
     def __init__(self, file_path: str, timeout: float = TIMEOUT, **options: Any) -> None:
         self._protocol = protocol_of(file_path)
         if self._protocol == XROOTD:
-            for name, value in SETTINGS.items():
-                os.environ.setdefault(name, value)
+            _set_xrootd()
             options["timeout"] = max(1, round(timeout))
         elif self._protocol in PORTS:
             import aiohttp  # noqa: PLC0415  (need not be installed to read other files)
@@ -139,6 +139,18 @@ class RemoteSource(FSSpecSource):
             # Closing what the server has lost fails.
             with suppress(OSError, ValueError):
                 self._fs.invalidate_cache(self._file_path)
+
+
+@cache
+def _set_xrootd() -> None:
+    """Settings for this process, which may have imported the client, and for those it starts."""
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(f"XRD_{name.upper()}", str(value))
+    from XRootD import client  # noqa: PLC0415  (need not be installed to read other files)
+
+    for name in SETTINGS:
+        # The client reads its environment at its import alone, and lets nobody change what it read.
+        client.EnvPutInt(name, int(os.environ[f"XRD_{name.upper()}"]))
 
 
 def protocol_of(path: str) -> str:

@@ -721,7 +721,7 @@ def _zero(*names: str) -> Callable[[dict[str, Any]], None]:
         (lambda c: c.pop("4j1b_ttbar_ME_var"), "no 4j1b_ttbar_ME_var: run the analysis with all"),
         (_zero("4j1b_ttbar", "4j2b_ttbar"), "no events of ttbar"),
         (_zero("4j1b_pseudodata", "4j2b_pseudodata"), "the data in .* have no events"),
-        (_zero(*(f"4j1b_{one}" for one in CROSS_SECTIONS)), "no simulated events in 4j1b"),
+        (_zero(*(f"4j1b_{one}" for one in CROSS_SECTIONS)), "no simulated event in 4j1b"),
     ],
 )
 def test_histograms_that_no_model_can_be_made_of(

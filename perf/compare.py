@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 import platformdirs
+from scipy import stats
 
 from analysis.errors import InputError
 from perf import compare_statistics as statistics
@@ -83,10 +84,6 @@ when there are ten benchmarks."""
 MOST_ROUNDS: Final = 32
 FEWEST_ROUNDS: Final = 4
 
-QUANTILE: Final = 0.25
-"""Of the samples of a process, for its one number. The minimum is an extreme, which one lucky
-sample decides; what disturbs a sample only makes it longer, so that the median is disturbed too."""
-
 ARMS: Final = ("A", "A again", "B")
 
 SETTINGS: Final[dict[str, str]] = {
@@ -95,12 +92,6 @@ SETTINGS: Final[dict[str, str]] = {
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "NUMBA_NUM_THREADS": "1",
-    # Memory is kept by the process. Given back and taken again at each call, as glibc does with
-    # arrays above a size that it adjusts as it goes, its pages are the larger part of the noise:
-    # the spread between processes of columnar kernels falls from 2.5 % to 1.2 % (load 7).
-    "MALLOC_MMAP_THRESHOLD_": str(2**30),
-    "MALLOC_TRIM_THRESHOLD_": str(2**33),
-    "MALLOC_TOP_PAD_": str(2**26),
     "PYTHONDONTWRITEBYTECODE": "",
 }
 """Environment variables of both sides, unless a side sets them."""
@@ -484,6 +475,16 @@ class Process:
         process.stdout.close()
         self._said.close()
 
+    def stay(self, number: int) -> None:
+        """Keep the process on one of the cores that it may use, the next for the next number.
+
+        Cores differ, for seconds at a time, by what else runs on the same piece of silicon. On
+        one core all arms of a block have the same of it. On Linux.
+        """
+        with suppress(OSError, AttributeError):
+            cores = sorted(os.sched_getaffinity(self._process.pid))
+            os.sched_setaffinity(self._process.pid, {cores[number % len(cores)]})
+
     def ask(self, do: str, **arguments: Any) -> None:
         """Send a command."""
         assert self._process.stdin is not None
@@ -700,6 +701,7 @@ class Comparison:
                     self.measured[name].failure = f"it fails after it worked once: {error}"
                     return
             for process in arms:
+                process.stay(self.blocks)
                 process.call("settle")
             found = self._sampled([name for name in names if name in self.todo], arms)
         if found is None:
@@ -763,8 +765,25 @@ class Comparison:
 
 
 def _summary(times: NDArray[Any]) -> tuple[float, ...]:
-    """Logarithm of the one number of each process, of (rounds, arms) in seconds."""
-    return tuple(float(one) for one in np.quantile(np.log(times), QUANTILE, axis=0))
+    """Logarithms of seconds of A, A again and B, of (rounds, arms) in seconds.
+
+    Their two contrasts are taken in each round, in which the arms follow each other at once:
+    what lasts longer is the same for all. Of the rounds it is the mean of the middle half.
+    """
+    logs = np.log(times)
+    first, again, b = logs.T
+    control = _middle(again - first)
+    effect = _middle(b - (first + again) / 2)
+    middle = _middle(logs[:, :2].ravel())
+    return (
+        middle - control / 2,
+        middle + control / 2,
+        middle + effect,
+    )
+
+
+def _middle(values: NDArray[Any]) -> float:
+    return float(stats.trim_mean(values, 0.25))
 
 
 def comparison(

@@ -45,7 +45,13 @@ ASV: Final = "asv==0.6.6"
 ASV_RUNNER: Final = "0.3.2"
 MACHINE: Final = "trials"
 
-SPIN: Final = "while True: pass"
+SPIN: Final = """
+import os, sys
+while os.getppid() == int(sys.argv[1]):
+    for _ in range(1_000_000):
+        pass
+"""
+"""Is busy until its parent is gone, however that ended."""
 
 TAG: Final[dict[Kind, str]] = {"five": FIVE, "none": NONE}
 
@@ -55,7 +61,8 @@ def busy(processes: int) -> Iterator[None]:
     """So many processes that do nothing as fast as they can, for as long as this lasts."""
     with ExitStack() as stack:
         for _ in range(processes):
-            one = subprocess.Popen([sys.executable, "-c", SPIN], start_new_session=True)
+            command = [sys.executable, "-c", SPIN, str(os.getpid())]
+            one = subprocess.Popen(command, start_new_session=True)
             stack.callback(one.wait)
             stack.callback(one.kill)
         yield

@@ -15,7 +15,27 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.mark.skipif(instructions.missing() is not None, reason=str(instructions.missing()))
+counting = pytest.mark.skipif(
+    instructions.missing() is not None, reason=str(instructions.missing())
+)
+
+
+@counting
+@pytest.mark.parametrize(
+    ("name", "tolerance"), [("trijet_pt-compiled", 0.0), ("ht-columnar", 0.005)]
+)
+def test_three_runs_count_the_same(
+    name: str, tolerance: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (one,) = compare.kernels(tmp_path, tmp_path / "data", [name], size=1000)
+    here = compare.side(".")
+    runs = [instructions.count(one, here).instructions for _ in range(3)]
+    assert min(runs) > 1000
+    assert max(runs) - min(runs) <= tolerance * min(runs)
+
+
+@counting
 def test_twice_the_work_is_twice_the_instructions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -312,7 +312,8 @@ class _Times:
 
     def end(self, cpu: Callable[[], float]) -> None:
         self.wall[-1] = time.perf_counter() - self.wall[-1]
-        self.cpu[-1] = cpu() - self.cpu[-1]
+        # Less than nothing where a process ended during the second look (`measure.cpu_of_tree`).
+        self.cpu[-1] = max(cpu() - self.cpu[-1], 0.0)
 
 
 def _extra_info(record: Record) -> dict[str, Any]:

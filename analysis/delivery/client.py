@@ -409,12 +409,12 @@ class _Client:
                 raise outcome
             if outcome is None:
                 msg = f"{query.title} was not delivered, {_progress_of(query)}: run it again"
-                raise _DeliveryError(msg)
+                raise self._short(query, msg)
             paths = tuple(sorted(map(Path, outcome.file_list)))
             if not status.files or len(set(paths)) != status.files:
                 many = f"{len(paths)} of {status.files} files"
                 msg = f"{query.title} was delivered short, {many}: run it again"
-                raise _DeliveryError(msg)
+                raise self._short(query, msg)
             events = tuple(map(count_events, paths))
             results = await self._results(query.request_id)
             told = sum(one.get("total-events") or 0 for one in results)
@@ -429,6 +429,11 @@ class _Client:
         except Exception as error:  # noqa: BLE001  (whatever it is, it is not delivered)
             return self._explained(query, error)
         return Delivered(paths, events, cached=False)
+
+    def _short(self, query: Any, message: str) -> _DeliveryError:
+        """Nothing failed there, so that a download did here: it may go better the next time."""
+        self.cache.delete_record_by_request_id(query.request_id)
+        return _DeliveryError(message, transient=True)
 
     async def _results(self, request_id: str) -> list[dict[str, Any]]:
         """What the endpoint says of each file, failed ones too; nothing if it is too old."""

@@ -93,7 +93,8 @@ class Endpoint:
         settings = _settings(folder / SETTINGS)
         self._socket = _listen(settings["port"] if port is None else port)
         settings["port"] = self._socket.getsockname()[1]
-        _write_private(folder / SETTINGS, json.dumps(settings))
+        self._settings = settings
+        self._write_settings()
         self.token: str = settings["token"]
         self._key: str = settings["key"]
         self.url = f"http://{HOST}:{settings['port']}"
@@ -126,6 +127,8 @@ class Endpoint:
         """Start all that belongs to it, and write its servicex.yaml."""
         self._checkers["uproot-raw"].start()  # while the S3 server takes its time
         self.store.start()
+        self._settings["s3_ports"] = self.store.ports  # others, if these were taken
+        self._write_settings()
         for thread in self._threads:
             thread.start()
         self._serving.start()
@@ -135,6 +138,9 @@ class Endpoint:
                 raise InputError(msg)
             time.sleep(0.01)
         self.write_config(self.config)
+
+    def _write_settings(self) -> None:
+        _write_private(self.folder / SETTINGS, json.dumps(self._settings))
 
     def write_config(self, path: Path) -> None:
         """Write a servicex.yaml that leads to this endpoint."""

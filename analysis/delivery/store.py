@@ -33,6 +33,10 @@ ANSWER_SECONDS: Final = 5
 gets no answer at all, and one that is made again gets it at once."""
 READY: Final = bytes(100_000)
 """An object that is too large to be kept among the names: it needs all services."""
+ATTEMPTS: Final = 3
+"""To make a bucket."""
+LAUNCHES: Final = 3
+"""Of a server that ends before it answers."""
 PATIENCE: Final = 60
 """Seconds for which an object that cannot be stored is tried again."""
 S3Error = (BotoCoreError, ClientError)
@@ -103,10 +107,15 @@ class ObjectStore:
         with self._lock:
             if self._process is not None and self._process.poll() is None:
                 return
-            self._launch()
             until = time.monotonic() + START_SECONDS
-            last: Exception | None = None
-            while self._process is not None and self._process.poll() is None:
+            launches, last = 0, None
+            while time.monotonic() < until:
+                if self._process is None or self._process.poll() is not None:
+                    # It ends at once where a port was taken since it was found free.
+                    if launches == LAUNCHES:
+                        break
+                    launches += 1
+                    self._launch()
                 try:
                     self._have("ready")
                     self.client.put_object(Bucket="ready", Key="ready", Body=READY)
@@ -114,8 +123,6 @@ class ObjectStore:
                     last = error
                 else:
                     return
-                if time.monotonic() > until:
-                    break
                 time.sleep(0.1)
             self.stop()
             msg = (
@@ -154,6 +161,9 @@ class ObjectStore:
         config.write_text(json.dumps({"identities": identities}))
         data = self.folder / "data"
         data.mkdir(exist_ok=True)
+        if not all(map(_is_free, self.ports)):
+            self.ports = free_ports(len(self.ports))
+            self._client = None
         ports = {
             f"-{name}.{kind}={port}"
             for (name, kind), port in zip(
@@ -212,12 +222,17 @@ class ObjectStore:
         StoreError
             If it cannot be made.
         """
-        try:
-            self.start()
-            self._have(bucket)
-        except (*S3Error, InputError) as error:
-            msg = f"the object store does not answer: {error}"
-            raise StoreError(msg) from None
+        for left in reversed(range(ATTEMPTS)):
+            try:
+                self.start()
+                self._have(bucket)
+            except (*S3Error, InputError) as error:
+                if isinstance(error, InputError) or not left:
+                    msg = f"the object store does not answer: {error}"
+                    raise StoreError(msg) from None
+                time.sleep(0.5)
+            else:
+                return
 
     def put(self, bucket: str, key: str, path: Path, stopping: threading.Event) -> None:
         """Store a file; while that fails, it is tried again, and a dead server is started anew.
@@ -268,6 +283,16 @@ class ObjectStore:
                 "get_object", Params={"Bucket": bucket, "Key": key}, ExpiresIn=seconds
             )
         )
+
+
+def _is_free(port: int) -> bool:
+    """Whether a port of loopback can be listened on."""
+    try:
+        # As servers do: connections of an earlier one that linger are no obstacle.
+        socket.create_server((HOST, port)).close()
+    except OSError:
+        return False
+    return True
 
 
 def free_ports(count: int) -> list[int]:

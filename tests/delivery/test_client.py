@@ -6,7 +6,9 @@ import asyncio
 import gc
 import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -22,7 +24,8 @@ from servicex import General, OutputFormat, Sample, ServiceXSpec, dataset, query
 from servicex.servicex_client import deliver_async
 
 from analysis.delivery.client import Request, deliver
-from analysis.delivery.endpoint import serving
+from analysis.delivery.endpoint import SETTINGS, serving
+from analysis.delivery.store import HOST, LAUNCHES, ObjectStore, free_ports
 from analysis.delivery.workers import Limits
 from analysis.errors import InputError
 from tests.conftest import EVENTS
@@ -372,6 +375,40 @@ def test_the_s3_server_stops_and_starts(synthetic: Path, files: list[str], tmp_p
         own.store._process.wait()
         delivered = work.wait()
         assert delivered["more"].events == (PER_FILE,) * 3
+
+
+def test_a_port_of_the_s3_server_is_taken(
+    synthetic: Path, files: list[str], tmp_path: Path
+) -> None:
+    folder = tmp_path / "endpoint"
+    request = [Request("one", files[:1], raw())]
+    with serving(folder, allow=[synthetic], workers=1) as first:
+        before = first.store.ports
+        deliver(request, config=first.config, cache=tmp_path / "first")
+    with (
+        socket.create_server((HOST, before[4])),
+        serving(folder, allow=[synthetic], workers=1) as second,
+    ):
+        after = second.store.ports
+        assert not {*after} & {before[4]}
+        assert json.loads((folder / SETTINGS).read_text())["s3_ports"] == after
+        delivered = deliver(request, config=second.config, cache=tmp_path / "second")
+        assert delivered["one"].events == (PER_FILE,)
+
+
+def test_an_s3_server_that_ends_at_once_is_started_thrice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launched = tmp_path / "launched"
+    weed = tmp_path / "weed"
+    weed.write_text(f"#!/bin/sh\necho once >> {launched}\n")
+    weed.chmod(0o755)
+    monkeypatch.setattr(shutil, "which", lambda *_, **__: str(weed))
+    keys = {name: ("access", "secret") for name in ("owner", "reader")}
+    store = ObjectStore(tmp_path / "s3", keys, free_ports(8))
+    with pytest.raises(InputError, match=r"the S3 server does not start, see .*weed\.log"):
+        store.start()
+    assert launched.read_text().split() == ["once"] * LAUNCHES
 
 
 @contextmanager

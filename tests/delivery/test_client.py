@@ -404,7 +404,7 @@ def test_an_s3_server_that_ends_at_once_is_started_thrice(
     weed.write_text(f"#!/bin/sh\necho once >> {launched}\n")
     weed.chmod(0o755)
     monkeypatch.setattr(shutil, "which", lambda *_, **__: str(weed))
-    keys = {name: ("access", "secret") for name in ("owner", "reader")}
+    keys = dict.fromkeys(("owner", "reader"), ("access", "secret"))
     store = ObjectStore(tmp_path / "s3", keys, free_ports(8))
     with pytest.raises(InputError, match=r"the S3 server does not start, see .*weed\.log"):
         store.start()

@@ -31,7 +31,7 @@ def prepared() -> Callable[[], Any]:
             "metadata": {"process": "ttbar", "variation": "nominal", "xsec": 729.84},
         }
     }
-    chunks = list(runner.preprocess(fileset, "Events"))
+    chunks = list(runner.preprocess(fileset, treename="Events"))
     return lambda: runner(chunks, processor_instance=processor, treename="Events")
 
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import numpy as np
+import psutil
 import pytest
 
 from analysis.errors import InputError
 from perf import compare, compare_command, compare_report, compare_statistics, compare_worker
-from perf.compare_trials import Trial, Trials, busy, reached, table
+from perf.compare_trials import SPIN, Trial, Trials, busy, reached, table
 from tests import made_up
 from tests.made_up import NAMES, TIMED, WORK
 
@@ -233,6 +236,43 @@ def test_environment_variables_are_of_their_side(
     assert one.environ(3)["PYTHONPATH"] == str(one.source)
 
 
+def test_processor_of_each_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compare, "PROCESSOR_EVENTS", 2000)
+    columnar, nominal = (
+        compare.side(".", [f"{compare.PROCESSOR_VARIABLE}={one}"])
+        for one in ("analysis.ttbar:TtbarProcessor", "analysis.idiomatic:IdiomaticProcessor")
+    )
+    same = compare.comparison(columnar, columnar, compare.processors(tmp_path))
+    same.run(0)
+    assert same.measured["processor"].failure is None
+    assert same.measured["processor"].seconds(2) > 0
+    # One fills variations, the other does not.
+    other = compare.comparison(columnar, nominal, compare.processors(tmp_path))
+    other.run(0)
+    assert "results of A and B differ" in str(other.measured["processor"].failure)
+
+
+def test_interrupted_it_leaves_no_process(repository: Path, tmp_path: Path) -> None:
+    suite = made_up.suite(tmp_path, TIMED)
+    command = [sys.executable, "-m", "perf", "compare", f"base@{repository}", f"none@{repository}"]
+    process = subprocess.Popen(
+        [*command, "--suite", str(suite), "--budget", "300"],
+        stderr=subprocess.PIPE,
+    )
+    until = time.monotonic() + 120
+    workers: list[psutil.Process] = []
+    while len(workers) < 3:
+        assert time.monotonic() < until
+        time.sleep(0.1)
+        workers = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said.decode().startswith("interrupted: ")
+    _, alive = psutil.wait_procs(workers, timeout=60)
+    assert not alive
+
+
 def test_worker_ends_when_its_parent_is_gone(repository: Path) -> None:
     side = compare.side(f"base@{repository}")
     with compare.Process(side, 1) as process:
@@ -380,14 +420,25 @@ def test_trials_are_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_background_load_ends() -> None:
-    import psutil
-
     def spinning() -> list[psutil.Process]:
-        return [one for one in psutil.Process().children() if "while True: pass" in one.cmdline()]
+        return [one for one in psutil.Process().children() if SPIN in one.cmdline()]
 
     with busy(2):
         assert len(spinning()) == 2
     assert not spinning()
+
+
+def test_background_load_ends_with_its_parent() -> None:
+    code = "from perf.compare_trials import busy\nwith busy(1): print('busy', flush=True); input()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdout
+    assert process.stdout.readline() == b"busy\n"
+    (spinning,) = psutil.Process(process.pid).children()
+    process.kill()
+    process.communicate()
+    spinning.wait(timeout=60)
 
 
 def test_unknown_kinds_are_told(tmp_path: Path) -> None:

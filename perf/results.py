@@ -9,10 +9,12 @@ for the slower.
 from __future__ import annotations
 
 import fcntl
+import gzip
 import json
 import math
 import os
 import statistics
+import zlib
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
@@ -285,7 +287,7 @@ def read(path: Path) -> list[Record]:
     Parameters
     ----------
     path
-        File of records.
+        File of records; compressed if its name ends in ``.gz``.
 
     Returns
     -------
@@ -300,12 +302,13 @@ def read(path: Path) -> list[Record]:
     try:
         with path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH)
-            lines = file.read().split(b"\n")
+            content = file.read()
+        lines = (gzip.decompress(content) if path.suffix == ".gz" else content).split(b"\n")
     except FileNotFoundError:
         msg = f"there are no records at {path}: make some with `pytest --benchmark-only`"
         raise InputError(msg) from None
-    except OSError as error:
-        msg = f"{path} cannot be read: {error.strerror}"
+    except (OSError, EOFError, zlib.error) as error:
+        msg = f"{path} cannot be read: {getattr(error, 'strerror', None) or error}"
         raise InputError(msg) from error
     return [
         _parse(line, f"{path}, line {number}")

@@ -26,7 +26,7 @@ from perf.results import Input, Machine, Record, What
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-PLACES: Final = (".perf/*.jsonl", "perf/history/**/*.jsonl", ".perf/compare/*.json")
+PLACES: Final = (".perf/*.jsonl", "perf/history/*.jsonl.gz", ".perf/compare/*.json")
 """Where records are, below the root directory of the project; and what `compare` wrote."""
 
 ASV_RESULTS: Final = ".asv/results"
@@ -300,7 +300,9 @@ def compared(path: Path) -> list[Record]:
                 about = report["sides"][side]
                 if about["variables"] or not is_release(about["name"].removeprefix("v")):
                     continue
-                counts = (one.get("instructions") or {}).get(side)
+                # Of each call that was counted; text says why there are none.
+                counted = (one.get("instructions") or {}).get(side)
+                counts = counted if isinstance(counted, list) else []
                 cpu, wall = (
                     tuple(math.exp(block[column]) for block in one[key] for column in columns)
                     for key in ("log_cpu_seconds", "log_wall_seconds")
@@ -323,7 +325,7 @@ def compared(path: Path) -> list[Record]:
                         iterations=one["loops"] or 1,
                         cpu_seconds=cpu,
                         wall_seconds=wall,
-                        counts={"instructions": (float(counts),)} if counts else {},
+                        counts={"instructions": tuple(map(float, counts))} if counts else {},
                         check=None,
                     )
                 )

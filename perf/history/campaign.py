@@ -178,7 +178,7 @@ INSTALL: Final = "install"
 
 def notes_path(path: Path) -> Path:
     """Where the notes of a file of results are."""
-    return path.with_suffix(".notes.json")
+    return path.with_name(path.name.partition(".jsonl")[0] + ".notes.json")
 
 
 @dataclass

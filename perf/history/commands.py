@@ -24,6 +24,7 @@ from perf.history.acts import GROUPS, Group
 app = typer.Typer(help="Measure the same acts in every release of coffea.", no_args_is_help=True)
 
 PATH: Final = ".perf/history.jsonl"
+KEPT: Final = "perf/history"
 WIDTH: Final = 190
 """Columns of a table that is not written to a terminal."""
 
@@ -114,6 +115,18 @@ def show(
 ) -> None:
     """Show what was measured last: a row for each act, a column for each version."""
     _print(path, stack, clock)
+
+
+@app.command()
+def keep(
+    path: Annotated[Path, typer.Argument(help="File of results.")] = Path(PATH),
+    folder: Annotated[Path, typer.Option(help="To put it in.")] = Path(KEPT),
+) -> None:
+    """Put what was measured last under version control: compressed, a file for each stack."""
+    from perf.history import kept  # noqa: PLC0415  (as above)
+
+    for made in kept.keep(path, folder):
+        typer.echo(made)
 
 
 def _print(path: Path, stack: str | None, clock: Literal["cpu", "wall"]) -> None:

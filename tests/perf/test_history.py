@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import json
 import signal
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import awkward as ak
@@ -18,6 +20,7 @@ import pytest
 
 from analysis.adl import QUERIES
 from analysis.columns import Columns
+from analysis.errors import InputError
 from analysis.kernels import bind
 from perf import results
 from perf.__main__ import main
@@ -30,6 +33,7 @@ from perf.history.campaign import (
     order,
     sorted_versions,
 )
+from perf.history.kept import keep
 from tests.perf.made import record
 from tests.perf.test_environments import uv
 
@@ -286,6 +290,33 @@ def test_notes_of_other_campaigns_stay(tmp_path: Path) -> None:
         notes.write()
     assert Notes.read(path, "one").failed == {"one": {INSTALL: "no one"}}
     assert show.reasons(Notes.read(path, "other")) == ["other: no other"]
+
+
+def test_what_is_kept_is_what_was_measured_last(tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    cells = itertools.product(("", "2026.9.0"), ("old", "new"), range(3))
+    for second, (stack, campaign, number) in enumerate(cells):
+        made = of_version("2026.9.0", number, 1e-3)
+        parameters = {**made.what.parameters, "stack": stack, "campaign": campaign}
+        what = made.what.model_copy(update={"parameters": parameters})
+        moment = made.timestamp + timedelta(seconds=second)
+        results.append(path, made.model_copy(update={"what": what, "timestamp": moment}))
+    Notes(notes_path(path), "new", {"it": "digest"}, {}, {"0.7.22": {"install": "no"}}).write()
+    releases, fixed = keep(path, tmp_path)
+    assert [one.name for one in (releases, fixed)] == [
+        "releases.jsonl.gz",
+        "stack-2026.9.0.jsonl.gz",
+    ]
+    before = releases.read_bytes()
+    for kept, name in ((releases, ""), (fixed, "2026.9.0")):
+        records, notes = show.last(kept, name)
+        assert records == show.last(path, name)[0]
+        assert len(records) == 3
+        assert notes.failed == {"0.7.22": {"install": "no"}}
+    assert keep(path, tmp_path)[0].read_bytes() == before
+    releases.write_bytes(before[:50])
+    with pytest.raises(InputError, match="cannot be read"):
+        show.last(releases)
 
 
 def test_bad_arguments_are_one_sentence(tmp_path: Path) -> None:

@@ -277,7 +277,7 @@ def compare_report(name: str, **side: Any) -> dict[str, Any]:
                 "loops": 3,
                 "log_cpu_seconds": blocks,
                 "log_wall_seconds": blocks,
-                "instructions": {"A": 100, "B": 200},
+                "instructions": {"A": [101, 100, 100], "B": [200, 200, 200]},
             }
         },
         "machine": record().machine.model_dump() | {"python": "CPython 3.11.7"},
@@ -293,6 +293,17 @@ def test_comparisons_and_their_instructions_are_part_of_the_history(tmp_path: Pa
     name = "kernel.compare_ht"
     assert graph(tmp_path / "asv", f"{name}.instructions") == {"v2025.12.0": 100, "v2026.9.0": 200}
     assert graph(tmp_path / "asv", f"{name}.cpu_seconds")["v2026.9.0"] == pytest.approx(2e-3)
+
+
+def test_a_side_that_could_not_be_counted_has_its_times(tmp_path: Path) -> None:
+    report = compare_report("2026.9.0")
+    report["benchmarks"]["ht-columnar"]["instructions"]["B"] = "valgrind is not installed"
+    path = tmp_path / "one.json"
+    path.write_text(json.dumps(report))
+    a, b = store.compared(path)
+    assert a.counts == {"instructions": (101.0, 100.0, 100.0)}
+    assert not b.counts
+    assert b.cpu_seconds
 
 
 @pytest.mark.parametrize(

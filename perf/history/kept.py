@@ -1,0 +1,61 @@
+"""The history that is under version control, which `perf.publish` publishes."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from perf import results
+from perf.history import show
+from perf.history.campaign import notes_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from perf.results import Record
+
+
+def keep(path: Path, folder: Path) -> list[Path]:
+    """Write the last campaign of each stack, compressed, in the place of an earlier one.
+
+    Parameters
+    ----------
+    path
+        File of results.
+    folder
+        To write to: ``releases.jsonl.gz`` of dependencies of the time, ``stack-NAME.jsonl.gz`` of
+        each stack, and the notes of each beside it.
+
+    Returns
+    -------
+    list[Path]
+        The files of records.
+
+    Raises
+    ------
+    InputError
+        If there is no history in the file.
+    """
+    stacks = {
+        str(record.what.parameters.get("stack", ""))
+        for record in results.read(path)
+        if "campaign" in record.what.parameters
+    }
+    made = []
+    for stack in sorted(stacks) or [""]:
+        records, notes = show.last(path, stack)
+        name = f"stack-{Path(stack).name.removesuffix('.txt')}" if stack else "releases"
+        kept = folder / f"{name}.jsonl.gz"
+        kept.write_bytes(_compressed(records))
+        notes.path = notes_path(kept)
+        notes.path.unlink(missing_ok=True)
+        notes.write()
+        made.append(kept)
+    return made
+
+
+def _compressed(records: Iterable[Record]) -> bytes:
+    """Lines of records; the same records give the same bytes."""
+    lines = "".join(record.model_dump_json() + "\n" for record in records)
+    return gzip.compress(lines.encode(), mtime=0)

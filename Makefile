@@ -50,16 +50,16 @@ executors: $(VENV)/.ready ## Measure executors alone on the machine (an hour), a
 		--workers 1,2 --repeat 3 > $(REPORTS)/scale.txt
 	$(BIN)/python -m perf scheduler-load > $(REPORTS)/scheduler-load.txt
 
-history: $(VENV)/.ready ## Measure coffea's releases alone on the machine (two hours), and keep and publish it
+history: $(VENV)/.ready ## Measure coffea's releases alone on the machine (three hours), and keep and publish it
 	mkdir -p $(REPORTS)
 	$(BIN)/python -m perf history run > $(REPORTS)/history.txt
 	$(BIN)/python -m perf history run --stack 2026.9.0 > $(REPORTS)/history-stack.txt
 	$(BIN)/python -m perf history keep
 	$(BIN)/python -m perf publish
 
-trials: $(VENV)/.ready ## How often compare finds 5 %, beside two busy processes (an hour), in reports/
+trials: $(VENV)/.ready ## How often compare finds 5 %, beside two busy processes (two hours), in reports/
 	mkdir -p $(REPORTS)
-	$(BIN)/python -m perf compare-trials > $(REPORTS)/compare-trials.txt
+	$(BIN)/python -m perf compare-trials --tools compare,asv > $(REPORTS)/compare-trials.txt
 
 publish: $(VENV)/.ready ## Publish the history of all that was measured in reports/asv/
 	$(BIN)/python -m perf publish

@@ -200,6 +200,8 @@ class Exact(environment.Environment):
             "pip",
             "install",
             "--no-progress",
+            # Imports are measured: uv leaves bytecode to whoever imports first, if he may write it.
+            "--compile-bytecode",
             "--python",
             python,
             *(("--exclude-newer", self._day) if self._day else ()),

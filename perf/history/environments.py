@@ -70,7 +70,7 @@ IMPORTED: Final = "import coffea.nanoevents, coffea.processor"
 MARK: Final = "environment.json"
 """Written last: an environment without it was interrupted."""
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Raised whenever environments must be made anew."""
 
 LONGEST_REASON: Final = 600
@@ -493,7 +493,8 @@ def _install(place: Path, recipe: _Recipe) -> Environment:
             arguments.append(f"{recipe.project}{extras} @ {wheel.as_uri()}")
         if recipe.exact:
             arguments.remove("-r")
-        _uv(*arguments, "--quiet", what=what)
+        # Imports are measured: uv leaves bytecode to whoever imports first, if he may write it.
+        _uv(*arguments, "--compile-bytecode", "--quiet", what=what)
     installed = _installed(python)
     if recipe.exact:
         _check_exact(recipe, installed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -19,9 +19,6 @@ from perf.history.environments import (
     releases,
     resolve,
 )
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 PROJECT = """
 [build-system]
@@ -111,6 +108,23 @@ def test_no_dependency_is_left_over_from_another_commit(clone: Path, kept: Path)
             check=True,
         )
         assert said.stdout.strip() == env.installed["made-up"]
+
+
+@pytest.mark.usefixtures("uv")
+def test_the_first_import_finds_bytecode(
+    clone: Path, kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is missing would be compiled in each import that is measured where none is written."""
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    env = environment(f"v1@{clone}", folder=kept)
+    said = subprocess.run(
+        [env.python, "-c", "import made_up, toolz; print(made_up.__cached__, toolz.__cached__)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    cached = [Path(one) for one in said.stdout.split()]
+    assert [one.is_file() for one in cached] == [True, True]
 
 
 def test_an_environment_is_made_once_and_anew_when_it_was_changed(

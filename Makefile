@@ -55,6 +55,7 @@ history: $(VENV)/.ready ## Measure coffea's releases alone on the machine (three
 	$(BIN)/python -m perf history run > $(REPORTS)/history.txt
 	$(BIN)/python -m perf history run --stack 2026.9.0 > $(REPORTS)/history-stack.txt
 	$(BIN)/python -m perf history keep
+	$(BIN)/python -m perf history picture $(REPORTS)/history.svg
 	$(BIN)/python -m perf publish
 
 trials: $(VENV)/.ready ## How often compare finds 5 %, beside two busy processes (two hours), in reports/

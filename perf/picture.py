@@ -1,22 +1,26 @@
-"""The README's pictures: what each kernel costs an event, and what each executor makes of it."""
+"""The pictures: what kernels cost an event, what executors make of it, what releases did to it."""
 
 from __future__ import annotations
 
+import statistics
 from typing import TYPE_CHECKING, Final
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib import dates
 from matplotlib.figure import Figure
 
 from analysis.errors import InputError
 from perf.catalogue import BASE
 from perf.paired import ratio
-from perf.table import footnote
+from perf.table import footnote, made_with
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
+
+    from matplotlib.axes import Axes
 
     from perf.results import Record
 
@@ -30,6 +34,21 @@ NAMES: Final = {
 
 PLAIN: Final = "0.55"
 """Colour of engines as they come."""
+
+
+PANELS: Final = (
+    "import",
+    "adl-1",
+    "adl-5",
+    "trijet_pt-columnar",
+    "ttbar-one-core",
+    "ttbar-futures",
+    "ttbar-dask",
+    "peak memory",
+)
+"""What is drawn of the history: acts, and the memory of one."""
+MEMORY_OF: Final = "ttbar-one-core"
+HISTORY_COLOURS: Final = ("0.55", "#d1495b", "#00798c", "#edae49")
 
 
 def draw(records: Sequence[Record], path: Path, *, size: int) -> None:
@@ -88,7 +107,7 @@ def draw(records: Sequence[Record], path: Path, *, size: int) -> None:
         axes.grid(axis="x", color="0.92")
         axes.set_axisbelow(True)
         axes.legend(frameon=False, loc="lower right")
-        _save(figure, records[-1], path)
+        _save(figure, footnote(records[-1]), path)
 
 
 def draw_executors(records: Sequence[Record], path: Path) -> None:
@@ -150,7 +169,80 @@ def draw_executors(records: Sequence[Record], path: Path) -> None:
             f"{newest.what.workers} workers; grey: as it comes",
             fontsize=9,
         )
-        _save(figure, newest, path)
+        _save(figure, footnote(newest), path)
+
+
+def draw_history(records: Sequence[Record], path: Path) -> None:
+    """Draw CPU time and memory of acts over the dates of coffea's releases.
+
+    A point is a process, a line goes through their medians; one with the dependencies of the
+    time, and one for each stack of dependencies that are the same for all.
+
+    Parameters
+    ----------
+    records
+        Of `history run`.
+    path
+        Picture to write, of the format that its suffix names.
+
+    Raises
+    ------
+    InputError
+        If there are none of releases.
+    """
+    members = [one for one in records if one.what.parameters.get("released")]
+    if not members:
+        msg = "there is no history of releases: run `python -m perf history run` first"
+        raise InputError(msg)
+    curves: dict[str, list[Record]] = {}
+    for record in sorted(members, key=_released):
+        curves.setdefault(_history_curve(record), []).append(record)
+    with _style():
+        figure = Figure(figsize=(9.2, 4.6), layout="constrained")
+        for panel, axes in zip(PANELS, figure.subplots(2, 4, sharex=True).flat, strict=True):
+            for (label, of), colour in zip(curves.items(), HISTORY_COLOURS, strict=False):
+                _draw_curve(axes, panel, of, colour=colour, label=label)
+            axes.set_title(f"{panel} [{'MB' if panel == PANELS[-1] else 's'}]", fontsize=9)
+            axes.set_ylim(bottom=0)
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.grid(axis="y", color="0.92")
+            axes.xaxis_date()
+            axes.xaxis.set_major_locator(dates.YearLocator())  # type: ignore[no-untyped-call]
+            axes.xaxis.set_major_formatter(dates.DateFormatter("%Y"))  # type: ignore[no-untyped-call]
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=3)
+        newest = max(members, key=lambda one: one.timestamp)
+        python = {"python": newest.versions["python"]}
+        _save(figure, made_with(python, newest.machine), path)
+
+
+def _released(record: Record) -> tuple[str, str, float]:
+    of = record.what.parameters
+    return str(of["released"]), str(of["stack"]), record.timestamp.timestamp()
+
+
+def _history_curve(record: Record) -> str:
+    """Line that a measurement is part of; that of 0.7 went on beside the one by calendar."""
+    if stack := record.what.parameters["stack"]:
+        return f"dependencies of {stack}"
+    old = str(record.what.parameters["coffea"]).startswith("0.")
+    return "coffea 0.7" if old else "dependencies of the time"
+
+
+def _draw_curve(
+    axes: Axes, panel: str, records: Sequence[Record], *, colour: str, label: str
+) -> None:
+    memory = panel == PANELS[-1]
+    points: dict[np.datetime64, list[float]] = {}
+    for record in records:
+        of = record.what.parameters
+        value = record.peak_memory if memory else record.cpu_median
+        if of["act"] == (MEMORY_OF if memory else panel) and value:
+            day = np.datetime64(str(of["released"]))
+            points.setdefault(day, []).append(value / (1e6 if memory else 1))
+    medians = [statistics.median(values) for values in points.values()]
+    axes.plot(np.array([*points]), medians, color=colour, linewidth=1.2, label=label)
+    for day, values in points.items():
+        axes.plot(np.full(len(values), day), values, ".", color=colour, markersize=4)
 
 
 def _style() -> AbstractContextManager[None]:
@@ -158,6 +250,6 @@ def _style() -> AbstractContextManager[None]:
     return mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "perf", "font.size": 9})
 
 
-def _save(figure: Figure, newest: Record, path: Path) -> None:
-    figure.supxlabel(footnote(newest), fontsize=5.5, color="0.45", wrap=True)
+def _save(figure: Figure, note: str, path: Path) -> None:
+    figure.supxlabel(note, fontsize=5.5, color="0.45", wrap=True)
     figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)

@@ -129,6 +129,19 @@ def keep(
         typer.echo(made)
 
 
+@app.command()
+def picture(
+    output: Annotated[Path, typer.Argument(help="Picture to write: .svg, .png or .pdf.")],
+    folder: Annotated[Path, typer.Option(help="Of what is kept.")] = Path(KEPT),
+) -> None:
+    """Draw what is kept: CPU time over the dates of releases."""
+    from perf import picture as drawing  # noqa: PLC0415  (matplotlib)
+    from perf import results  # noqa: PLC0415  (as above)
+
+    kept = sorted(folder.glob("*.jsonl.gz"))
+    drawing.draw_history([record for path in kept for record in results.read(path)], output)
+
+
 def _print(path: Path, stack: str | None, clock: Literal["cpu", "wall"]) -> None:
     from perf.history import show as showing  # noqa: PLC0415  (as above)
 

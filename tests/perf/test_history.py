@@ -11,7 +11,8 @@ import subprocess
 import sys
 import time
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 import awkward as ak
 import numpy as np
@@ -38,12 +39,11 @@ from tests.perf.made import record
 from tests.perf.test_environments import uv
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from perf.results import Record
 
 __all__ = ["uv"]
 
+KEPT: Final = Path(__file__).parents[2] / "perf/history"
 PATIENCE = 120.0
 """Seconds after which something that must happen is taken not to."""
 
@@ -317,6 +317,17 @@ def test_what_is_kept_is_what_was_measured_last(tmp_path: Path) -> None:
     releases.write_bytes(before[:50])
     with pytest.raises(InputError, match="cannot be read"):
         show.last(releases)
+
+
+def test_the_history_that_is_kept_is_drawn(tmp_path: Path) -> None:
+    """Ten releases or more with all their acts, of which none failed."""
+    path = tmp_path / "history.svg"
+    code, _, error = perf_history("picture", path, "--folder", KEPT)
+    assert (code, error) == (0, "")
+    assert ">ttbar-futures [s]</text>" in path.read_text()
+    records, notes = show.last(KEPT / "releases.jsonl.gz")
+    assert len({record.what.parameters["coffea"] for record in records}) >= 10
+    assert not any(notes.failed.values())
 
 
 def test_bad_arguments_are_one_sentence(tmp_path: Path) -> None:

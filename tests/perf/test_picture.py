@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from analysis.errors import InputError
-from perf.picture import draw, draw_executors
+from perf.picture import draw, draw_executors, draw_history
 from tests.perf.made import record
 
 if TYPE_CHECKING:
@@ -54,9 +54,35 @@ def test_kernels_have_each_a_row(tmp_path: Path) -> None:
     assert ">jets</text>" in text
 
 
+def released(version: str, day: str, stack: str = "", act: str = "adl-1") -> Record:
+    """What `history run` records."""
+    of = {"coffea": version, "released": day, "stack": stack, "act": act}
+    return record(parameters=of)
+
+
+def test_releases_are_on_the_line_of_their_dependencies(tmp_path: Path) -> None:
+    records = [
+        released("2026.9.0", "2026-09-13"),
+        released("2025.7.3", "2025-07-27"),
+        released("2025.7.3", "2025-07-27", stack="2026.9.0"),
+        released("0.7.31", "2026-02-13"),
+        released("0.7.22", "2023-10-05", act="ttbar-futures"),
+    ]
+    one, again = tmp_path / "one.svg", tmp_path / "again.svg"
+    draw_history(records, one)
+    draw_history(records[::-1], again)
+    text = one.read_text()
+    lines = ["coffea 0.7", "dependencies of the time", "dependencies of 2026.9.0"]
+    assert [text.count(f">{line}</text>") for line in lines] == [1, 1, 1]
+    assert ">2024</text>" in text
+    assert one.read_bytes() == again.read_bytes()
+
+
 def test_without_records_one_sentence_says_how_to_make_them(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="claims --only 'executor-"):
         draw_executors([record()], tmp_path / "none.svg")
+    with pytest.raises(InputError, match="history run"):
+        draw_history([record()], tmp_path / "none.svg")
     with pytest.raises(InputError, match="--benchmark-only"):
         draw(pair("dask"), tmp_path / "none.svg", size=1_000)
     assert not list(tmp_path.iterdir())

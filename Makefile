@@ -58,9 +58,10 @@ history: $(VENV)/.ready ## Measure coffea's releases alone on the machine (three
 	$(BIN)/python -m perf history picture $(REPORTS)/history.svg
 	$(BIN)/python -m perf publish
 
-trials: $(VENV)/.ready ## How often compare finds 5 %, beside two busy processes (two hours), in reports/
+trials: $(VENV)/.ready ## How often compare finds 5 %, beside two busy processes (three hours), in reports/
 	mkdir -p $(REPORTS)
 	$(BIN)/python -m perf compare-trials --tools compare,asv > $(REPORTS)/compare-trials.txt
+	$(BIN)/python -m perf compare-trials --kinds none >> $(REPORTS)/compare-trials.txt
 
 publish: $(VENV)/.ready ## Publish the history of all that was measured in reports/asv/
 	$(BIN)/python -m perf publish

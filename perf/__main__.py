@@ -721,7 +721,7 @@ def compare_trials_command(
     budget: Annotated[float, typer.Option(min=1, help="Seconds of a comparison.")] = 180,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="File of trials; what is in it is done.")
-    ] = Path(".perf/compare-trials.jsonl"),
+    ] = Path(".perf/compare-trials/trials.jsonl"),
     data: DataOption = Path(DEFAULT_DIRECTORY),
 ) -> None:
     """Is a known slowdown of 5 % found, and nothing else? Exit status 1 if not often enough."""
@@ -729,7 +729,7 @@ def compare_trials_command(
     from perf.compare_trials import Trials  # noqa: PLC0415
 
     reached = command.tried(
-        Trials(output, output.parent / "compare-trials", data, load, budget),
+        Trials(output, output.parent, data, load, budget),
         count,
         command.kinds(kinds),
         command.tools(tools),

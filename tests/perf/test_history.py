@@ -226,6 +226,18 @@ def test_nothing_is_left_running_after_an_interruption(tmp_path: Path) -> None:
     assert not worker.is_running()
 
 
+def test_memory_is_that_of_workers_though_they_end_within_the_call(tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    options = ("--rounds", "1", "--events", "2000", "--chunksize", "1000", "--seconds", "0.01")
+    command = ("run", "--groups", "executors", "--releases", ".", *options)
+    code, _, _ = perf_history(*command, "-o", path, "--data", tmp_path / "data")
+    assert code == 0
+    memory = {record.what.parameters["act"]: record.peak_memory for record in results.read(path)}
+    assert {"ttbar-futures", "ttbar-dask"} <= memory.keys()
+    # An interpreter with awkward; that of loky's tracker alone has 20 MB.
+    assert all(peak is not None and peak > 100e6 for peak in memory.values()), memory
+
+
 # --- order, notes, table
 
 

@@ -40,7 +40,7 @@ PANELS: Final = (
     "import",
     "adl-1",
     "adl-5",
-    "trijet_pt-columnar",
+    "adl-6",
     "ttbar-one-core",
     "ttbar-futures",
     "ttbar-dask",

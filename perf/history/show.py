@@ -24,6 +24,9 @@ Clock = Literal["cpu", "wall"]
 LEAST_PROCESSES: Final = 3
 """A ratio of fewer processes a side is never called a change."""
 
+MEMORY_OF: Final = (acts.IMPORT.name, acts.ONE_CORE, "ttbar-futures", "ttbar-dask")
+"""Acts whose peak memory is shown; of executors it is that of a worker."""
+
 SIZES: Final = {
     "task_bytes": "bytes of a task",
     "tasks": "tasks",
@@ -113,7 +116,7 @@ def table(records: Sequence[Record], clock: Clock = "cpu") -> Table:
     for act in acts.ACTS:
         add(act.name, act.name, seconds, time)
     shown.add_section()
-    for name in (acts.IMPORT.name, acts.ONE_CORE):
+    for name in MEMORY_OF:
         add(f"peak memory, {name}", name, lambda one: one.peak_memory, memory)
     for key, name in SIZES.items():
         add(

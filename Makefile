@@ -50,7 +50,7 @@ executors: $(VENV)/.ready ## Measure executors alone on the machine (an hour), a
 		--workers 1,2 --repeat 3 > $(REPORTS)/scale.txt
 	$(BIN)/python -m perf scheduler-load > $(REPORTS)/scheduler-load.txt
 
-history: $(VENV)/.ready ## Measure coffea's releases alone on the machine (three hours), and keep and publish it
+history: $(VENV)/.ready ## Measure coffea's releases alone on the machine (two hours), and keep and publish it
 	mkdir -p $(REPORTS)
 	$(BIN)/python -m perf history run > $(REPORTS)/history.txt
 	$(BIN)/python -m perf history run --stack 2026.9.0 > $(REPORTS)/history-stack.txt

@@ -729,7 +729,7 @@ def compare_trials_command(
     from perf.compare_trials import Trials  # noqa: PLC0415
 
     reached = command.tried(
-        Trials(output, output.parent, data, load, budget),
+        Trials(output, output.with_suffix(".d"), data, load, budget),
         count,
         command.kinds(kinds),
         command.tools(tools),

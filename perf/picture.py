@@ -252,4 +252,10 @@ def _style() -> AbstractContextManager[None]:
 
 def _save(figure: Figure, note: str, path: Path) -> None:
     figure.supxlabel(note, fontsize=5.5, color="0.45", wrap=True)
-    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+    try:
+        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+    except (OSError, ValueError) as error:
+        msg = (
+            f"{path} cannot be written ({error}): name an .svg, .png or .pdf in a folder there is"
+        )
+        raise InputError(msg) from None

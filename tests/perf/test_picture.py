@@ -86,3 +86,9 @@ def test_without_records_one_sentence_says_how_to_make_them(tmp_path: Path) -> N
     with pytest.raises(InputError, match="--benchmark-only"):
         draw(pair("dask"), tmp_path / "none.svg", size=1_000)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["history.nosuch", "nosuch/history.svg"])
+def test_a_picture_that_cannot_be_written_is_one_sentence(name: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"cannot be written .* name an \.svg"):
+        draw_history([released("2026.9.0", "2026-09-13")], tmp_path / name)

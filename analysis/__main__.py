@@ -561,11 +561,11 @@ def _process(
 ) -> tuple[Result, dict[str, Any]]:
     """Look at the files, start the executor and run; the result, and what was left to process."""
     from analysis.inputs import inspect, processed
+    from analysis.output import check
     from analysis.run import run
 
-    if not output.parent.is_dir():
-        msg = f"there is no folder {output.parent} to write {output.name} to: make it first"
-        raise InputError(msg)
+    check(output)
+
     bad: list[InputError] | None = [] if skip_bad_files else None
     files = inspect(
         fileset,
@@ -617,7 +617,7 @@ def _save(accumulated: Any, output: Path) -> None:
     """Write with coffea.util.save, so that the file is there whole or not at all."""
     import coffea.util
 
-    from analysis.saved import whole
+    from analysis.output import whole
 
     with whole(output) as part:
         coffea.util.save(accumulated, str(part))

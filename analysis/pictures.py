@@ -20,8 +20,8 @@ from rich.progress import track
 
 from analysis.errors import InputError
 from analysis.histograms import CHANNELS, PSEUDODATA, REGIONS, published_name
+from analysis.output import whole
 from analysis.samples import CROSS_SECTIONS, LUMINOSITY, NOMINAL
-from analysis.saved import whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -30,7 +30,7 @@ from analysis.column_cache import of_worker
 from analysis.counting import Chunk, Counted
 from analysis.errors import InputError, WorkerLostError
 from analysis.executors import DEFAULT_CHUNKSIZE
-from analysis.saved import whole
+from analysis.output import whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping

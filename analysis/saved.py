@@ -8,22 +8,22 @@ and of each channel, and beside them what the run says of itself.
 from __future__ import annotations
 
 import json
-import tempfile
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import hist
 import uhi.io.json
 
+from analysis import output
 from analysis.errors import InputError
 from analysis.histograms import CHANNELS, numbers, plain
+from analysis.output import is_stream, whole
 
 # What takes long to import is imported for the formats that need it.
 # ruff: noqa: PLC0415
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
 HISTOGRAMS: Final = "histograms"
 
@@ -91,33 +91,15 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def check(path: Path) -> None:
-    """Whether `write` knows the format that a file's name asks for.
+    """Whether `write` can write a file, found out before the work.
 
     Raises
     ------
     InputError
-        If not.
+        If the end of its name is that of no format, or as of `output.check`.
     """
     _format(path)
-
-
-@contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """Where to write what becomes `path` in the end, at once and only if all went well.
-
-    Raises
-    ------
-    InputError
-        If it cannot be written.
-    """
-    try:
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-            part = Path(folder) / path.name
-            yield part
-            part.replace(path)
-    except OSError as error:
-        msg = f"{path} cannot be written: {error.strerror or error}"
-        raise InputError(msg) from error
+    output.check(path)
 
 
 def _write_json(path: Path, histograms: Mapping[str, hist.Hist], about: Mapping[str, Any]) -> None:
@@ -197,6 +179,8 @@ _FORMATS: Final = {
 
 
 def _format(path: Path) -> _Format:
+    if is_stream(path):  # /dev/stdout has no end of a name.
+        return _FORMATS[".json"]
     for end, one in _FORMATS.items():
         if path.name.endswith(end):
             return one

@@ -1,0 +1,134 @@
+"""Where results go: looked at before the work, and written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from analysis.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+
+def check(path: Path, *, inputs: Collection[Path] = ()) -> None:
+    """Whether a result can be written, found out before it is computed.
+
+    Parameters
+    ----------
+    path
+        Of the file that is to be written. Links are followed; a device or pipe will do.
+    inputs
+        Files that are read for it, which it must not replace.
+
+    Raises
+    ------
+    InputError
+        If it is a folder, an input, or in a folder that is not there or cannot be written to.
+    """
+    if path.is_dir():
+        msg = f"{path} is a folder: name a file in it"
+        raise InputError(msg)
+    if any(path.exists() and one.exists() and path.samefile(one) for one in inputs):
+        msg = f"{path} is read for the result and would be replaced by it: give it another name"
+        raise InputError(msg)
+    if is_stream(path):
+        if not os.access(path, os.W_OK):
+            msg = f"{path} cannot be written to: name another file"
+            raise InputError(msg)
+        return
+    folder = _target(path).parent
+    if not folder.is_dir():
+        msg = f"there is no folder {folder} to write {path.name} to: make it first"
+        raise InputError(msg)
+    # The result is made beside what it replaces.
+    if not os.access(folder, os.W_OK | os.X_OK):
+        msg = f"the folder {folder} cannot be written to: name a file in another"
+        raise InputError(msg)
+
+
+def check_folder(path: Path) -> None:
+    """Whether `path` is a folder to write to, or one can be made there.
+
+    Raises
+    ------
+    InputError
+        If not.
+    """
+    place = path
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        msg = f"{place} is not a folder: name another one"
+        raise InputError(msg)
+    if not os.access(place, os.W_OK | os.X_OK):
+        msg = f"the folder {place} cannot be written to: name another one"
+        raise InputError(msg)
+
+
+def is_stream(path: Path) -> bool:
+    """Whether `path` is written to and never replaced: a device, a pipe, or an open file."""
+    if _descriptor(path) is not None:
+        return True
+    try:
+        return not stat.S_ISREG(path.stat().st_mode)
+    except OSError:
+        return False
+
+
+def _descriptor(path: Path) -> int | None:
+    """Number of an open file that a path such as /dev/stdout stands for."""
+    if path == Path("/dev/stdout"):
+        return 1
+    if path == Path("/dev/stderr"):
+        return 2
+    if path.parent in {Path("/dev/fd"), Path("/proc/self/fd")} and path.name.isdecimal():
+        return int(path.name)
+    return None
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Where to write what becomes `path` in the end, at once and only if all went well.
+
+    Raises
+    ------
+    InputError
+        If it cannot be written.
+    """
+    stream = is_stream(path)
+    target = _target(path)
+    beside = None if stream else target.parent
+    try:
+        # The name tells the format, to whoever writes the file.
+        with tempfile.TemporaryDirectory(dir=beside, prefix=f".{target.name}.") as folder:
+            part = Path(folder) / target.name
+            yield part
+            if stream:
+                # What is open already, be it a regular file, is written to where it stands.
+                open_file = _descriptor(path)
+                to = path if open_file is None else os.dup(open_file)
+                with part.open("rb") as made, open(to, "ab") as file:  # noqa: PTH123
+                    shutil.copyfileobj(made, file)
+            else:
+                part.replace(target)
+    except OSError as error:
+        msg = f"{path} cannot be written: {error.strerror or error}"
+        raise InputError(msg) from error
+
+
+def _target(path: Path) -> Path:
+    """The file that `path` leads to, if it is a link."""
+    try:
+        return path.resolve()
+    except OSError as error:
+        msg = f"{path} cannot be written: {error.strerror}"
+        raise InputError(msg) from error
+    except RuntimeError as error:  # Python 3.11 and 3.12: a link that leads to itself
+        msg = f"{path} is a link that leads to itself: remove it"
+        raise InputError(msg) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import uuid
 from contextlib import suppress
@@ -203,6 +204,8 @@ def levers_command(
 
 
 def _number(value: float, unit: str) -> str:
+    if math.isnan(value):
+        return "unknown"
     match unit:
         case "milliseconds":
             return f"{value:.3g} ms"

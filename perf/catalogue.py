@@ -348,7 +348,7 @@ class Case(ABC):
         return "synthetic"
 
     @property
-    def cpu_clock(self) -> Callable[[], float]:
+    def cpu_clock(self) -> measure.CpuClock:
         """Clock of the CPU time it takes."""
         return time.process_time
 
@@ -401,7 +401,7 @@ class OnExecutor(Case):
         return self.executor != BASE
 
     @property
-    def cpu_clock(self) -> Callable[[], float]:
+    def cpu_clock(self) -> measure.CpuClock:
         """As `Case.cpu_clock`."""
         return measure.cpu_of_tree if self.in_workers else time.process_time
 
@@ -770,7 +770,7 @@ class StartCase(OnExecutor):
         return False
 
     @property
-    def cpu_clock(self) -> Callable[[], float]:
+    def cpu_clock(self) -> measure.CpuClock:
         """As `Case.cpu_clock`."""
         return measure.cpu_of_tree
 
@@ -908,7 +908,7 @@ class DeliveryCase(Case):
         )
 
     @property
-    def cpu_clock(self) -> Callable[[], float]:
+    def cpu_clock(self) -> measure.CpuClock:
         """As `Case.cpu_clock`."""
         return measure.cpu_of_tree
 
@@ -971,7 +971,7 @@ class WholeCase(Case):
         )
 
     @property
-    def cpu_clock(self) -> Callable[[], float]:
+    def cpu_clock(self) -> measure.CpuClock:
         """As `Case.cpu_clock`."""
         return measure.cpu_of_tree
 
@@ -1050,7 +1050,7 @@ class InferenceCase(Case):
         return self.process == "cold"
 
     @property
-    def cpu_clock(self) -> Callable[[], float]:
+    def cpu_clock(self) -> measure.CpuClock:
         """As `Case.cpu_clock`."""
         return measure.cpu_of_tree if self.process == "cold" else time.process_time
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import re
@@ -260,7 +261,8 @@ def _work(
             cpu={BASE: time.process_time, on: measure.cpu_of_tree},
         )
 
-    peak = max((measure.peak_memory(pid) or 0 for pid in workers), default=0)
+    peaks = [measure.peak_memory(pid) for pid in workers]
+    peak = max((one for one in peaks if one is not None), default=None)
 
     def arm(side: str, executor: str, workers: int, variant: str) -> Arm:
         what = What(
@@ -282,7 +284,7 @@ def _work(
     arms = (arm(BASE, BASE, 1, ""), arm(on, name, WORKERS, variant))
     shown: tuple[tuple[str, float, Literal["count", "bytes"]], ...] = (
         (FAULTS, float(np.median(faults)), "count"),
-        (MEMORY, peak, "bytes"),
+        (MEMORY, math.nan if peak is None else peak, "bytes"),
     )
     cost = ratio(samples.cpu[on], samples.cpu[BASE], rng)
     rate = ratio(samples.wall[BASE], samples.wall[on], rng)
@@ -385,9 +387,9 @@ def _tasks(
 
 def _idle(name: str, variant: str, on: str) -> Verdict:
     """What an engine takes that has nothing to do: CPU seconds a second."""
-    wall, cpu = time.perf_counter(), measure.cpu_of_tree()
+    begin, before = time.perf_counter(), measure.cpu_of_tree()
     time.sleep(IDLE_SECONDS)
-    wall, cpu = time.perf_counter() - wall, measure.cpu_of_tree() - cpu
+    wall, cpu = time.perf_counter() - begin, measure.cpu_of_tree() - before
     what = What(
         name=f"claim-executor-{name}{_suffix(variant)}-idle",
         group="idle executor",
@@ -399,7 +401,7 @@ def _idle(name: str, variant: str, on: str) -> Verdict:
         parameters=_parameters(variant),
     )
     share = cpu / wall
-    arm = Arm(what, IN_MEMORY, [wall], [max(cpu, 0.0)], 1, IN_MEMORY.digest)
+    arm = Arm(what, IN_MEMORY, [wall], [cpu], 1, IN_MEMORY.digest)
     claim = f"{on}, idle: {IDLE}"
     return Verdict(claim, "at most", None, share, share, share, "ratio", (arm,), IDLE)
 

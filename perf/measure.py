@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import math
 import os
 import platform
 import time
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from perf.results import Machine
+
+    CpuClock = Callable[[], Any]
+    """The difference of two of its readings is CPU seconds, NaN where they are not known."""
 
 PACKAGES: Final = (
     "coffea",
@@ -167,21 +171,54 @@ class Clock:
         return wall, cpu
 
 
-def cpu_of_tree() -> float:
-    """CPU seconds of this process and of its children, running or ended, in steps of 10 ms.
+@dataclass(frozen=True)
+class TreeCpu:
+    """CPU seconds of this process and its descendants at one moment, in steps of 10 ms.
 
-    A child that ends between the two looks is missed once: the difference may be negative then.
+    Attributes
+    ----------
+    own
+        Of each, by number of the process.
+    ended
+        Of the children of each that have ended, and were waited for.
     """
-    ended = os.times()
-    total = time.process_time() + ended.children_user + ended.children_system
+
+    own: Mapping[int, float]
+    ended: Mapping[int, float]
+
+    def __sub__(self, before: TreeCpu) -> float:
+        """Seconds since another moment; NaN where a process took its time with it.
+
+        Of a child whose parent does not wait for it (pyspark's daemon has the system take its
+        workers away) nobody knows any more what it used: not zero, and not what the rest used.
+        """
+        gone = before.own.keys() - self.own.keys()
+        lost = sum(before.own[pid] + before.ended[pid] for pid in gone)
+        lost -= sum(total - before.ended.get(pid, 0.0) for pid, total in self.ended.items())
+        used = sum((*self.own.values(), *self.ended.values()))
+        used -= sum((*before.own.values(), *before.ended.values()))
+        rounding = TICK * (1 + len(before.own))
+        if lost > rounding or used < -rounding:
+            return math.nan
+        return max(used, 0.0)
+
+
+TICK: Final = 0.01
+"""Seconds, of which Linux counts whole ones of a process."""
+
+
+def cpu_of_tree() -> TreeCpu:
+    """CPU seconds of this process and of its descendants until now."""
+    times = os.times()
+    this = os.getpid()
+    own = {this: time.process_time()}
+    ended = {this: times.children_user + times.children_system}
     for child in psutil.Process().children(recursive=True):
-        try:
-            times = child.cpu_times()
-        except psutil.Error:
-            continue
-        # What it has waited for is a child of nobody any more.
-        total += times.user + times.system + times.children_user + times.children_system
-    return total
+        with suppress(psutil.Error):
+            used = child.cpu_times()
+            own[child.pid] = used.user + used.system
+            ended[child.pid] = used.children_user + used.children_system
+    return TreeCpu(own, ended)
 
 
 @contextmanager

@@ -74,7 +74,7 @@ def interleaved(
     *,
     rounds: int,
     rng: np.random.Generator,
-    cpu: Callable[[], float] | Mapping[str, Callable[[], float]] = time.process_time,
+    cpu: measure.CpuClock | Mapping[str, measure.CpuClock] = time.process_time,
     before: Callable[[str], None] | None = None,
 ) -> Samples:
     """Time several acts in one run, in another random order each round.

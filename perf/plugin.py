@@ -2,31 +2,43 @@
 
 Benchmarks are collected everywhere and run when they are asked for: ``pytest --benchmark-only``
 measures them, ``pytest --benchmark-disable`` runs each check once without measuring, ``pytest``
-alone leaves them out.
+alone leaves them out. pytest-benchmark's own options do what its documentation says; its table is
+printed where one of them asks for it.
 """
 
 from __future__ import annotations
 
+import json
+import os
+import re
+import shlex
 import time
 import uuid
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import pytest
+from pytest_benchmark.session import PerformanceRegression
+from pytest_benchmark.table import CompareBetweenResults
+from pytest_benchmark.utils import report_noprogress
 
+from analysis import output
 from analysis.errors import InputError, NotInstalledError
 from perf import catalogue, measure, results
 from perf.data import DEFAULT_DIRECTORY, Store, find_shared, why_no_shared
 from perf.results import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from _pytest.mark import ParameterSet
     from _pytest.terminal import TerminalReporter
     from pytest_benchmark.fixture import BenchmarkFixture
+    from pytest_benchmark.session import BenchmarkSession
 
     from perf.catalogue import Case, Inputs, Scale
 
@@ -49,6 +61,8 @@ class Session:
         Its identity.
     records
         Made so far.
+    differences
+        What the runs that it is compared with do not share with it, a line each.
     settled
         Ends what began with the first measurement.
     """
@@ -60,6 +74,7 @@ class Session:
     versions: dict[str, str]
     run: str = field(default_factory=lambda: uuid.uuid4().hex)
     records: list[Record] = field(default_factory=list)
+    differences: list[str] = field(default_factory=list)
     settled: ExitStack = field(default_factory=ExitStack)
 
 
@@ -69,6 +84,22 @@ HELD_BACK = pytest.StashKey[int]()
 WORKER_WARMUPS: Final = 2
 """Calls before those measured, where the work is done in other processes: the first takes a worker
 some 2 s, in which it loads the machine code of compiled kernels."""
+
+SHOWN_BY: Final = (
+    *("verbose", "compare", "compare-fail", "histogram", "cprofile"),
+    *("columns", "sort", "group-by", "name", "time-unit"),
+)
+"""pytest-benchmark's options that ask for its own table."""
+
+NOT_USED: Final = (
+    *("timer", "min-time", "calibration-precision", "precision", "confidence"),
+    *("warmup", "warmup-iterations"),
+)
+"""Its options of a calibration that the suite does otherwise (`measure.plan`)."""
+
+GROUPINGS: Final = frozenset(
+    {"group", "name", "func", "fullname", "fullfunc", "param", "param:case"}
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -93,12 +124,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Have warnings end tests, and not what a user measures.
+
+    The filters are read before pytest calls anything later. Those of ``-W`` stay as they are.
+    """
+    if _asked_for(config):
+        filters = config.getini("filterwarnings")
+        filters[:] = [re.sub("^error", "default", one) for one in filters]
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep pytest-benchmark's own table for ``--benchmark-verbose``; ours is printed instead."""
-    if not config.getoption("benchmark_verbose", default=False):
-        # Read by pytest-benchmark in its own pytest_configure, which comes last.
-        config.option.benchmark_quiet = True
+    """Gather what the measurements of this session share."""
     scale = catalogue.SCALES[config.getoption("benchmark_scale")]
+    if _given(config, "min-rounds"):
+        scale = replace(scale, min_rounds=config.getoption("benchmark_min_rounds"))
+    if _given(config, "max-time"):
+        scale = replace(scale, seconds=float(config.getoption("benchmark_max_time")))
     root = config.rootpath
     config.stash[SESSION] = Session(
         scale=scale,
@@ -109,6 +152,64 @@ def pytest_configure(config: pytest.Config) -> None:
         machine=measure.machine(config.getoption("benchmark_machine")),
         versions=measure.versions(),
     )
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Refuse before the work what pytest-benchmark would refuse after it; choose the table."""
+    config = session.config
+    theirs = _theirs(config)
+    try:
+        _check(config, theirs)
+    except InputError as error:
+        raise pytest.UsageError(str(error)) from None
+    # It still says what it has saved and what it compares with.
+    theirs.quiet |= not _given(config, *SHOWN_BY)
+
+
+def _check(config: pytest.Config, theirs: BenchmarkSession) -> None:
+    """Raise an InputError for what would be found out after the work."""
+    for option in NOT_USED:
+        if _given(config, option):
+            msg = (
+                f"--benchmark-{option} is not used here: --benchmark-scale, --benchmark-max-time "
+                "and --benchmark-min-rounds say how often a case is called"
+            )
+            raise InputError(msg)
+    if theirs.compare_fail and not theirs.compared_mapping:
+        msg = (
+            "--benchmark-compare-fail needs a run to compare with: save one with "
+            "--benchmark-save=NAME, and add --benchmark-compare"
+        )
+        raise InputError(msg)
+    if theirs.histogram and find_spec("pygal") is None:
+        msg = "--benchmark-histogram needs pygal: pip install 'pytest-benchmark[histogram]'"
+        raise InputError(msg)
+    if unknown := set(theirs.group_by.split(",")) - GROUPINGS:
+        msg = (
+            f"--benchmark-group-by has no {', '.join(sorted(unknown))}: use some of "
+            f"{', '.join(sorted(GROUPINGS))}"
+        )
+        raise InputError(msg)
+    if theirs.json:
+        output.check(theirs.json)
+    if theirs.histogram:
+        output.check_folder(Path(theirs.histogram).parent)
+    if theirs.save or theirs.autosave:
+        output.check_folder(theirs.storage.path)
+    if _asked_for(config) and not theirs.disabled:
+        output.check_folder(config.stash[SESSION].path.parent)
+
+
+def _theirs(config: pytest.Config) -> BenchmarkSession:
+    """What pytest-benchmark keeps of a session."""
+    return cast("BenchmarkSession", config.pluginmanager.get_plugin("pytest-benchmark"))
+
+
+def _given(config: pytest.Config, *options: str) -> bool:
+    """Whether one of pytest-benchmark's options was given: a default may have been, too."""
+    words = [*shlex.split(os.environ.get("PYTEST_ADDOPTS", "")), *config.invocation_params.args]
+    names = {str(word).partition("=")[0] for word in words}
+    return any(f"--benchmark-{option}" in names for option in options)
 
 
 def _asked_for(config: pytest.Config) -> bool:
@@ -147,13 +248,43 @@ def pytest_report_collectionfinish(config: pytest.Config) -> str | None:
 def pytest_benchmark_update_machine_info(
     config: pytest.Config, machine_info: dict[str, Any]
 ) -> None:
-    """Versions, machine and load in pytest-benchmark's own files."""
+    """The machine, in pytest-benchmark's own files.
+
+    By this it tells machines apart: the clock of the moment, which stands in its own ``cpu``, and
+    the name that a virtual machine has since its start are no part of it.
+    """
+    machine = config.stash[SESSION].machine.model_dump()
+    machine_info |= {"node": machine["name"], **machine}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
+    """Versions and load, which differ from run to run, in pytest-benchmark's own files."""
+    output_json["versions"] = config.stash[SESSION].versions
+    output_json["load_average"] = measure.load_average()
+
+
+@pytest.hookimpl(wrapper=True, optionalhook=True)
+def pytest_benchmark_compare_machine_info(
+    config: pytest.Config, machine_info: dict[str, Any], compared_benchmark: dict[str, Any]
+) -> Iterator[None]:
+    """Find what else differs from a saved run, to be said below the comparison."""
     session = config.stash[SESSION]
-    machine_info |= {
-        "versions": session.versions,
-        "load_average": measure.load_average(),
-        **session.machine.model_dump(),
-    }
+    # As it was saved: JSON has no tuples.
+    now = json.loads(json.dumps(machine_info))
+    then, versions = compared_benchmark["machine_info"], compared_benchmark.get("versions", {})
+    session.differences += [
+        f"{name} {old.get(name, 'none')} to {new.get(name, 'none')}"
+        for old, new, names in (
+            (then, now, now),
+            (versions, session.versions, {**versions, **session.versions}),
+        )
+        for name in names
+        if old.get(name) != new.get(name)
+    ]
+    # Of a storage outside of the working folder pytest-benchmark 5.3 cannot say where it is.
+    with suppress(ValueError):
+        yield
 
 
 def parameters(cases: Sequence[Case]) -> list[ParameterSet]:
@@ -253,23 +384,19 @@ def _measure(
         scale = session.scale
         plan = measure.plan(ready.act, seconds=scale.seconds, min_rounds=scale.min_rounds)
     before = measure.load_average()
-    forgotten = measure.reset_peak_memory()
+    # The check may have kept one worker busy and left another cold, without machine code.
+    warmups = WORKER_WARMUPS if case.in_workers and not case.from_nothing else 0
     benchmark.pedantic(  # type: ignore[no-untyped-call]
         act if rounds else ready.act,
         setup=setup if rounds else None,
         teardown=teardown if rounds else None,
         rounds=plan.rounds,
         iterations=plan.iterations,
-        # The check may have kept one worker busy and left another cold, without machine code.
-        warmup_rounds=WORKER_WARMUPS if case.in_workers and not case.from_nothing else 0,
+        warmup_rounds=warmups,
     )
-    peak = measure.peak_memory_of_children() if case.in_workers else measure.peak_memory()
     check = measure.digest(newest)
 
     def keep(what: results.What, wall: list[float], cpu: list[float]) -> Record:
-        if min(cpu) < 0:
-            # A worker ended while its time was read: no CPU time rather than a wrong one.
-            cpu = []
         record = Record(
             run=session.run,
             what=what,
@@ -281,7 +408,8 @@ def _measure(
             iterations=plan.iterations,
             wall_seconds=tuple(wall),
             cpu_seconds=tuple(cpu),
-            peak_memory=peak if forgotten or case.in_workers else None,
+            # This process, and workers that cases share, hold what other cases needed as well.
+            peak_memory=None,
             check=check,
         )
         results.append(session.path, record)
@@ -289,10 +417,12 @@ def _measure(
         return record
 
     wall, cpu = clock.samples(plan.rounds, plan.iterations)
-    record = keep(case.what, wall, timed.cpu[-plan.rounds :] if rounds else cpu)
+    # After the warm-ups; a profile, if one is asked for, follows.
+    measured = slice(warmups, warmups + plan.rounds)
+    record = keep(case.what, wall, timed.cpu[measured] if rounds else cpu)
     benchmark.extra_info |= _extra_info(record)
     if case.undoing:
-        keep(case.undoing, undone.wall, undone.cpu)
+        keep(case.undoing, undone.wall[measured], undone.cpu[measured])
     return record
 
 
@@ -305,15 +435,15 @@ class _Times:
 
     wall: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
+    _began: Any = None
 
-    def begin(self, cpu: Callable[[], float]) -> None:
-        self.cpu.append(cpu())
+    def begin(self, cpu: measure.CpuClock) -> None:
+        self._began = cpu()
         self.wall.append(time.perf_counter())
 
-    def end(self, cpu: Callable[[], float]) -> None:
+    def end(self, cpu: measure.CpuClock) -> None:
         self.wall[-1] = time.perf_counter() - self.wall[-1]
-        # Less than nothing where a process ended during the second look (`measure.cpu_of_tree`).
-        self.cpu[-1] = max(cpu() - self.cpu[-1], 0.0)
+        self.cpu.append(cpu() - self._began)
 
 
 def _extra_info(record: Record) -> dict[str, Any]:
@@ -326,7 +456,6 @@ def _extra_info(record: Record) -> dict[str, Any]:
         "cpu_seconds": list(record.cpu_seconds),
         "cpu_seconds_per_event": record.cpu_seconds_per_event,
         "seconds_per_event": record.seconds_per_event,
-        "peak_memory": record.peak_memory,
         "check": record.check,
         "run": record.run,
     }
@@ -339,10 +468,11 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     ours.settled.close()
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.Config) -> None:
     """Print the table of what was measured."""
     session = config.stash[SESSION]
-    if not session.records:
+    if not session.records or config.getoption("benchmark_quiet"):
         return
     from perf import table  # noqa: PLC0415  (rich, only where a table is printed)
 
@@ -353,3 +483,41 @@ def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.C
     write(table.plain(table.summary(session.records), width))
     write(table.footnote(session.records[-1]))
     write(f"{len(session.records)} records appended to {session.path}")
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True, specname="pytest_terminal_summary")
+def pytest_summary_of_changes(
+    terminalreporter: TerminalReporter, config: pytest.Config
+) -> Iterator[None]:
+    """Say what changed, below pytest-benchmark's table; a regression is a failure, no crash."""
+    try:
+        yield
+    except PerformanceRegression as regression:
+        run = cast("pytest.Session", config.pluginmanager.get_plugin("session"))
+        run.exitstatus, run.shouldfail = pytest.ExitCode.TESTS_FAILED, str(regression)
+    theirs = _theirs(config)
+    if theirs.quiet or not theirs.compared_mapping or not theirs.groups:
+        return
+    groups = [
+        # What was not saved has no source; its table wrote the source into names.
+        (
+            name,
+            [one | {"name": one["fullname"].rpartition("::")[2]} for one in of if one["source"]],
+        )
+        for name, of in theirs.groups
+    ]
+    terminalreporter.section("what changed")
+    changes = CompareBetweenResults(  # type: ignore[no-untyped-call]
+        columns=config.getoption("benchmark_columns") or ("min", "median"),
+        sort=theirs.sort,
+        histogram=False,
+        name_format=theirs.name_format,
+        logger=theirs.logger,
+        scale_unit=partial(config.hook.pytest_benchmark_scale_unit, config=config),
+    )
+    changes.display(  # type: ignore[no-untyped-call]
+        terminalreporter, [one for one in groups if one[1]], report_noprogress
+    )
+    others = ", ".join(config.stash[SESSION].differences)
+    terminalreporter.write_line(f"Changed beside: {others or 'neither machine nor versions'}.")
+    terminalreporter.write_line("Not judged: `python -m perf compare` says what is a change.")

@@ -84,6 +84,9 @@ DATES: Final = """<script>
 PREFIX: Final = "measured."
 """Of parameters in `What` that were measured, as in `perf.scale`."""
 
+FRESH: Final = ("history-", "scale-", "claim-", ASV)
+"""Begin the names of what has a process of its own, and therefore memory of its own."""
+
 _AXES: Final = ("implementation", "executor", "workers", "size", "chunksize")
 _SLUG: Final = re.compile(r"[^A-Za-z0-9_.]+")
 
@@ -108,6 +111,11 @@ class Quantity:
     samples: Callable[[Record], Sequence[float]]
 
 
+def _fresh(record: Record) -> bool:
+    """Whether a process of its own measured it: once pytest wrote the memory of all its cases."""
+    return record.what.name.startswith(FRESH)
+
+
 def _per_event(samples: Sequence[float], record: Record) -> Sequence[float]:
     return [one / record.input.events for one in samples] if record.input.events else samples
 
@@ -122,7 +130,7 @@ def quantities(record: Record) -> list[Quantity]:
             "peak_memory_bytes",
             "peakmemory",
             "bytes",
-            lambda r: [] if r.peak_memory is None else [float(r.peak_memory)],
+            lambda r: [] if not _fresh(r) or r.peak_memory is None else [float(r.peak_memory)],
         ),
     ]
     counted = [

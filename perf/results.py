@@ -183,6 +183,12 @@ class Record(_Frozen):
     commit: str | None = None
     committed: pydantic.AwareDatetime | None = None
 
+    @pydantic.field_validator("cpu_seconds", mode="before")
+    @classmethod
+    def _known(cls, value: Any) -> Any:
+        """Of samples of which one is not known (`perf.measure.TreeCpu`) none."""
+        return () if any(isinstance(one, float) and math.isnan(one) for one in value) else value
+
     @pydantic.model_validator(mode="after")
     def _measured(self) -> Record:
         if not (self.wall_seconds or self.cpu_seconds or any(self.counts.values())) and (

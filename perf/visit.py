@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import importlib.util
+import math
 import os
 import pickle
 import random
@@ -365,12 +366,22 @@ class Spell(NamedTuple):
 
 
 def timed(act: Callable[[], Any]) -> tuple[Any, Spell]:
-    """What an act gives, and what it took."""
-    cpu = measure.cpu_of_tree()
+    """What an act gives, and what it took.
+
+    Raises
+    ------
+    InputError
+        If a process ended meanwhile whose CPU time nobody knows.
+    """
+    before = measure.cpu_of_tree()
     begin = time.perf_counter()
     got = act()
     wall = time.perf_counter() - begin
-    return got, Spell(wall, max(0.0, measure.cpu_of_tree() - cpu))
+    cpu = measure.cpu_of_tree() - before
+    if math.isnan(cpu):
+        msg = "a worker ended during the measurement, and took its CPU time with it: measure again"
+        raise InputError(msg)
+    return got, Spell(wall, cpu)
 
 
 def visit(request: Request) -> Outcome:

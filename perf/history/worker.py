@@ -148,17 +148,17 @@ def _memory_of_children() -> Iterator[Callable[[], int | None]]:
     Callable
         Largest resident memory of any child so far, in bytes; None if there was none.
     """
-    seen: list[int] = []
+    seen: list[int | None] = []
     stop = threading.Event()
 
     def look() -> None:
         while not stop.wait(LOOK_SECONDS):
-            seen.append(measure.peak_memory_of_children() or 0)
+            seen.append(measure.peak_memory_of_children())
 
     thread = threading.Thread(target=look, daemon=True)
     thread.start()
     try:
-        yield lambda: max(seen, default=0) or None
+        yield lambda: max((one for one in seen if one is not None), default=None)
     finally:
         stop.set()
         thread.join()
@@ -166,7 +166,7 @@ def _memory_of_children() -> Iterator[Callable[[], int | None]]:
 
 def _samples(made: acts.Ready, seconds: float) -> tuple[list[float], list[float], int]:
     """Wall and CPU seconds a call, of each sample; and calls in each."""
-    clock: Callable[[], float] = measure.cpu_of_tree if made.in_workers else time.process_time
+    clock: measure.CpuClock = measure.cpu_of_tree if made.in_workers else time.process_time
     wall: list[float] = []
     used: list[float] = []
     with measure.settled():
@@ -182,5 +182,5 @@ def _samples(made: acts.Ready, seconds: float) -> tuple[list[float], list[float]
                 made.do()
             end = time.perf_counter()
             wall.append((end - begin) / plan.iterations)
-            used.append(max(0.0, clock() - cpu) / plan.iterations)
+            used.append((clock() - cpu) / plan.iterations)
     return wall, used, plan.iterations

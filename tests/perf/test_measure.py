@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import math
+import subprocess
+import sys
+import time
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import awkward as ak
 import hist
 import numpy as np
+import psutil
 import pytest
 
 from perf import measure
+from tests.perf import made
 
 JAGGED = ak.Array([[1.0, 2.0], [], [3.0]])
 
@@ -154,3 +161,50 @@ def test_versions_name_what_is_measured() -> None:
     assert {"python", "coffea", "awkward", "uproot", "numba", "numpy", "hist"} <= set(
         measure.versions()
     )
+
+
+# --- processes whose time nobody counts
+
+
+def test_a_worker_that_is_waited_for_has_its_time_counted() -> None:
+    before = measure.cpu_of_tree()
+    work = "sum(range(3_000_000))"
+    subprocess.run([sys.executable, "-c", work], check=True)
+    assert measure.cpu_of_tree() - before > 0.02
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="Linux takes such children away")
+def test_of_a_worker_that_takes_its_time_with_it_nothing_is_known() -> None:
+    """As pyspark's daemon, which ignores SIGCHLD: the rest is not the whole, and none is not 0."""
+    parent = """if True:
+        import os, signal, sys
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        if child := os.fork():
+            print(child, flush=True)
+            sys.stdin.readline()
+            os.kill(child, signal.SIGKILL)
+            while os.path.exists(f"/proc/{child}"):
+                pass
+            sum(range(10_000_000))
+            print("gone", flush=True)
+            sys.stdin.readline()
+        else:
+            while True:
+                pass
+    """
+    with subprocess.Popen(
+        [sys.executable, "-c", parent], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as daemon:
+        assert daemon.stdin
+        assert daemon.stdout
+        child = psutil.Process(int(daemon.stdout.readline()))
+        while child.cpu_times().user < 0.2:
+            time.sleep(0.02)
+        before = measure.cpu_of_tree()
+        daemon.stdin.write("\n")
+        daemon.stdin.flush()
+        assert daemon.stdout.readline() == "gone\n"
+        used = measure.cpu_of_tree() - before
+        daemon.communicate("\n")
+    assert math.isnan(used)
+    assert made.record(cpu_seconds=(0.1, used)).cpu_median is None

@@ -145,7 +145,8 @@ def _known_options(name: str) -> list[str]:
     if name not in EXECUTORS:
         msg = f"there is no executor {name!r}: use one of {', '.join(EXECUTORS)}"
         raise InputError(msg)
-    return options_of(import_module(f"analysis.executors.{name}"))
+    import_module(f"analysis.executors.{name}")
+    return options_of(name)
 
 
 def _options(

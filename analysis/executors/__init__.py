@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
@@ -11,11 +10,15 @@ import cloudpickle
 
 from analysis.errors import InputError
 
+# pydantic takes a fifth of a second, which --help need not wait for.
+# ruff: noqa: PLC0415
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from types import ModuleType
+    from collections.abc import Iterator, Mapping, Sequence
 
     from coffea.processor.executor import ExecutorBase
+
+    from analysis.executors.options import Options
 
 DEFAULT_CHUNKSIZE: Final = 250_000
 """Events a chunk: at coffea's 100,000 the cost of opening files and building forms shows."""
@@ -23,13 +26,10 @@ DEFAULT_CHUNKSIZE: Final = 250_000
 EXECUTORS: Final = ("iterative", "futures", "dask", "parsl", "spark", "taskvine")
 """Names of executors; each is a module of this package."""
 
-FIELDS: Final = ("retries", "compression", "batch", "fan_in", "status")
-"""Options that all but the iterative executor have: fields of `batches.BatchedExecutor`."""
-
 
 @contextmanager
 def open_executor(
-    name: str, *, workers: int = 1, modules: Sequence[str] = (), **options: Any
+    name: str, /, *, workers: int = 1, modules: Sequence[str] = (), **options: Any
 ) -> Iterator[ExecutorBase]:
     """Start an executor, yield it ready for work, and take it down whatever happens.
 
@@ -42,8 +42,8 @@ def open_executor(
     modules
         Names of modules or packages that workers cannot import, sent with the processor.
     **options
-        Of the executor: keywords of ``start`` in its module, and of FIELDS. Those of all engines:
-        ``environment`` (of workers), ``tuned`` (False for coffea's own executor as it comes).
+        Of the executor: the fields of its model in `analysis.executors.options`, which
+        docs/executors.md lists.
 
     Yields
     ------
@@ -54,31 +54,27 @@ def open_executor(
     Raises
     ------
     InputError
-        If there is no such executor or option, if no worker is asked for, or if what the executor
-        needs is not installed.
+        If there is no such executor or option, if a value or the number of workers is not
+        allowed, or if what the executor needs is not installed.
     """
-    if name not in EXECUTORS:
-        msg = f"there is no executor {name!r}: use one of {', '.join(EXECUTORS)}"
-        raise InputError(msg)
-    if workers < 1:
-        msg = f"an executor cannot have {workers} workers: ask for at least one"
-        raise InputError(msg)
+    given = parse_options(name, {**options, "modules": modules}, workers=workers)
     module = import_module(f"{__name__}.{name}")
-    known = options_of(module)
-    for option in options:
-        if option not in known:
-            msg = f"the {name} executor has no option {option!r}: it has {', '.join(known)}"
-            raise InputError(msg)
-    with _by_value(modules), module.start(workers=workers, **options) as executor:
+    with _by_value(given.modules), module.start(given, workers) as executor:
         yield executor
 
 
-def options_of(module: ModuleType) -> list[str]:
-    """Names of the options of an executor's module."""
-    parameters = inspect.signature(module.start).parameters.values()
-    own = [one.name for one in parameters if one.kind is one.KEYWORD_ONLY]
-    fields = FIELDS if any(one.kind is one.VAR_KEYWORD for one in parameters) else ()
-    return sorted({*own, *fields} - {"workers"})
+def parse_options(name: str, options: Mapping[str, Any], *, workers: int = 1) -> Options:
+    """As of `analysis.executors.options`."""
+    from analysis.executors import options as models
+
+    return models.parse_options(name, options, workers=workers)
+
+
+def options_of(name: str) -> list[str]:
+    """Names of the options of an executor."""
+    from analysis.executors import options as models
+
+    return models.options_of(name)
 
 
 @contextmanager
@@ -89,7 +85,7 @@ def _by_value(names: Sequence[str]) -> Iterator[None]:
         for name in names:
             try:
                 module = import_module(name)
-            except ImportError as error:
+            except Exception as error:  # whatever a user's module does when it is imported
                 msg = f"the module {name} cannot be sent to workers: {error}"
                 raise InputError(msg) from error
             cloudpickle.register_pickle_by_value(module)

@@ -41,7 +41,6 @@ from analysis.executors.worker import warm
 
 try:
     import dask
-    from dask.utils import parse_bytes
     from distributed import (
         CancelledError,
         Client,
@@ -57,13 +56,14 @@ except ImportError as _error:
     raise InputError(_message) from _error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from concurrent.futures import Future as Fetched
 
     from coffea.processor.executor import ExecutorBase
     from distributed import Future
 
     from analysis.executors.batches import Payload
+    from analysis.executors.options import DaskOptions
 
     _Parts = tuple[Any, Payload]
 
@@ -102,9 +102,6 @@ Beside each what it spares: CPU time per second of an idle cluster of two worker
 SENT_ALONG: Final = 1_000_000
 """Bytes of the function of a run, in all its batches: more is brought to each worker once, which
 takes 10 ms a run."""
-
-LEAST_MEMORY: Final = 500_000_000
-"""Bytes; a worker that has imported the analysis holds 300 MB before its first chunk."""
 
 TIDYING_SECONDS: Final = 5.0
 """After which a scheduler of the user's is left without a word: it may be stopped."""
@@ -426,110 +423,57 @@ def _lost(client: Client) -> bool:
 
 
 @contextmanager
-def start(
-    *,
-    workers: int = 1,
-    threads: int = 1,
-    memory_limit: str | int | None = "auto",
-    processes: bool = True,
-    dashboard: bool | str = False,
-    address: str | None = None,
-    cluster: Any = None,
-    patience: float = 60.0,
-    plugins: Sequence[WorkerPlugin] = (),
-    priority: int = 0,
-    affinity: bool = False,
-    silence: float = 60.0,
-    config: Mapping[str, Any] | None = None,
-    environment: Mapping[str, str | None] | None = None,
-    tuned: bool = True,
-    **options: Any,
-) -> Iterator[ExecutorBase]:
+def start(options: DaskOptions, workers: int) -> Iterator[ExecutorBase]:
     """Start a cluster or connect to one, and yield the executor that uses it.
-
-    Parameters
-    ----------
-    workers
-        Number of worker processes; a cluster of the user's has its own.
-    threads
-        Threads of each worker.
-    memory_limit
-        Of each worker, in bytes or such as ``2GB``: one that takes more is killed and started
-        again. ``auto`` is an equal share of the machine's memory, None no limit.
-    processes
-        False for workers that are threads of this process.
-    dashboard
-        Whether to serve Dask's dashboard at a free port (``executor.client.dashboard_link``), or
-        at which address.
-    address
-        Of a scheduler that runs already. Then this starts and ends nothing but a client.
-    cluster
-        The same for any object that ``distributed.Client`` takes, as of dask-jobqueue.
-    patience
-        Seconds to wait for the first worker of such a cluster; and for the scheduler, but no
-        more than 10.
-    plugins
-        WorkerPlugins, registered for as long as this lasts.
-    priority, affinity, silence
-        As of `DaskBatches`.
-    config
-        Dask configuration, beside CONFIGURATION, of a cluster that this starts.
-    environment
-        Environment variables of the workers that this starts; None leaves out one that they would
-        have by default.
-    tuned
-        Whether to use this package's executor and configuration; otherwise it is coffea's own
-        DaskExecutor on a plain LocalCluster or the given one.
-    **options
-        Fields of the executor: ``retries``, ``compression``, ``batch``, ``fan_in``, ``status``;
-        with ``tuned=False`` those of coffea's.
 
     Raises
     ------
     InputError
         If the scheduler cannot be reached, no worker joins it, or the cluster cannot be started.
     """
-    given = address if cluster is None else cluster
+    given = options.address if options.cluster is None else options.cluster
+    fields = options.batched()
     with ExitStack() as stack:
         stack.enter_context(silence_logging_cmgr(logging.CRITICAL))
         if given is not None:
-            client = stack.enter_context(_connected(given, patience, default=not tuned))
-        elif tuned:
-            own: dict[str, Any] = {
-                "n_workers": workers,
-                "threads_per_worker": threads,
-                "memory_limit": _bytes(memory_limit),
-                "processes": processes,
-                "scheduler_kwargs": _dashboard(dashboard),
-                "local_directory": stack.enter_context(
-                    tempfile.TemporaryDirectory(prefix="coffea-dask-")
-                ),
-            }
+            client = stack.enter_context(_connected(given, options))
+        elif options.tuned:
             # Within a machine bytes travel faster than lz4 takes them in: of 16 tasks that return
             # 16 MB each one takes 16 ms, and 24 ms with ``auto``.
-            options = {"compression": None, **options}
-            client = stack.enter_context(_tuned(own, config or {}, environment or {}))
+            fields = options.batched(compression=None)
+            folder = tempfile.TemporaryDirectory(prefix="coffea-dask-")
+            client = stack.enter_context(_tuned(options, workers, stack.enter_context(folder)))
         else:
-            client = stack.enter_context(_plain(workers, threads, memory_limit, environment or {}))
+            client = stack.enter_context(_plain(options, workers))
         # Threads of this process are as warm as it is.
-        warmed = tuned and (processes or given is not None)
-        for plugin in (Warm(), *plugins) if warmed else plugins:
+        warmed = options.tuned and (options.processes or given is not None)
+        for plugin in (Warm(), *options.plugins) if warmed else options.plugins:
             stack.enter_context(_registered(client, plugin))
-        if tuned:
+        if options.tuned:
             yield DaskBatches(
-                client=client, priority=priority, affinity=affinity, silence=silence, **options
+                client=client,
+                priority=options.priority,
+                affinity=options.affinity,
+                silence=options.silence,
+                **fields,
             )
         else:
             yield DaskExecutor(
-                client=client, priority=priority, worker_affinity=affinity, **options
+                client=client,
+                priority=options.priority,
+                worker_affinity=options.affinity,
+                **options.of_coffea(),
             )
 
 
 @contextmanager
-def _connected(given: Any, patience: float, *, default: bool) -> Iterator[Client]:
-    """Connect to a cluster of the user's; coffea's progress bar needs a client by default."""
+def _connected(given: Any, options: DaskOptions) -> Iterator[Client]:
+    """Connect to a cluster of the user's."""
+    patience = options.patience
     name = given if isinstance(given, str) else getattr(given, "scheduler_address", repr(given))
     try:
+        # coffea's progress bar needs a client by default.
+        default = not options.tuned
         client = Client(given, set_as_default=default, timeout=min(patience, 10.0))
     except (OSError, ValueError) as error:
         msg = f"no Dask scheduler answers at {name}: check its address, and that it runs"
@@ -569,10 +513,17 @@ def _registered(client: Client, plugin: WorkerPlugin) -> Iterator[None]:
 
 
 @contextmanager
-def _tuned(
-    own: Mapping[str, Any], config: Mapping[str, Any], environment: Mapping[str, str | None]
-) -> Iterator[Client]:
+def _tuned(options: DaskOptions, workers: int, folder: str) -> Iterator[Client]:
     """Start a LocalCluster with CONFIGURATION."""
+    own: dict[str, Any] = {
+        "n_workers": workers,
+        "threads_per_worker": options.threads,
+        "memory_limit": options.memory_limit,
+        "processes": options.processes,
+        "scheduler_kwargs": _dashboard(options.dashboard),
+        "local_directory": folder,
+    }
+    environment = options.environment
     spawned = "distributed.nanny.pre-spawn-environ"
     before = {
         **dask.config.get(spawned),
@@ -587,9 +538,9 @@ def _tuned(
         stack.enter_context(_kept({*before, "PYTHONHASHSEED"}))
         loop = stack.enter_context(_loop())
         settings = {
-            "temporary-directory": own["local_directory"],
+            "temporary-directory": folder,
             **CONFIGURATION,
-            **config,
+            **options.config,
             spawned: before,
         }
         with _kept({*before, "PYTHONHASHSEED"}), dask.config.set(settings):
@@ -597,7 +548,7 @@ def _tuned(
             os.environ.update(given)
             for name in environment.keys() - given.keys():
                 os.environ.pop(name, None)
-            if own["processes"]:
+            if options.processes:
                 # A copy, for workers that are started again when dask.config is as it was.
                 own = {**own, "config": deepcopy(dask.config.config), "env": given}
             try:
@@ -614,21 +565,16 @@ def _tuned(
 
 
 @contextmanager
-def _plain(
-    workers: int,
-    threads: int,
-    memory_limit: str | int | None,
-    environment: Mapping[str, str | None],
-) -> Iterator[Client]:
+def _plain(options: DaskOptions, workers: int) -> Iterator[Client]:
     """Start a LocalCluster as it comes."""
     names = {*dask.config.get("distributed.nanny.pre-spawn-environ"), "PYTHONHASHSEED"}
     with (
         _kept(names),
         LocalCluster(
             n_workers=workers,
-            threads_per_worker=threads,
-            memory_limit=_bytes(memory_limit),
-            env={name: value for name, value in environment.items() if value is not None},
+            threads_per_worker=options.threads,
+            memory_limit=options.memory_limit,
+            env={name: one for name, one in options.environment.items() if one is not None},
             dashboard_address="127.0.0.1:0",
         ) as cluster,
         Client(cluster) as client,
@@ -685,26 +631,3 @@ def _dashboard(wanted: bool | str) -> dict[str, Any]:  # noqa: FBT001
     """What a scheduler is told; even without a dashboard it serves metrics, at port 8787."""
     address = wanted if isinstance(wanted, str) else "127.0.0.1:0"
     return {"dashboard": bool(wanted), "dashboard_address": address}
-
-
-def _bytes(memory_limit: str | int | None) -> str | int | None:
-    """Bytes of a limit that Dask understands.
-
-    Raises
-    ------
-    InputError
-        If it does not, or if no worker could live with it.
-    """
-    if memory_limit in {None, "auto"}:
-        return memory_limit
-    try:
-        limit: int = parse_bytes(memory_limit)
-    except ValueError:
-        limit = -1
-    if limit < LEAST_MEMORY:
-        msg = (
-            f"{memory_limit!r} is no memory limit of a worker: give bytes, or text such as 2GB, "
-            f"and at least {LEAST_MEMORY // 10**6} MB"
-        )
-        raise InputError(msg)
-    return limit

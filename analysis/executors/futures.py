@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import loky
 from coffea.processor import FuturesExecutor
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from coffea.processor.executor import ExecutorBase
 
     from analysis.executors.batches import Payload
+    from analysis.executors.options import FuturesOptions
 
 ENVIRONMENT: Final = {
     # By default loky ends a worker that grew by 300 MB, which any chunk of 250,000 events does,
@@ -85,52 +86,29 @@ class FuturesPool(PoolExecutor):
 
 
 @contextmanager
-def start(
-    *,
-    workers: int = 1,
-    pool: Literal["processes", "threads"] = "processes",
-    environment: Mapping[str, str | None] | None = None,
-    tuned: bool = True,
-    **options: Any,
-) -> Iterator[ExecutorBase]:
-    """Start the pool, yield the executor that uses it, and end its processes.
-
-    Parameters
-    ----------
-    workers
-        Number of worker processes or threads.
-    pool
-        Threads share this process, which spares starting and sending; Python's lock then lets
-        one of them at a time do anything but decompressing and compiled loops.
-    environment
-        Environment variables of worker processes; None leaves one out that they would have.
-    tuned
-        Whether to use this package's executor; otherwise it is coffea's own as it comes.
-    **options
-        Fields of the executor: ``retries``, ``compression``, ``batch``, ``fan_in``.
-    """
-    if not tuned:
-        yield FuturesExecutor(workers=workers, **options)
+def start(options: FuturesOptions, workers: int) -> Iterator[ExecutorBase]:
+    """Start the pool, yield the executor that uses it, and end its processes."""
+    if not options.tuned:
+        yield FuturesExecutor(workers=workers, **options.of_coffea())
         return
+    threads = options.pool == "threads"
+    variables = worker_environment({**ENVIRONMENT, **options.environment})
     make: Callable[[], Executor] = (
         partial(ThreadPoolExecutor, workers)
-        if pool == "threads"
-        else partial(
-            _processes, workers, worker_environment({**ENVIRONMENT, **(environment or {})})
-        )
+        if threads
+        else partial(_processes, workers, variables)
     )
-    if pool == "threads":
-        options.setdefault("compression", "plain")
+    fields = options.batched(**({"compression": "plain"} if threads else {}))
     with tempfile.TemporaryDirectory(prefix="coffea-futures-") as name, _quiet():
-        folder = None if pool == "threads" else Path(name)
+        folder = None if threads else Path(name)
         held = [make()]
         finished = False
         try:
-            yield FuturesPool(workers=workers, pool=held, make=make, folder=folder, **options)
+            yield FuturesPool(workers=workers, pool=held, make=make, folder=folder, **fields)
             finished = True
         finally:
             # After an exception or Ctrl-C nobody waits for chunks that are still at work.
-            if pool == "threads":
+            if threads:
                 held[-1].shutdown(wait=True, cancel_futures=True)
             else:
                 held[-1].shutdown(wait=True, kill_workers=not finished)  # type: ignore[call-arg]

@@ -7,36 +7,14 @@ from typing import TYPE_CHECKING
 
 from coffea.processor import IterativeExecutor
 
-from analysis.errors import InputError
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from analysis.executors.options import IterativeOptions
+
 
 @contextmanager
-def start(
-    *, workers: int = 1, retries: int = 3, status: bool = True
-) -> Iterator[IterativeExecutor]:
-    """Yield the executor, coffea's own; there is nothing to start.
-
-    Parameters
-    ----------
-    workers
-        Must be 1.
-    retries
-        How often a chunk is tried again that failed.
-    status
-        Whether to show progress.
-
-    Raises
-    ------
-    InputError
-        If more workers are asked for.
-    """
-    if workers != 1:
-        msg = (
-            f"the iterative executor has one worker, not {workers}: "
-            "leave --workers out or use --executor futures"
-        )
-        raise InputError(msg)
-    yield IterativeExecutor(retries=retries, status=status)
+def start(options: IterativeOptions, workers: int) -> Iterator[IterativeExecutor]:
+    """Yield the executor, coffea's own; there is nothing to start, and one worker."""
+    assert workers == 1
+    yield IterativeExecutor(retries=options.retries, status=options.status)

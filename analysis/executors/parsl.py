@@ -21,7 +21,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
 import cloudpickle
 import psutil
@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from parsl.config import Config
 
     from analysis.executors.batches import Payload
+    from analysis.executors.options import ParslOptions
 
 HEARTBEAT: Final = 1
 """Seconds. So often a manager looks for dead workers, and idle workers for a dead manager."""
@@ -303,71 +304,33 @@ def _ready() -> str:
 
 
 @contextmanager
-def start(
-    *,
-    workers: int = 1,
-    pool: Literal["processes", "threads"] = "processes",
-    config: Config | None = None,
-    address: str = "127.0.0.1",
-    memory: float | None = None,
-    encrypted: bool = True,
-    patience: float = 120.0,
-    environment: Mapping[str, str | None] | None = None,
-    tuned: bool = True,
-    **options: Any,
-) -> Iterator[ExecutorBase]:
+def start(options: ParslOptions, workers: int) -> Iterator[ExecutorBase]:
     """Start Parsl, yield the executor that uses it, and end its processes.
 
-    Without `config`, a DataFlowKernel that is loaded already is used and left as it is.
-
-    Parameters
-    ----------
-    workers
-        Number of worker processes or threads; with `config`, how many it gives.
-    pool
-        Threads share this process, which spares starting and sending; Python's lock then lets
-        one of them at a time do anything but decompressing and compiled loops.
-    config
-        Parsl's: any provider and executor. What it starts is ended here; Parsl cannot use a
-        config twice.
-    address
-        Where workers connect to.
-    memory
-        GB that each worker has to find free when it starts. Parsl does not limit what it takes.
-    encrypted
-        Whether what is sent and received is, which also keeps other users of this machine from
-        posing as workers.
-    patience
-        Seconds in which workers have to start.
-    environment
-        Environment variables of worker processes. Those of a `config` have to be started with
-        this process's environment, as `LocalProvider` and most batch systems do.
-    tuned
-        Whether to use this package's executor; otherwise it is coffea's own on the same config.
-    **options
-        Fields of the executor: ``retries``, ``compression``, ``batch``, ``fan_in``.
+    Without a config, a DataFlowKernel that is loaded already is used and left as it is.
 
     Raises
     ------
     InputError
         If Parsl or its workers do not start.
     """
+    config, tuned = options.config, options.tuned
     loaded = _loaded()
     if config is not None and loaded is not None and not tuned:
         msg = "a Parsl DataFlowKernel is loaded already: use it, without a config, or clean it up"
         raise InputError(msg)
-    variables = {**_variables(), **_given(environment, tuned=tuned)}
+    variables = {**_variables(), **_given(options.environment, tuned=tuned)}
     with ExitStack() as stack:
         folder = None
         if config is None and loaded is None:
-            _check(workers, memory)
+            _check(workers, options.memory)
             folder = stack.enter_context(_folder())
             # Parsl's manager leaves a folder behind in the one for temporary files.
             inside = {**variables, "TMPDIR": str(folder)}
             executor = (
                 ThreadPoolExecutor(max_threads=workers)
-                if pool == "threads"
-                else _processes(workers, inside, address, memory, encrypted=encrypted)
+                if options.pool == "threads"
+                else _processes(options, workers, inside)
             )
             config = _config(executor, folder)
         with _set(variables):
@@ -378,25 +341,24 @@ def start(
                 kernel = stack.enter_context(_kernel(make, config))
             engine = stack.enter_context(closing(Engine(kernel, folder)))
             if not engine.threads:
-                engine.wait_for(workers, patience, each=folder is not None)
+                engine.wait_for(workers, options.patience, each=folder is not None)
         if not tuned:
-            yield ParslExecutor(**options)
+            yield ParslExecutor(**options.of_coffea())
             return
-        if engine.threads:
-            options.setdefault("compression", "plain")
-        yield ParslPool(workers=workers, engine=engine, **options)
+        fields = options.batched(**({"compression": "plain"} if engine.threads else {}))
+        yield ParslPool(workers=workers, engine=engine, **fields)
 
 
-def _given(more: Mapping[str, str | None] | None, *, tuned: bool) -> dict[str, str]:
+def _given(more: Mapping[str, str | None], *, tuned: bool) -> dict[str, str]:
     """Environment variables of workers; without the allocator's for coffea's own executor."""
     plain: dict[str, str | None] = {} if tuned else dict.fromkeys(allocator())
-    return allocator({**plain, **(more or {})})
+    return allocator({**plain, **more})
 
 
 def _check(workers: int, memory: float | None) -> None:
     """Whether Parsl will find the memory, without which it starts fewer workers, and no word."""
     free = psutil.virtual_memory().available / 2**30
-    if memory is not None and (memory <= 0 or workers * memory > free):
+    if memory is not None and workers * memory > free:
         msg = (
             f"{workers} workers with {memory} GB each do not fit in the {free:.1f} GB that are "
             "free: ask for less memory or for fewer workers"
@@ -451,26 +413,21 @@ def _folder() -> Iterator[Path]:
 
 
 def _processes(
-    workers: int,
-    variables: Mapping[str, str],
-    address: str,
-    memory: float | None,
-    *,
-    encrypted: bool,
+    options: ParslOptions, workers: int, variables: Mapping[str, str]
 ) -> HighThroughputExecutor:
     """Worker processes on this machine."""
     exports = (f"export {name}={shlex.quote(value)}" for name, value in variables.items())
     return HighThroughputExecutor(
         label="workers",
-        address=address,
+        address=options.address,
         max_workers_per_node=workers,
         # As many as were asked for, whatever the number of cores.
         cores_per_worker=1e-3,
-        mem_per_worker=memory,
+        mem_per_worker=options.memory,
         heartbeat_period=HEARTBEAT,
         heartbeat_threshold=SILENCE,
         poll_period=POLL,
-        encrypted=encrypted,
+        encrypted=options.encrypted,
         # A manager that died is replaced, twice.
         block_error_handler=windowed_error_handler,
         provider=LocalProvider(

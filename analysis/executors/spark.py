@@ -28,12 +28,13 @@ from analysis.executors.batches import BatchedExecutor, fetch, split
 from analysis.executors.worker import environment as worker_environment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from pyspark import RDD, SparkContext
 
     from analysis.executors.batches import Payload
+    from analysis.executors.options import SparkOptions
 
 FLAGS: Final = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:-UsePerfData"
 """Of Java. Nothing that lasts is computed in it, so it need not optimise what it compiles: the start
@@ -66,9 +67,6 @@ CONFIGURATION: Final = {
     "spark.executor.extraJavaOptions": FLAGS,
 }
 """Spark's configuration where the user gives no other. Each was measured by taking it away."""
-
-SIZE: Final = r"\d+[kmgt]?"
-"""An amount of memory as Java writes it."""
 
 
 @dataclass
@@ -243,73 +241,25 @@ class PlainSpark(ExecutorBase):
 
 
 @contextmanager
-def start(
-    *,
-    workers: int = 1,
-    master: str | None = None,
-    memory: str | None = None,
-    configuration: Mapping[str, str] | None = None,
-    partitions: int | None = None,
-    timeout: float = 120.0,
-    environment: Mapping[str, str | None] | None = None,
-    tuned: bool = True,
-    **options: Any,
-) -> Iterator[ExecutorBase]:
+def start(options: SparkOptions, workers: int) -> Iterator[ExecutorBase]:
     """Start Spark, yield the executor that uses it, and end all its processes.
 
-    A SparkContext that runs in this process already is used, and left running.
-
-    Parameters
-    ----------
-    workers
-        Number of worker processes: cores of Spark's executors, one each.
-    master
-        URL, such as ``spark://host:7077``, ``yarn`` or ``k8s://https://host``; by default workers
-        are processes of this machine. Elsewhere they must find Python at the same path (or at
-        PYSPARK_PYTHON), and this package.
-    memory
-        Of the Java processes, such as ``2g``. Python workers are limited by
-        ``spark.executor.pyspark.memory`` in the configuration, which is of all workers of an
-        executor together.
-    configuration
-        Spark's own settings; they go before CONFIGURATION.
-    partitions
-        As of `SparkExecutor`.
-    timeout
-        Seconds to wait for Spark and its first worker.
-    environment
-        Environment variables of worker processes.
-    tuned
-        Whether to use `SparkExecutor` and CONFIGURATION; otherwise it is `PlainSpark` with
-        Spark's defaults.
-    **options
-        Fields of the executor: ``retries``, ``compression``, ``batch``, ``fan_in``. Retries are
-        Spark's: a worker's death costs one of the whole batch.
+    A SparkContext that runs in this process already is used, and left running. Retries are
+    Spark's: a worker's death costs one of the whole batch.
 
     Raises
     ------
     InputError
         If Spark or Java is missing, or Spark does not start.
     """
-    if partitions is not None and partitions < 1:
-        msg = f"there cannot be {partitions} partitions: ask for at least one"
-        raise InputError(msg)
-    if memory is not None and not re.fullmatch(SIZE, memory.lower()):
-        msg = f"the memory {memory!r} is not understood: write a number and k, m or g, such as 2g"
-        raise InputError(msg)
-    make = partial(SparkExecutor, partitions=partitions) if tuned else PlainSpark
+    tuned = options.tuned
     context_class = jvm.find_spark()
     active = context_class._active_spark_context
     with ExitStack() as stack:
         folder = stack.enter_context(jvm.temporary_folder())
         if active is not None:
-            asked: dict[str, object] = {
-                "master": master,
-                "memory": memory,
-                "configuration": configuration,
-                "environment": environment,
-            }
-            if given := [name for name, value in asked.items() if value is not None]:
+            of_new = {"master", "memory", "configuration", "environment"}
+            if given := sorted(of_new & options.model_fields_set):
                 msg = (
                     "a SparkContext runs in this process and is used as it is: stop it first, or "
                     f"do not give {' and '.join(given)}"
@@ -317,35 +267,43 @@ def start(
                 raise InputError(msg)
             context = active
         else:
-            failures = options.get("retries", BatchedExecutor.retries) + 1
-            master = _master(master, workers, failures if tuned else None)
+            failures = options.retries + 1
+            master = _master(options.master, workers, failures if tuned else None)
             settings = _hygiene(master, folder, FLAGS if tuned else "")
             if tuned:
                 sockets = stack.enter_context(jvm.socket_folder(folder))
                 settings |= CONFIGURATION | _placement(master, workers, failures, sockets)
-                variables = worker_environment(environment)
+                variables = worker_environment(options.environment)
             else:
-                variables = {k: v for k, v in (environment or {}).items() if v is not None}
+                variables = {k: v for k, v in options.environment.items() if v is not None}
             settings |= {f"spark.executorEnv.{key}": value for key, value in variables.items()}
-            if memory is not None:
-                settings["spark.driver.memory"] = settings["spark.executor.memory"] = memory
-            settings |= configuration or {}
+            if options.memory is not None:
+                settings["spark.driver.memory"] = options.memory
+                settings["spark.executor.memory"] = options.memory
+            settings |= options.configuration
             context = stack.enter_context(
                 jvm.own_context(
                     master,
                     settings,
                     folder,
                     launcher=FLAGS if tuned else "",
-                    timeout=timeout,
+                    timeout=options.timeout,
                     warm=partial(_warm, workers=workers),
                 )
             )
         here = context.master.startswith("local")
-        if tuned:
-            options["folder"] = folder if here else None
         if here or active is not None:
             workers = context.defaultParallelism
-        yield make(workers=workers, context=context, **options)
+        if tuned:
+            yield SparkExecutor(
+                workers=workers,
+                context=context,
+                partitions=options.partitions,
+                folder=folder if here else None,
+                **options.batched(),
+            )
+        else:
+            yield PlainSpark(workers=workers, context=context, **options.of_coffea())
 
 
 def _warm(context: SparkContext, workers: int) -> None:

@@ -46,12 +46,10 @@ if TYPE_CHECKING:
     from coffea.processor.executor import ExecutorBase
 
     from analysis.executors.batches import Payload
+    from analysis.executors.options import TaskvineOptions
 
 LIBRARY: Final = "analysis"
 """Name of the library that workers hold."""
-
-PATIENCE: Final = 60.0
-"""Seconds in which workers have to start."""
 
 GRACE: Final = 5.0
 """Seconds that workers have to end by themselves."""
@@ -159,40 +157,21 @@ def _ready() -> str:
 
 
 @contextmanager
-def start(
-    *,
-    workers: int = 1,
-    patience: float = PATIENCE,
-    environment: Mapping[str, str | None] | None = None,
-    tuned: bool = True,
-    **options: Any,
-) -> Iterator[ExecutorBase]:
+def start(options: TaskvineOptions, workers: int) -> Iterator[ExecutorBase]:
     """Start a TaskVine manager and its workers, yield the executor that uses them, and end both.
-
-    Parameters
-    ----------
-    workers
-        Number of worker processes.
-    patience
-        Seconds in which workers have to start.
-    environment
-        Environment variables of worker processes.
-    tuned
-        Whether to use this package's executor; otherwise it is coffea's own.
-    **options
-        Fields of the executor: ``retries``, ``compression``, ``batch``, ``fan_in``.
 
     Raises
     ------
     InputError
         If workers do not start.
     """
+    tuned = options.tuned
     variables = {
         **os.environ,
         # The virtual environment need not be activated.
         "PATH": os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", "")]),
         "PYTHONPATH": os.pathsep.join(str(Path(path).absolute()) for path in sys.path),
-        **_given(environment, tuned=tuned),
+        **_given(options.environment, tuned=tuned),
     }
     with ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="coffea-vine-"))
@@ -205,7 +184,8 @@ def start(
                 free.bind(("", 0))
                 port = free.getsockname()[1]
             stack.enter_context(_workers(workers, port, secret, variables))
-            yield Untuned(port=port, password_file=str(secret), filepath=str(folder), **options)
+            given = options.of_coffea()
+            yield Untuned(port=port, password_file=str(secret), filepath=str(folder), **given)
             return
         manager = stack.enter_context(
             vine.Manager(port=0, staging_path=str(folder), run_info_path=str(folder / "info"))
@@ -240,15 +220,15 @@ def start(
                 msg = "all workers died"
                 raise WorkerLostError(msg)
 
-        pool = VinePool(workers=workers, manager=manager, lives=lives, **options)
-        _wait(manager, processes, workers, patience)
+        pool = VinePool(workers=workers, manager=manager, lives=lives, **options.batched())
+        _wait(manager, processes, workers, options.patience)
         yield pool
 
 
-def _given(more: Mapping[str, str | None] | None, *, tuned: bool) -> dict[str, str]:
+def _given(more: Mapping[str, str | None], *, tuned: bool) -> dict[str, str]:
     """Environment variables of workers; without the allocator's for coffea's own executor."""
     plain: dict[str, str | None] = {} if tuned else dict.fromkeys(allocator())
-    return allocator({**plain, **(more or {})})
+    return allocator({**plain, **more})
 
 
 @contextmanager

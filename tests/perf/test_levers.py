@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
 @pytest.mark.parametrize("lever", LEVERS, ids=lambda one: f"{one.executor}, {one.without}")
 def test_options_are_those_of_the_executor(lever: Lever) -> None:
-    known = options_of(import_module(f"analysis.executors.{lever.executor}"))
+    known = options_of(lever.executor)
     options = lever.options()
     assert set(options) <= set(known)
     # What takes nothing away is there once, to compare with.

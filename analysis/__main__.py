@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from analysis.errors import InputError
-from analysis.executors import DEFAULT_CHUNKSIZE, EXECUTORS, open_executor
+from analysis.executors import DEFAULT_CHUNKSIZE, EXECUTORS, open_executor, parse_options
 from analysis.kernels import Implementation
 
 # What imports coffea is imported where it is used: it takes seconds, which --help, a wrong option
@@ -564,6 +564,9 @@ def _process(
     from analysis.output import check
     from analysis.run import run
 
+    keywords: dict[str, Any] = {}
+    if executor != DASK_AWKWARD:
+        keywords = parse_options(executor, options, workers=workers).keywords(modules)
     check(output)
 
     bad: list[InputError] | None = [] if skip_bad_files else None
@@ -594,7 +597,7 @@ def _process(
             with lazy.open_client(workers) as client:
                 result = lazy.run_lazily(usable, processor, client, **how)
         else:
-            with open_executor(executor, workers=workers, modules=modules, **options) as ready:
+            with open_executor(executor, workers=workers, **keywords) as ready:
                 result = run(
                     usable,
                     processor,

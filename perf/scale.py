@@ -28,7 +28,7 @@ import numpy as np
 import psutil
 
 from analysis.errors import InputError
-from analysis.executors import EXECUTORS, options_of
+from analysis.executors import EXECUTORS, options_of, parse_options
 from analysis.executors.worker import ALLOCATOR
 from perf import measure, results
 from perf.results import Input, Record, What
@@ -138,6 +138,8 @@ def cells(
                     )
                     for chunksize in dict.fromkeys(chunksizes)
                 ]
+    for cell in made:
+        parse_options(cell.executor, cell.all_options, workers=cell.workers)
     return made
 
 

@@ -28,7 +28,7 @@ import psutil
 import pydantic
 
 from analysis.errors import InputError
-from analysis.executors import DEFAULT_CHUNKSIZE, open_executor
+from analysis.executors import DEFAULT_CHUNKSIZE, open_executor, parse_options
 from perf import measure
 
 if TYPE_CHECKING:
@@ -118,6 +118,13 @@ class Cell(_Frozen):
     def engine(self) -> str:
         """Name of the executor, and whose it is."""
         return self.executor if self.tuned else f"{self.executor}, coffea's own"
+
+    @property
+    def all_options(self) -> dict[str, Any]:
+        """Options with that of whose executor it is."""
+        # The iterative executor is coffea's own anyway: there is no such option.
+        plain = not self.tuned and self.executor != "iterative"
+        return {**self.options, **({"tuned": False} if plain else {})}
 
     def __str__(self) -> str:
         return f"{self.engine}, workers {self.workers}, chunk size {self.chunksize}"
@@ -404,8 +411,9 @@ def visit(request: Request) -> Outcome:
     want = pickle.loads(request.reference.read_bytes())
     check = partial(_check, prepared, want)
     with measure.settled(), ExitStack() as stack:
+        given = parse_options(cell.executor, cell.all_options)
         opened = open_executor(
-            cell.executor, workers=cell.workers, modules=prepared.modules, **_options(cell)
+            cell.executor, workers=cell.workers, **given.keywords(prepared.modules)
         )
         executor, start = timed(lambda: stack.enter_context(opened))
         measured, last = _measure(request, prepared, executor, check)
@@ -416,12 +424,6 @@ def visit(request: Request) -> Outcome:
     except TypeError:
         digest = ""
     return Outcome(measured=Measured(**measured), check=digest)
-
-
-def _options(cell: Cell) -> dict[str, Any]:
-    # The iterative executor is coffea's own anyway: there is no such option.
-    plain = not cell.tuned and cell.executor != "iterative"
-    return {**cell.options, **({"tuned": False} if plain else {})}
 
 
 def _measure(

@@ -429,12 +429,6 @@ def test_what_cannot_be_reached_or_started() -> None:
         open_executor("dask", cluster=cluster, patience=1),
     ):
         pass
-    for limit in ("much", "1MB", -1):
-        with (
-            pytest.raises(InputError, match="is no memory limit"),
-            open_executor("dask", memory_limit=limit),
-        ):
-            pass
 
 
 def test_coffea_as_it_comes(fileset: dict[str, Any]) -> None:

@@ -230,18 +230,6 @@ def test_damaged_file_among_many(
 # --- starting and ending
 
 
-def test_names_numbers_and_options() -> None:
-    for name, options, sentence in (
-        ("dusk", {}, "no executor 'dusk': use one of iterative, futures, dask"),
-        ("futures", {"workers": 0}, "cannot have 0 workers"),
-        ("iterative", {"workers": 3}, "one worker, not 3"),
-        ("futures", {"colour": 1}, "no option 'colour': it has batch, compression"),
-        ("futures", {"modules": ["no.such"]}, "module no.such cannot be sent"),
-    ):
-        with pytest.raises(InputError, match=sentence), open_executor(name, **options):
-            pass
-
-
 def test_no_worker_survives_an_exception() -> None:
     before = children()
 

@@ -54,14 +54,27 @@ def fileset(synthetic_fileset: dict[str, Any]) -> dict[str, Any]:
     return {NAME: synthetic_fileset[NAME]}
 
 
+MARK = "COFFEA_TEST_OF"
+"""Environment variable of what this process has started, directly or not."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def marked() -> Iterator[None]:
+    os.environ[MARK] = str(os.getpid())
+    yield
+    del os.environ[MARK]
+
+
 def engines() -> dict[int, str]:
-    """All processes of Parsl that live, on this machine, and their command lines."""
+    """All processes of Parsl that live, of this process, and their command lines."""
     found = {}
     for one in psutil.process_iter():
         try:
-            line = " ".join(one.cmdline())
-            if one.status() != psutil.STATUS_ZOMBIE and (
-                "parsl." in one.environ().get("JOBNAME", "")
+            line, environment = " ".join(one.cmdline()), one.environ()
+            # setproctitle overwrites the environment of the interchange, which is a child.
+            mine = environment.get(MARK) == str(os.getpid()) or one.ppid() == os.getpid()
+            if (mine and one.status() != psutil.STATUS_ZOMBIE) and (
+                "parsl." in environment.get("JOBNAME", "")
                 or INTERCHANGE.search(line)
                 or "process_worker_pool" in line
             ):

@@ -65,10 +65,13 @@ class Shared:
 
 
 @pytest.fixture(scope="module")
-def shared() -> Iterator[Shared]:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
+    """And a folder for temporary files that others on this machine do not use."""
     one = Shared()
-    yield one
-    one.close()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("spark")))
+        yield one
+        one.close()
 
 
 @pytest.fixture
@@ -366,9 +369,7 @@ def free_port() -> int:
         ({"master": "spark://127.0.0.1:{port}"}, "there is no Spark master at spark://127.0.0.1"),
         ({"master": "spark://127.0.0.1"}, "there is no Spark master at spark://127.0.0.1"),
         ({"master": "nonsense"}, "Spark did not start with master nonsense: .*[Mm]aster"),
-        ({"memory": "plenty"}, "memory 'plenty' is not understood"),
         ({"memory": "64m"}, "Spark did not start .*must be at least"),
-        ({"partitions": 0}, "cannot be 0 partitions"),
     ],
 )
 def test_what_cannot_be_started(options: dict[str, Any], sentence: str) -> None:

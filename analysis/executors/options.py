@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import re
 import reprlib
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,9 @@ from analysis.errors import InputError
 
 WORDS: Final = {"true": True, "false": False, "none": None, "null": None}
 """What text means, in any case: `--option tuned=False` is not JSON, and still no text."""
+
+WRITTEN: Final = {"True": "true", "False": "false", "None": "null", "()": "none", "{}": "none"}
+"""Defaults as users write them."""
 
 LEAST_MEMORY: Final = 500_000_000
 """Bytes; a worker that has imported the analysis holds 300 MB before its first chunk."""
@@ -410,7 +412,7 @@ def parse_options(name: str, options: Mapping[str, Any], *, workers: int = 1) ->
     if name not in MODELS:
         msg = f"there is no executor {name!r}: use one of {', '.join(MODELS)}"
         raise InputError(msg)
-    if not isinstance(workers, int) or isinstance(workers, bool) or workers < 1:
+    if type(workers) is not int or workers < 1:
         msg = f"an executor cannot have {workers!r} workers: ask for at least one"
         raise InputError(msg)
     if name == "iterative" and workers != 1:
@@ -447,22 +449,19 @@ def options_of(name: str) -> list[str]:
 def table() -> str:
     """Table of all options, Markdown."""
     rows = ["| option | of | takes | by default | |", "|---|---|---|---|---|"]
-    for holder in (Options, EngineOptions, *MODELS.values()):
-        having = [one for one in MODELS.values() if issubclass(one, holder)]
-        of = {Options: "all", EngineOptions: "all but iterative"}.get(holder, having[0].name)
+    holders: list[tuple[str, type[Options]]] = [
+        ("all", Options),
+        ("all but iterative", EngineOptions),
+        *MODELS.items(),
+    ]
+    for of, holder in holders:
         for option in holder.__annotations__:
-            field = holder.model_fields.get(option)
-            if field is None:
+            if (field := holder.model_fields.get(option)) is None:
                 continue
             default = field.get_default(call_default_factory=True)
-            shown = {None: "null", True: "true", False: "false"}.get(
-                default if isinstance(default, bool | None) else "", str(default)
-            )
-            text = re.sub(r"\s+", " ", field.description or "")
-            allowed = holder.allowed(option)
-            rows.append(
-                f"| `{option}` | {of} | {allowed} | {shown if default != () else ''} | {text} |"
-            )
+            shown = str(WRITTEN.get(str(default), default))
+            text = " ".join((field.description or "").split())
+            rows.append(f"| `{option}` | {of} | {holder.allowed(option)} | {shown} | {text} |")
     return "\n".join(rows) + "\n"
 
 

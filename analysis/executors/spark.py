@@ -258,8 +258,8 @@ def start(options: SparkOptions, workers: int) -> Iterator[ExecutorBase]:
     with ExitStack() as stack:
         folder = stack.enter_context(jvm.temporary_folder())
         if active is not None:
-            of_new = {"master", "memory", "configuration", "environment"}
-            if given := sorted(of_new & options.model_fields_set):
+            of_new = ("master", "memory", "configuration", "environment")
+            if given := [name for name in of_new if name in options.model_fields_set]:
                 msg = (
                     "a SparkContext runs in this process and is used as it is: stop it first, or "
                     f"do not give {' and '.join(given)}"

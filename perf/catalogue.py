@@ -17,7 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final, Literal, cast, get_args
 
-from perf import delivery, inference, measure, overheads, processor, reading, whole
+from perf import delivery, equal, inference, measure, overheads, processor, reading, whole
 from perf.data import Events, Store, real_columns, real_identity
 from perf.results import Input, What
 
@@ -69,7 +69,7 @@ tenth of a second and more, each call of its futures seconds (it makes a new poo
 DELAYS: Final = (0, 10, 50)
 """Milliseconds each way that a server is away: in the house, the country, beyond an ocean."""
 
-IN_MEMORY: Final = Input(digest=measure.digest(None), events=0, source="none")
+IN_MEMORY: Final = Input(digest=equal.digest(None), events=0, source="none")
 """Identity of the input of what reads no events."""
 
 
@@ -576,7 +576,7 @@ class ProcessorCase(OnExecutor):
                 # One result serves all executors and chunk sizes, which must not change it.
                 want=want,
                 key=(self.variations, self.of, self.size),
-                agree=processor.agree,
+                agree=equal.agree,
                 identity=identity,
                 before=self._before(executor),
             )
@@ -1001,7 +1001,7 @@ class WholeCase(Case):
                 key=("whole", self.stage, self.events),
                 agree=partial(whole.agree, self.stage),
                 identity=Input(
-                    digest=measure.digest([analysis.seed, self.events]),
+                    digest=equal.digest([analysis.seed, self.events]),
                     events=0,
                     source="synthetic",
                 ),

@@ -14,7 +14,7 @@ import numpy as np
 from analysis.errors import InputError
 from analysis.executors import open_executor
 from analysis.kernels import KERNELS, bind
-from perf import measure, processor
+from perf import equal, measure, processor
 from perf.catalogue import MAX_PLAIN_TASKS
 from perf.data import Store
 from perf.executor_claims import (
@@ -123,7 +123,7 @@ def processing(
             )
             for name in (baseline, "compiled")
         }
-        check = checked(sides, processor.agree)
+        check = checked(sides, equal.agree)
         samples = interleaved(sides, rounds=rounds, rng=rng)
     what = What(
         name="",
@@ -270,7 +270,7 @@ def _one_worker(
     if peak is None:
         msg = "peak memory is read from /proc, which this system has not: run on Linux"
         raise InputError(msg)
-    return wall, cpu, peak, measure.digest(result)
+    return wall, cpu, peak, equal.digest(result)
 
 
 def _kernels(

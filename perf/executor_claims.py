@@ -19,7 +19,7 @@ from coffea.processor import accumulate
 from analysis.errors import InputError
 from analysis.executors import open_executor
 from analysis.executors.worker import ALLOCATOR
-from perf import measure, overheads, processor
+from perf import equal, measure, overheads, processor
 from perf.catalogue import BASE, IN_MEMORY, MAX_PLAIN_TASKS, WORKERS
 from perf.data import Store
 from perf.paired import Arm, Verdict, checked, interleaved, ratio
@@ -238,11 +238,11 @@ def _work(
     identity = store.fileset_identity(EVENTS)
     with open_executor(BASE) as base:
         acts = {BASE: _process(fileset, base), on: other(fileset)}
-        check = checked(acts, processor.agree)
+        check = checked(acts, equal.agree)
         want = acts[BASE]()
 
         def exact(act: Callable[[], Any]) -> None:
-            if not processor.agree(act(), want):
+            if not equal.agree(act(), want):
                 msg = f"a result of {on} or {BASE} differs from one before: run the tests"
                 raise InputError(msg)
 
@@ -378,7 +378,7 @@ def _tasks(
                 found.low,
                 found.high,
                 "milliseconds",
-                (Arm(described, IN_MEMORY, wall, cpu, 1, measure.digest(newest)),),
+                (Arm(described, IN_MEMORY, wall, cpu, 1, equal.digest(newest)),),
                 what,
             )
         )

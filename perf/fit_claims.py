@@ -11,7 +11,7 @@ import pyhf
 
 from analysis.errors import InputError
 from analysis.inference import build, open_backend
-from perf import inference, measure
+from perf import equal, inference
 from perf.data import find_shared
 from perf.paired import Arm, Verdict, interleaved, ratio
 from perf.results import What
@@ -107,7 +107,7 @@ def _of(name: str, templates: Templates, rng: np.random.Generator, rounds: int) 
                     samples.wall[one],
                     samples.cpu[one],
                     samples.iterations[one],
-                    measure.digest(minima[one]),
+                    equal.digest(minima[one]),
                 )
                 # The default once, with the first.
                 for one in ((DEFAULT, side) if side == next(iter(FAST)) else (side,))

@@ -1,9 +1,8 @@
-"""Clocks, memory, versions, machine, and the identity of results."""
+"""Clocks, memory, versions and machine."""
 
 from __future__ import annotations
 
 import gc
-import hashlib
 import math
 import os
 import platform
@@ -337,107 +336,3 @@ def peak_memory_of_children() -> int | None:
     """Largest resident memory of any running child in bytes; None if there is none."""
     peaks = [peak_memory(child.pid) for child in psutil.Process().children(recursive=True)]
     return max((peak for peak in peaks if peak is not None), default=None)
-
-
-# --- identity of results
-
-
-def digest(result: Any) -> str:
-    """Identity of the content of a result.
-
-    Parameters
-    ----------
-    result
-        numpy or awkward array, hist.Hist, number, text, or a list, tuple or dict of these.
-
-    Returns
-    -------
-    str
-        Hexadecimal SHA-256. The same for equal content whatever its memory layout or byte
-        order, the order of a dict, or that in which a growing axis met its categories.
-
-    Raises
-    ------
-    TypeError
-        If it is or holds anything else.
-    """
-    total = hashlib.sha256()
-    _feed(total.update, result)
-    return total.hexdigest()
-
-
-def _feed(update: Callable[[bytes], None], result: Any) -> None:
-    # Measuring needs these two only where they were imported to make the result.
-    import awkward as ak  # noqa: PLC0415  (seconds)
-    import hist  # noqa: PLC0415
-    import numpy as np  # noqa: PLC0415
-
-    match result:
-        case dict():
-            update(f"dict {len(result)}\n".encode())
-            for key in sorted(result, key=repr):
-                update(f"{key!r}\n".encode())
-                _feed(update, result[key])
-        case list() | tuple():
-            update(f"list {len(result)}\n".encode())
-            for one in result:
-                _feed(update, one)
-        case hist.BaseHist():
-            _feed(update, _plain_histogram(result))
-        case ak.Array():
-            _feed(update, _plain_awkward(ak.to_packed(result).layout))
-        case np.ndarray() if result.dtype.names:
-            _feed(
-                update, {name: np.ascontiguousarray(result[name]) for name in result.dtype.names}
-            )
-        case np.ndarray() if result.dtype.kind in "biufc":
-            little = np.ascontiguousarray(result, result.dtype.newbyteorder("<"))
-            update(f"array {little.dtype.str} {little.shape}\n".encode())
-            update(little.tobytes())
-        case bool() | int() | float() | str() | bytes() | None | np.generic():
-            update(f"{type(result).__name__} {result!r}\n".encode())
-        case _:
-            msg = f"there is no identity of a {type(result).__name__}"
-            raise TypeError(msg)
-
-
-def _plain_awkward(layout: Any) -> Any:
-    """Lengths and values of an awkward array, however it is laid out."""
-    import awkward as ak  # noqa: PLC0415
-    import numpy as np  # noqa: PLC0415
-
-    if layout.is_numpy:
-        return np.asarray(layout.data)
-    if layout.is_unknown:
-        return ["unknown", layout.length]
-    if layout.is_list:
-        lists = layout.to_ListOffsetArray64(True)  # noqa: FBT003  (positional in awkward)
-        offsets = np.asarray(lists.offsets.data)
-        content = lists.content[: int(offsets[-1])]
-        return {"lengths": np.diff(offsets), "content": _plain_awkward(content)}
-    if layout.is_record:
-        return {name: _plain_awkward(layout.content(name)) for name in layout.fields}
-    if layout.is_option:
-        missing = np.asarray(ak.is_none(ak.Array(layout)))
-        present = ak.to_packed(ak.drop_none(ak.Array(layout), axis=0)).layout
-        return {"missing": missing, "present": _plain_awkward(present)}
-    msg = f"there is no identity of an awkward {type(layout).__name__}"
-    raise TypeError(msg)
-
-
-def _plain_histogram(histogram: Any) -> dict[str, Any]:
-    """Axes and contents of a histogram, categories sorted."""
-    import numpy as np  # noqa: PLC0415
-
-    view = np.asarray(histogram.view(flow=True))
-    axes: list[Mapping[str, Any]] = []
-    for number, axis in enumerate(histogram.axes):
-        # Regular and variable axes have edges that are numbers, the others list their bins.
-        bins = list(axis) if axis.traits.discrete else np.asarray(axis.edges)
-        if isinstance(bins, list):
-            order = sorted(range(len(bins)), key=lambda i, bins=bins: repr(bins[i]))  # type: ignore[misc]
-            flow = range(len(bins), view.shape[number])
-            view = np.take(view, [*order, *flow], axis=number)
-            bins = [bins[i] for i in order]
-        axes.append({"name": axis.name, "bins": bins})
-    return {"storage": histogram.storage_type.__name__, "axes": axes, "view": view}

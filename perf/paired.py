@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 
 from analysis.errors import InputError
-from perf import measure
+from perf import equal, measure
 from perf.results import Input, What
 
 if TYPE_CHECKING:
@@ -224,4 +224,4 @@ def checked(
     if not agree(*results.values()):
         msg = "the implementations differ on this input, their speeds mean nothing: run the tests"
         raise InputError(msg)
-    return {name: measure.digest(result) for name, result in results.items()}
+    return {name: equal.digest(result) for name, result in results.items()}

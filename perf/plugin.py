@@ -28,7 +28,7 @@ from pytest_benchmark.utils import report_noprogress
 
 from analysis import output
 from analysis.errors import InputError, NotInstalledError
-from perf import catalogue, measure, results
+from perf import catalogue, equal, measure, results
 from perf.data import DEFAULT_DIRECTORY, Store, find_shared, why_no_shared
 from perf.results import Record
 
@@ -394,7 +394,7 @@ def _measure(
         iterations=plan.iterations,
         warmup_rounds=warmups,
     )
-    check = measure.digest(newest)
+    check = equal.digest(newest)
 
     def keep(what: results.What, wall: list[float], cpu: list[float]) -> Record:
         record = Record(

@@ -19,10 +19,6 @@ if TYPE_CHECKING:
 IDIOMATIC: Final = "idiomatic"
 """In the place of an implementation: the analysis as published, without kernels."""
 
-RELATIVE_ROUNDING: Final = 1e-9
-"""Between sums of weights that are not whole, added in another order: the least of the bounds
-that double precision allows for 1e6 terms is 1e-16 x 1e6."""
-
 
 def process(
     fileset: Mapping[str, Any],
@@ -105,23 +101,3 @@ def process(
         return {**done.accumulated, "cutflow": whole}
 
     return act
-
-
-def agree(got: Mapping[str, Any], want: Mapping[str, Any]) -> bool:
-    """Whether two accumulated results are equal.
-
-    The cutflow to the last event, the histograms to the rounding of sums in another order.
-    """
-    import numpy as np
-
-    if got["cutflow"] != want["cutflow"] or got["histograms"].keys() != want["histograms"].keys():
-        return False
-    for name, one in got["histograms"].items():
-        other = want["histograms"][name]
-        if one.axes != other.axes:
-            return False
-        ours, theirs = one.view(flow=True), other.view(flow=True)
-        for field in ("value", "variance"):
-            if not np.allclose(ours[field], theirs[field], rtol=RELATIVE_ROUNDING, atol=0):
-                return False
-    return True

@@ -236,7 +236,7 @@ def _what(name: str, param_names: Sequence[str], combination: Sequence[str]) -> 
 
 
 def _input(name: str) -> Input:
-    from perf.measure import digest  # noqa: PLC0415  (awkward)
+    from perf.equal import digest  # noqa: PLC0415  (awkward)
 
     return Input(digest=digest(name), events=int(name.endswith(PER_EVENT)), source="asv")
 
@@ -287,7 +287,7 @@ def compared(path: Path) -> list[Record]:
     InputError
         If it is no such file.
     """
-    from perf.measure import digest  # noqa: PLC0415  (awkward)
+    from perf.equal import digest  # noqa: PLC0415  (awkward)
 
     try:
         report = json.loads(path.read_text())

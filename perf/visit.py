@@ -26,16 +26,16 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 import cloudpickle
 import psutil
 import pydantic
+from coffea.processor import ProcessorABC
 
 from analysis.errors import InputError
 from analysis.executors import DEFAULT_CHUNKSIZE, open_executor, parse_options
-from perf import measure
+from perf import equal, measure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
     from coffea.nanoevents import BaseSchema
-    from coffea.processor import ProcessorABC
     from coffea.processor.executor import ExecutorBase
 
     from analysis.inputs import File
@@ -258,7 +258,6 @@ class Prepared(NamedTuple):
     schema: type[BaseSchema] | None
     trace: bool
     scratch: Path | None
-    agree: Callable[[Any, Any], bool] | None
 
     @property
     def events(self) -> int:
@@ -272,7 +271,7 @@ class Prepared(NamedTuple):
             (file.dataset, file.path, file.tree, file.uuid.hex(), file.events, _size(file.path))
             for file in self.files
         )
-        return measure.digest(seen)
+        return equal.digest(seen)
 
     def run(
         self,
@@ -305,7 +304,6 @@ def prepare(job: Job) -> Prepared:
         If the file set, a file of it or the processor cannot be used.
     """
     from analysis import inputs, processors, ttbar
-    from perf import processor
 
     if job.processor == TTBAR:
         fileset = inputs.read_fileset(job.fileset)
@@ -319,7 +317,6 @@ def prepare(job: Job) -> Prepared:
             schema=None,
             trace=False,
             scratch=job.scratch,
-            agree=processor.agree,
         )
     loaded = processors.load(job.processor, job.arguments)
     fileset = inputs.read_fileset(job.fileset, analysis=False, tree=job.tree)
@@ -332,7 +329,6 @@ def prepare(job: Job) -> Prepared:
         schema=processors.schema(job.schema_name),
         trace=job.trace,
         scratch=job.scratch,
-        agree=None,
     )
 
 
@@ -363,6 +359,55 @@ def _size(path: str) -> int:
 
 
 # --- in the process of the visit
+
+
+class Reference(NamedTuple):
+    """The result that all others must have.
+
+    Attributes
+    ----------
+    accumulated
+        By the iterative executor.
+    chunks
+        That it is merged of.
+    single
+        Whether the data are of single precision.
+    """
+
+    accumulated: Any
+    chunks: int
+    single: bool
+
+
+SEEN: Final[set[str]] = set()
+"""Forms of events that a processor which is `Noted` was given in this process."""
+
+
+class Noted(ProcessorABC):
+    """A processor that tells what form its events have."""
+
+    def __init__(self, processor: ProcessorABC | Callable[[Any], Any]) -> None:
+        self.processor = processor
+
+    def process(self, events: Any) -> Any:
+        """As the processor's own."""
+        SEEN.add(events.layout.form.to_json())
+        one = self.processor
+        return (one.process if isinstance(one, ProcessorABC) else one)(events)
+
+    def postprocess(self, accumulator: Any) -> Any:
+        """As the processor's own, if it has one."""
+        own = getattr(self.processor, "postprocess", None)
+        return own(accumulator) if callable(own) else accumulator
+
+
+def reference(prepared: Prepared, chunksize: int) -> Reference:
+    """Process every event by the iterative executor."""
+    SEEN.clear()
+    with open_executor("iterative") as executor, measure.settled():
+        result = prepared.run(executor, chunksize, Noted)
+    single = any('"float32"' in form for form in SEEN)
+    return Reference(result.accumulated, result.chunks, single)
 
 
 class Spell(NamedTuple):
@@ -404,12 +449,10 @@ def visit(request: Request) -> Outcome:
     prepared = prepare(request.job)
     cell = request.cell
     if request.make_reference:
-        with open_executor("iterative") as executor, measure.settled():
-            result = prepared.run(executor, cell.chunksize)
-        _write_reference(request.reference, result.accumulated)
+        _write_reference(request.reference, reference(prepared, cell.chunksize))
         return Outcome()
-    want = pickle.loads(request.reference.read_bytes())
-    check = partial(_check, prepared, want)
+    want = Reference(*pickle.loads(request.reference.read_bytes()))
+    check = partial(check_result, prepared, want)
     with measure.settled(), ExitStack() as stack:
         given = parse_options(cell.executor, cell.all_options)
         opened = open_executor(
@@ -420,7 +463,7 @@ def visit(request: Request) -> Outcome:
         _, stop = timed(stack.close)
     measured |= {"start_wall": start.wall, "start_cpu": start.cpu, "stop_wall": stop.wall}
     try:
-        digest = measure.digest(last)
+        digest = equal.digest(last)
     except TypeError:
         digest = ""
     return Outcome(measured=Measured(**measured), check=digest)
@@ -527,10 +570,8 @@ def _peaks(of_workers: Mapping[str, int | None]) -> dict[str, int | None]:
     }
 
 
-def _check(prepared: Prepared, want: Any, result: Result) -> None:
+def check_result(prepared: Prepared, want: Reference, result: Result) -> None:
     """Raise if a result is not that of the reference, or a chunk was not processed once."""
-    from perf.equal import difference
-
     if result.events != prepared.events:
         msg = f"{result.events} of {prepared.events} events were processed"
         raise WrongError(msg)
@@ -543,19 +584,21 @@ def _check(prepared: Prepared, want: Any, result: Result) -> None:
     if result.repeated:
         msg = f"{result.repeated} chunks were processed more than once"
         raise InputError(msg)
-    got = result.accumulated
-    found = difference(got, want)
-    if found is None and prepared.agree is not None and not prepared.agree(got, want):
-        found = "the histograms or the cutflow differ"
+    arithmetic = equal.Arithmetic(
+        prepared.events, max(result.chunks, want.chunks), single=want.single
+    )
+    found = equal.difference(
+        result.accumulated, want.accumulated, "the result", arithmetic=arithmetic
+    )
     if found is not None:
         msg = f"the result differs from the reference: {found}"
         raise WrongError(msg)
 
 
-def _write_reference(path: Path, accumulated: Any) -> None:
+def _write_reference(path: Path, reference: Reference) -> None:
     part = path.with_name(f"{path.name}.part")
     try:
-        part.write_bytes(cloudpickle.dumps(accumulated))
+        part.write_bytes(cloudpickle.dumps(tuple(reference)))
         part.replace(path)
     except OSError as error:
         msg = f"{path} cannot be written: {error.strerror}"

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import numpy as np
 
-from perf import delivery, inference
-from perf.processor import RELATIVE_ROUNDING
+from perf import delivery, equal, inference
 
 # The analysis takes seconds to import, which collecting tests need not wait for.
 # ruff: noqa: PLC0415
@@ -125,9 +124,7 @@ def agree(stage: StageName, got: Any, want: Any) -> bool:
     if stage == "delivery":
         return delivery.agree(got, want)
     if stage == "histograms":
-        return got.keys() == want.keys() and all(
-            np.allclose(got[name], want[name], rtol=RELATIVE_ROUNDING, atol=0) for name in want
-        )
+        return equal.agree(got, want)
     if stage in {"fit", "limit"}:
         return inference.AGREE[stage](got, want)
     return bool(got == want)

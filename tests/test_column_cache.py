@@ -12,7 +12,7 @@ from analysis.column_cache import ColumnCache, of_worker
 from analysis.executors import open_executor
 from analysis.inputs import inspect
 from analysis.run import run
-from perf.processor import agree
+from perf.equal import agree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -22,7 +22,7 @@ from analysis.errors import InputError, NotInstalledError
 from analysis.executors import open_executor
 from analysis.inputs import inspect
 from analysis.run import Result, run
-from perf.processor import agree
+from perf.equal import agree
 from tests.faulty import Plain, Raises, damage
 from tests.jets import PATIENCE, children, wait_for
 from tests.test_processors import MODULE

@@ -25,7 +25,7 @@ from analysis.executors import open_executor
 from analysis.inputs import inspect
 from analysis.run import Result, run
 from perf import servers
-from perf.processor import agree
+from perf.equal import agree
 from tests.cli import Outcome, analysis
 from tests.faulty import Plain
 from tests.test_bad_input import assert_one_sentence

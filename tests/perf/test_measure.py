@@ -1,4 +1,4 @@
-"""Clocks, memory, and the identity of results."""
+"""Clocks and memory."""
 
 from __future__ import annotations
 
@@ -8,85 +8,13 @@ import sys
 import time
 from itertools import count
 from pathlib import Path
-from typing import Any
 
-import awkward as ak
-import hist
 import numpy as np
 import psutil
 import pytest
 
 from perf import measure
 from tests.perf import made
-
-JAGGED = ak.Array([[1.0, 2.0], [], [3.0]])
-
-
-def filled(categories: list[str], *, growth: bool = True, weight: float = 1.0) -> hist.Hist:
-    histogram = hist.Hist(
-        hist.axis.StrCategory([], growth=True, name="process")
-        if growth
-        else hist.axis.StrCategory(categories, name="process"),
-        hist.axis.Regular(3, 0, 1, name="x"),
-        storage=hist.storage.Weight(),
-    )
-    for category in categories:
-        # Each category another content, so that a wrong order would show.
-        histogram.fill(category, [0.1, 0.5, 2.0], weight=weight * (1 + len(category)))
-    return histogram
-
-
-@pytest.mark.parametrize("growth", [True, False])
-def test_digest_ignores_the_order_in_which_categories_came(growth: bool) -> None:  # noqa: FBT001
-    one, other = (filled(names, growth=growth) for names in (["a", "bb"], ["bb", "a"]))
-    assert measure.digest(one) == measure.digest(other)
-
-
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        (JAGGED, JAGGED[[0, 1, 2]]),
-        (JAGGED, ak.concatenate([JAGGED, JAGGED])[3:]),
-        (JAGGED, ak.from_iter(ak.to_list(JAGGED))),
-        (np.arange(6.0)[::2], np.array([0.0, 2.0, 4.0])),
-        (np.arange(3, dtype=">i4"), np.arange(3, dtype="<i4")),
-        ({"a": 1, "b": JAGGED}, {"b": JAGGED, "a": 1}),
-        ((1, 2), [1, 2]),
-        (ak.Array([{"x": 1, "y": 2}]), ak.Array([{"y": 2, "x": 1}])),
-    ],
-)
-def test_digest_is_of_the_content_alone(one: Any, other: Any) -> None:
-    assert measure.digest(one) == measure.digest(other)
-
-
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        (np.array([1.0, 2.0]), np.array([1.0, np.nextafter(2.0, 3)])),
-        (np.array([1.0]), np.array([1.0], np.float32)),
-        (np.zeros(2), np.zeros((2, 1))),
-        (np.array([0, 1]), np.array([1, 0])),
-        (JAGGED, ak.Array([[1.0], [2.0], [3.0]])),
-        (JAGGED, ak.Array([[1.0, 2.0], [], [4.0]])),
-        (ak.Array([[1], None]), ak.Array([[1], []])),
-        (ak.Array([]), ak.Array([[]])),
-        ({"a": 1}, {"a": 2}),
-        ({"a": 1}, {"b": 1}),
-        ({"a": 1}, {"a": 1.0}),
-        ([1, [2]], [[1], 2]),
-        (filled(["a", "bb"]), filled(["a", "bb"], weight=2)),
-        (filled(["a", "bb"]), filled(["a", "bc"])),
-        (True, 1),
-        (None, "None"),
-    ],
-)
-def test_digest_differs_where_the_content_does(one: Any, other: Any) -> None:
-    assert measure.digest(one) != measure.digest(other)
-
-
-def test_digest_of_what_has_none() -> None:
-    with pytest.raises(TypeError, match="no identity of a object"):
-        measure.digest([object()])
 
 
 def test_clock_reads_both_times_at_once_and_forgets_warm_up() -> None:

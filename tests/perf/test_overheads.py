@@ -21,7 +21,7 @@ from coffea.processor import IterativeExecutor
 
 from analysis.errors import InputError, NotInstalledError
 from analysis.executors import open_executor
-from perf import catalogue, overheads, processor, results
+from perf import catalogue, equal, overheads, processor, results
 from perf.data import Store
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ def test_a_processor_that_is_run_once_a_chunk_is_not_refused(
     name = "ttbar__nominal"
     fileset = {name: synthetic_fileset[name]}
     act = processing(IterativeExecutor(status=False), fileset)
-    assert processor.agree(act(), act())
+    assert equal.agree(act(), act())
 
 
 def processing(executor: IterativeExecutor, fileset: dict[str, Any]) -> Callable[[], Any]:

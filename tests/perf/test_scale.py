@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import psutil
 import pytest
 
-from perf import results, scale, scale_table
+from analysis.executors import open_executor
+from perf import results, scale, scale_table, visit
 from perf.__main__ import main
 from perf.visit import Cell, Job, Measured
 from tests.perf.made import record
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 PATIENCE = 180.0
@@ -239,6 +240,36 @@ def test_a_cell_that_fails_says_why_and_the_others_are_measured(
     assert outcome.exit_code == 1
     assert done(path) == ["iterative", "iterative"]
     assert "workers died" in " ".join(outcome.output.split())
+
+
+# --- which results are equal
+
+
+@pytest.fixture(scope="module")
+def iterative() -> Iterator[Any]:
+    with open_executor("iterative") as executor:
+        yield executor
+
+
+@pytest.mark.parametrize("chunksizes", [(4000, 300), (300, 1000)])
+def test_ordinary_results_are_equal_at_any_chunk_size(
+    chunksizes: tuple[int, int], fileset: Path, iterative: Any
+) -> None:
+    prepared = visit.prepare(Job(fileset=fileset, processor="tests.perf.wrong:Ordinary"))
+    reference = visit.reference(prepared, chunksizes[0])
+    assert reference.single
+    visit.check_result(prepared, reference, prepared.run(iterative, chunksizes[1]))
+
+
+@pytest.mark.parametrize("name", ["ByLength", "MeanOfMeans"])
+def test_results_that_depend_on_the_number_of_chunks_are_found(
+    name: str, fileset: Path, iterative: Any
+) -> None:
+    prepared = visit.prepare(Job(fileset=fileset, processor=f"tests.perf.wrong:{name}"))
+    reference = visit.reference(prepared, 1000)
+    visit.check_result(prepared, reference, prepared.run(iterative, 1000))
+    with pytest.raises(visit.WrongError, match="the result differs from the reference: the res"):
+        visit.check_result(prepared, reference, prepared.run(iterative, 500))
 
 
 # --- what cannot be measured

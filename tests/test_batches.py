@@ -7,7 +7,6 @@ from collections import defaultdict
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-import cloudpickle
 import hist
 import numpy as np
 import pytest
@@ -24,6 +23,7 @@ from analysis.executors.batches import (
     spill,
     split,
 )
+from analysis.executors.code import dumps
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,7 +55,7 @@ def test_many_items_are_few_batches_and_the_last_are_single() -> None:
 
 
 def _payload(compression: Any, *batches: list[int]) -> Payload:
-    code = cloudpickle.dumps(lambda item: {"sum": item, "items": {item}})
+    code = dumps(lambda item: {"sum": item, "items": {item}})
     return merge_payloads([process_batch(code, one, compression) for one in batches], compression)
 
 
@@ -70,7 +70,7 @@ def test_merging_in_steps_is_merging_at_once(compression: Any, batches: list[lis
 
 
 def test_items_that_give_nothing() -> None:
-    nothing = cloudpickle.dumps(lambda _: None)
+    nothing = dumps(lambda _: None)
     payload = process_batch(nothing, [1, 2], "auto")
     assert payload.unpack() is None
     assert payload.items == 2
@@ -80,7 +80,7 @@ def test_items_that_give_nothing() -> None:
 def test_results_are_not_changed_by_merging() -> None:
     """As with coffea's executors: a processor may return the same object for every chunk."""
     shared = {"n": 1}
-    code = cloudpickle.dumps(lambda _, out=shared: out)
+    code = dumps(lambda _, out=shared: out)
     assert process_batch(code, [0, 1, 2]).unpack() == {"n": 3}
     assert process_batch(code, [0, 1, 2]).unpack() == {"n": 3}
 
@@ -100,7 +100,7 @@ def test_what_shrinks_is_compressed_and_what_does_not_is_not() -> None:
 
 
 def test_what_is_large_goes_by_a_file_that_is_gone_afterwards(tmp_path: Path) -> None:
-    code = cloudpickle.dumps(lambda n: {"data": np.arange(n)})
+    code = dumps(lambda n: {"data": np.arange(n)})
     for n, files in ((10, 0), (1_000_000, 1)):
         payload = process_batch(code, [n])
         sent = pickle.loads(pickle.dumps(spill(payload, tmp_path)))

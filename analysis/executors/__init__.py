@@ -6,10 +6,6 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
-import cloudpickle
-
-from analysis.errors import InputError
-
 # pydantic takes a fifth of a second, which --help need not wait for.
 # ruff: noqa: PLC0415
 
@@ -58,8 +54,11 @@ def open_executor(
         allowed, or if what the executor needs is not installed.
     """
     given = parse_options(name, {**options, "modules": modules}, workers=workers)
+    from analysis.executors.code import sent
+
     module = import_module(f"{__name__}.{name}")
-    with _by_value(given.modules), module.start(given, workers) as executor:
+    reserved = getattr(given, "environment", {})
+    with sent(given.modules, reserved), module.start(given, workers) as executor:
         yield executor
 
 
@@ -75,22 +74,3 @@ def options_of(name: str) -> list[str]:
     from analysis.executors import options as models
 
     return models.options_of(name)
-
-
-@contextmanager
-def _by_value(names: Sequence[str]) -> Iterator[None]:
-    """Have classes and functions of modules pickled whole, not by name."""
-    sent = []
-    try:
-        for name in names:
-            try:
-                module = import_module(name)
-            except Exception as error:  # whatever a user's module does when it is imported
-                msg = f"the module {name} cannot be sent to workers: {error}"
-                raise InputError(msg) from error
-            cloudpickle.register_pickle_by_value(module)
-            sent.append(module)
-        yield
-    finally:
-        for module in sent:
-            cloudpickle.unregister_pickle_by_value(module)

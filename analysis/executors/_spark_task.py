@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import cloudpickle
 from pyspark import AccumulatorParam, TaskContext
 
-from analysis.executors.batches import Payload, fetch, merge_payloads, process_batch, spill
+from analysis.executors.batches import (
+    Payload,
+    fetch,
+    merge_payloads,
+    pickled,
+    process_batch,
+    spill,
+)
 from analysis.executors.worker import warm
 
 if TYPE_CHECKING:
@@ -120,13 +127,13 @@ def process(
         try:
             payload = process_batch(code, cloudpickle.loads(batch), compression)
         except Exception as error:  # noqa: BLE001
-            failures.add([Failed(_pickled(error))])
+            failures.add([Failed(pickled(error))])
             return
         yield Sent(lost, spill(payload, folder))
 
 
 def merge(
-    sent: Iterable[Sent], *, compression: int | str | None, folder: Path | None
+    sent: Iterable[Sent], *, code: bytes, compression: int | str | None, folder: Path | None
 ) -> Iterator[Sent]:
     """Merge the payloads of some partitions into one."""
     lost = 0
@@ -138,7 +145,7 @@ def merge(
             # Spark may try this again.
             yield fetch(one.payload, keep=True)
 
-    payload = merge_payloads(payloads(), compression)
+    payload = merge_payloads(payloads(), compression, code)
     if payload.items:
         yield Sent(lost, spill(payload, folder))
 
@@ -148,13 +155,3 @@ def deliver(sent: Iterable[Sent], *, results: Accumulator[list[Any]]) -> Iterato
     for one in sent:
         results.add([one])
     yield 1
-
-
-def _pickled(error: Exception) -> bytes:
-    """Pickle of an exception that can be unpickled, which not all are."""
-    try:
-        data: bytes = cloudpickle.dumps(error)
-        cloudpickle.loads(data)
-    except Exception:  # noqa: BLE001
-        data = cloudpickle.dumps(RuntimeError(str(error)))
-    return data

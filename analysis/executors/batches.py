@@ -12,10 +12,9 @@ import pickle
 import socket
 import sys
 import tempfile
-import threading
 import time
 from abc import abstractmethod
-from collections import OrderedDict
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -25,8 +24,13 @@ import lz4.frame
 from coffea.processor import accumulate
 from coffea.processor.executor import ExecutorBase, rich_bar
 
+from analysis.executors.code import dumps, entered
+from analysis.executors.limit import limit
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from analysis.executors.code import Task
 
 BATCHES_AHEAD: Final = 2
 """Each batch takes one part in BATCHES_AHEAD x workers of the items that are left: the first are
@@ -45,9 +49,6 @@ SMALL: Final = 1 << 12
 LARGE: Final = 1 << 20
 """Bytes from which a payload goes by a file. By Spark, 16 MB take 20 ms of CPU time then, and 50
 through its Java process, whose memory and arrays (2 GB) would limit them too."""
-
-KNOWN_FUNCTIONS: Final = 4
-"""Unpickled functions that a worker keeps: one for each run that shares it, and one before."""
 
 
 class Spent(NamedTuple):
@@ -90,6 +91,8 @@ class Payload(NamedTuple):
         Host and process that made it.
     spent
         What it took.
+    error
+        Pickle of the first exception, if items that raise are left out.
     """
 
     kind: str
@@ -97,6 +100,7 @@ class Payload(NamedTuple):
     items: int
     worker: str
     spent: Spent
+    error: bytes | None = None
 
     def unpack(self) -> Any:
         """The accumulator."""
@@ -169,23 +173,6 @@ def split(items: Sequence[Any], sizes: Iterable[int]) -> list[list[Any]]:
 
 # --- on workers
 
-_functions: OrderedDict[bytes, Callable[[Any], Any]] = OrderedDict()
-_lock = threading.Lock()
-
-
-def _function(code: bytes) -> Callable[[Any], Any]:
-    """The function that `code` is the pickle of, unpickled once by each process."""
-    with _lock:
-        if code in _functions:
-            _functions.move_to_end(code)
-            return _functions[code]
-    function: Callable[[Any], Any] = cloudpickle.loads(code)
-    with _lock:
-        _functions[code] = function
-        while len(_functions) > KNOWN_FUNCTIONS:
-            _functions.popitem(last=False)
-    return function
-
 
 def process_batch(
     code: bytes, batch: Sequence[Any], compression: int | str | None = None
@@ -195,7 +182,7 @@ def process_batch(
     Parameters
     ----------
     code
-        Pickle of the function (cloudpickle).
+        The function, and what it needs, as of `code.dumps`.
     batch
         Items.
     compression
@@ -203,20 +190,27 @@ def process_batch(
     """
     clock, cpu = time.perf_counter, time.thread_time()
     begin = clock()
-    function = _function(code)
     called = 0.0
+    failed: Exception | None = None
 
-    def results() -> Iterator[Any]:
-        nonlocal called
+    def results(task: Task) -> Iterator[Any]:
+        nonlocal called, failed
         for item in batch:
             start = clock()
-            result = function(item)
+            try:
+                result = task.call(item)
+            except Exception as error:
+                if not task.recoverable:
+                    raise
+                failed = failed or error
+                continue
             called += clock() - start
             yield result
 
-    total = accumulate(results())
-    merged = clock()
-    kind, data = pack(total, compression)
+    with entered(code) as task:
+        total = accumulate(results(task))
+        merged = clock()
+        kind, data = pack(total, compression)
     packed = clock()
     spent = Spent(
         processing=called,
@@ -225,10 +219,25 @@ def process_batch(
         cpu=time.thread_time() - cpu,
         tasks=1,
     )
-    return Payload(kind, data, len(batch), worker_name(), spent)
+    error = None if failed is None else pickled(failed)
+    return Payload(kind, data, len(batch), worker_name(), spent, error)
 
 
-def merge_payloads(payloads: Iterable[Payload], compression: int | str | None = None) -> Payload:
+def pickled(error: Exception) -> bytes:
+    """Pickle of an exception that can be unpickled, which not all are."""
+    try:
+        data: bytes = cloudpickle.dumps(error)
+        cloudpickle.loads(data)
+    except Exception:  # noqa: BLE001
+        data = cloudpickle.dumps(RuntimeError(f"{type(error).__name__}: {error}"))
+    return data
+
+
+def merge_payloads(
+    payloads: Iterable[Payload],
+    compression: int | str | None = None,
+    code: bytes | None = None,
+) -> Payload:
     """Merge some payloads into one, on a worker.
 
     Parameters
@@ -237,30 +246,35 @@ def merge_payloads(payloads: Iterable[Payload], compression: int | str | None = 
         Of batches or of earlier merges.
     compression
         As of `pack`.
+    code
+        As of `process_batch`: what is merged may be of a class that came with it.
     """
     clock, cpu = time.perf_counter, time.thread_time()
     begin = clock()
     items, packing, spent = 0, 0.0, Spent()
+    failed: bytes | None = None
 
     def unpacked() -> Iterator[Any]:
-        nonlocal items, packing, spent
+        nonlocal items, packing, spent, failed
         for payload in payloads:
             start = clock()
             one = payload.unpack()
             packing += clock() - start
             items += payload.items
             spent = spent.plus(payload.spent)
+            failed = failed or payload.error
             yield one
 
-    # In one call, which adds to none of its arguments: of a thread they are what the function
-    # returned, and may keep.
-    total = accumulate(unpacked())
-    merging = clock() - begin - packing
-    start = clock()
-    kind, data = pack(total, compression)
-    packing += clock() - start
+    with nullcontext() if code is None else entered(code):
+        # In one call, which adds to none of its arguments: of a thread they are what the function
+        # returned, and may keep.
+        total = accumulate(unpacked())
+        merging = clock() - begin - packing
+        start = clock()
+        kind, data = pack(total, compression)
+        packing += clock() - start
     own = Spent(0.0, merging, packing, time.thread_time() - cpu, 1)
-    return Payload(kind, data, items, worker_name(), spent.plus(own))
+    return Payload(kind, data, items, worker_name(), spent.plus(own), failed)
 
 
 def worker_name() -> str:
@@ -361,6 +375,11 @@ class BatchedExecutor(ExecutorBase):
         Most items in a batch; 1 makes a task of each.
     fan_in
         Payloads that are merged in one task on the workers, where the engine can.
+    chunk_timeout
+        Seconds that a chunk may take, with all attempts; None for no limit.
+    recoverable
+        Whether to leave out chunks that fail, and to return the first exception beside what the
+        others gave, for which coffea's Runner has ``partial_output``.
     ledger
         Told what every run took.
     """
@@ -370,11 +389,18 @@ class BatchedExecutor(ExecutorBase):
     retries: int = 3
     batch: int | None = None
     fan_in: int = 16
+    chunk_timeout: float | None = None
+    recoverable: bool = False
     ledger: Ledger = field(default_factory=Ledger)
+
+    @property
+    def inside(self) -> bool:
+        """Whether workers are threads of this process."""
+        return False
 
     def __call__(
         self, items: Iterable[Any], function: Callable[[Any], Any], accumulator: Any
-    ) -> tuple[Any, int]:
+    ) -> tuple[Any, int | Exception]:
         """Call the function on every item and merge what it gives.
 
         Parameters
@@ -389,18 +415,20 @@ class BatchedExecutor(ExecutorBase):
         Returns
         -------
         accumulator, 0
-            As coffea's Runner expects.
+            As coffea's Runner expects; or an exception in place of 0.
         """
         todo = list(items)
         batches = split(todo, guided(len(todo), self.workers, self.batch))
         done = 0
-        with rich_bar() as progress:
+        failed: Exception | None = None
+        with limit(self.chunk_timeout) as most, rich_bar() as progress:
+            code = dumps(function, most, inside=self.inside, recoverable=self.recoverable)
             shown = self.status and sys.stdout.isatty()
             bar = progress.add_task(self.desc, total=len(todo), unit=self.unit, visible=shown)
 
             def unpacked() -> Iterator[Any]:
-                nonlocal done
-                for payload in self.results(cloudpickle.dumps(function), batches):
+                nonlocal done, failed
+                for payload in self.results(code, batches):
                     start = time.perf_counter()
                     one = payload.unpack()
                     merged = time.perf_counter()
@@ -408,13 +436,28 @@ class BatchedExecutor(ExecutorBase):
                     self.ledger.spent = self.ledger.spent.plus(payload.spent)
                     self.ledger.batches += 1
                     done += payload.items
+                    if payload.error is not None and failed is None:
+                        failed = pickle.loads(payload.error)
                     yield one
                     self.ledger.merging += time.perf_counter() - merged
                     progress.update(bar, completed=done)
 
+            def recovered() -> Iterator[Any]:
+                nonlocal failed
+                try:
+                    yield from unpacked()
+                except Exception as error:
+                    if not self.recoverable:
+                        raise
+                    failed = error
+
             # In one call, which adds to none of its arguments: those of a thread are what the
             # function returned, and may keep.
-            accumulator = accumulate(unpacked(), accumulator)
+            accumulator = accumulate(recovered(), accumulator)
+        if failed is not None:
+            if accumulator is None:
+                raise failed
+            return accumulator, failed
         if done != len(todo):
             msg = f"{done} of {len(todo)} items came back: the result is not used, run it again"
             raise RuntimeError(msg)

@@ -135,13 +135,17 @@ class Code(WorkerPlugin):
 
 def _process(batch: bytes, code: bytes | str, compression: int | str | None) -> _Parts:
     """Call `process_batch` on a worker, with the function or that which a plugin of it holds."""
-    known: bytes = get_worker().plugins[code].code if isinstance(code, str) else code
-    return _apart(process_batch(known, pickle.loads(batch), compression))
+    return _apart(process_batch(_known(code), pickle.loads(batch), compression))
 
 
-def _merge(parts: Iterable[_Parts], compression: int | str | None) -> _Parts:
+def _merge(parts: Iterable[_Parts], code: bytes | str, compression: int | str | None) -> _Parts:
     """Call `merge_payloads` on a worker."""
-    return _apart(merge_payloads(map(_together, parts), compression))
+    return _apart(merge_payloads(map(_together, parts), compression, _known(code)))
+
+
+def _known(code: bytes | str) -> bytes:
+    known: bytes = get_worker().plugins[code].code if isinstance(code, str) else code
+    return known
 
 
 def _apart(payload: Payload) -> _Parts:
@@ -181,12 +185,20 @@ class DaskBatches(BatchedExecutor):
     silence
         Seconds without a result after which the scheduler is asked whether it is there, and that
         it then has to answer.
+    here
+        Whether its workers are threads of this process.
     """
 
     client: Client | None = None
     priority: int = 0
     affinity: bool = False
     silence: float = 60.0
+    here: bool = False
+
+    @property
+    def inside(self) -> bool:
+        """As of `BatchedExecutor`."""
+        return self.here
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the client, which stays here."""
@@ -194,7 +206,7 @@ class DaskBatches(BatchedExecutor):
 
     def __call__(
         self, items: Iterable[Any], function: Callable[[Any], Any], accumulator: Any
-    ) -> tuple[Any, int]:
+    ) -> tuple[Any, int | Exception]:
         """As `BatchedExecutor`.
 
         Raises
@@ -366,6 +378,7 @@ class _Run:
         future = self.client.submit(
             _merge,
             list(futures),
+            self.code,
             self.executor.compression,
             key=(f"merge-{self.name}", self.keys),
             pure=False,
@@ -455,6 +468,7 @@ def start(options: DaskOptions, workers: int) -> Iterator[ExecutorBase]:
                 priority=options.priority,
                 affinity=options.affinity,
                 silence=options.silence,
+                here=given is None and not options.processes,
                 **fields,
             )
         else:

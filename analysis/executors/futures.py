@@ -65,6 +65,11 @@ class FuturesPool(PoolExecutor):
         """Without the pool, which stays here."""
         return {**self.__dict__, "pool": [], "make": None}
 
+    @property
+    def inside(self) -> bool:
+        """As of `BatchedExecutor`."""
+        return self.folder is None
+
     def submit(self, code: bytes, batch: Sequence[Any]) -> Future[Payload]:
         """As `PoolExecutor.submit`."""
         try:

@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from coffea.processor import IterativeExecutor
+from analysis.executors.batches import BatchedExecutor, Payload, process_batch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from analysis.executors.options import IterativeOptions
 
 
+class Iterative(BatchedExecutor):
+    """Batches, one item each, in the thread that calls it."""
+
+    @property
+    def inside(self) -> bool:
+        """As of `BatchedExecutor`."""
+        return True
+
+    def results(self, code: bytes, batches: Sequence[Sequence[Any]]) -> Iterator[Payload]:
+        """As of `BatchedExecutor`."""
+        return (process_batch(code, [item], "plain") for batch in batches for item in batch)
+
+
 @contextmanager
-def start(options: IterativeOptions, workers: int) -> Iterator[IterativeExecutor]:
-    """Yield the executor, coffea's own; there is nothing to start, and one worker."""
+def start(options: IterativeOptions, workers: int) -> Iterator[Iterative]:
+    """Yield the executor; there is nothing to start, and one worker."""
     assert workers == 1
-    yield IterativeExecutor(retries=options.retries, status=options.status)
+    yield Iterative(**options.batched())

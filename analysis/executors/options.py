@@ -24,7 +24,20 @@ WRITTEN: Final = {"True": "true", "False": "false", "None": "null", "()": "none"
 LEAST_MEMORY: Final = 500_000_000
 """Bytes; a worker that has imported the analysis holds 300 MB before its first chunk."""
 
-BATCHED: Final = ("retries", "compression", "batch", "fan_in", "status")
+OF_COFFEA: Final = {
+    **dict.fromkeys(
+        ("merging", "mergepool", "treereduction"),
+        "workers merge what they process, and fan_in says of how many results at a time",
+    ),
+    "use_dataframes": "let the processor return an accumulator, such as of columns",
+    "tailtimeout": "it does nothing in coffea either",
+}
+"""Options of coffea's executors that these do not have, and what there is instead."""
+
+BATCHED: Final = (
+    *("retries", "compression", "batch", "fan_in"),
+    *("chunk_timeout", "recoverable", "status"),
+)
 """Options that are fields of `batches.BatchedExecutor`."""
 
 
@@ -107,6 +120,13 @@ class Options(pydantic.BaseModel):
     status: Flag = True
     """Whether to show progress, on a terminal."""
 
+    chunk_timeout: Annotated[float | None, Field(gt=0), "seconds, more than 0, or null"] = None
+    """For a chunk, with all attempts at it: one that takes longer ends the run."""
+
+    recoverable: Flag = False
+    """Whether a run that fails processes all chunks that it can; their result is the exception's
+    `partial_output`."""
+
     @pydantic.model_validator(mode="before")
     @classmethod
     def _words(cls, values: Any) -> Any:
@@ -139,6 +159,12 @@ class Options(pydantic.BaseModel):
         given = {name: getattr(self, name) for name in self.model_fields_set}
         return {**given, "modules": (*modules, *self.modules)}
 
+    def batched(self, **otherwise: Any) -> dict[str, Any]:
+        """Fields of `BatchedExecutor`; with other defaults for what was not given."""
+        given = {name: getattr(self, name) for name in BATCHED if hasattr(self, name)}
+        missing = otherwise.keys() - self.model_fields_set
+        return {**given, **{name: otherwise[name] for name in missing}}
+
     @classmethod
     def allowed(cls, option: str) -> str:
         """What a value may be, in words."""
@@ -155,7 +181,7 @@ class IterativeOptions(Options):
 class EngineOptions(Options):
     """What every executor with workers can be told."""
 
-    ours: ClassVar = frozenset({"batch", "fan_in"})
+    ours: ClassVar = frozenset({"batch", "fan_in", "chunk_timeout", "recoverable"})
     """Options that coffea's own executor does not have."""
 
     compression: Annotated[
@@ -192,17 +218,11 @@ class EngineOptions(Options):
                 )
         return found
 
-    def batched(self, **otherwise: Any) -> dict[str, Any]:
-        """Fields of `BatchedExecutor`; with other defaults for what was not given."""
-        given = {name: getattr(self, name) for name in BATCHED}
-        missing = otherwise.keys() - self.model_fields_set
-        return {**given, **{name: otherwise[name] for name in missing}}
-
     def of_coffea(self) -> dict[str, Any]:
         """Fields of coffea's own executor: what was given."""
         return {
             name: getattr(self, name)
-            for name in ("retries", "compression", "status")
+            for name in ("retries", "compression", "status", "recoverable")
             if name in self.model_fields_set
         }
 
@@ -211,7 +231,7 @@ class FuturesOptions(EngineOptions):
     """Of the futures executor."""
 
     name = "futures"
-    ours = EngineOptions.ours | {"pool", "environment"}
+    ours = EngineOptions.ours - {"recoverable"} | {"pool", "environment"}
 
     pool: Pool = "processes"
     """Threads share this process, which spares starting and sending; Python's lock then lets one of
@@ -299,6 +319,7 @@ class ParslOptions(EngineOptions):
     """Of the Parsl executor."""
 
     name = "parsl"
+    ours = EngineOptions.ours - {"recoverable"}
 
     pool: Pool = "processes"
     """As of futures."""
@@ -428,7 +449,9 @@ def parse_options(name: str, options: Mapping[str, Any], *, workers: int = 1) ->
         wrong = error.errors(include_url=False)
         unknown = [one["loc"][0] for one in wrong if one["type"] == "extra_forbidden"]
         option = str((unknown or [wrong[0]["loc"][0]])[0])
-        if option == "workers":
+        if unknown and option in OF_COFFEA:
+            msg = f"the {name} executor has no option {option}: {OF_COFFEA[option]}"
+        elif option == "workers":
             msg = "workers is no option of an executor: give --workers"
         elif unknown:
             msg = f"the {name} executor has no option {option!r}: it has {', '.join(options_of(name))}"

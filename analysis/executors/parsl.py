@@ -104,6 +104,11 @@ class ParslPool(PoolExecutor):
         """Without the engine, which stays here."""
         return {**self.__dict__, "engine": None}
 
+    @property
+    def inside(self) -> bool:
+        """As of `BatchedExecutor`."""
+        return self.engine is not None and self.engine.threads
+
     def submit(self, code: bytes, batch: Sequence[Any]) -> Future[Payload]:
         """As `PoolExecutor.submit`."""
         assert self.engine is not None

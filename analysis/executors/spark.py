@@ -130,7 +130,7 @@ class SparkExecutor(BatchedExecutor):
             if len(batches) > self.fan_in:
                 groups = -(-len(batches) // self.fan_in)
                 rdd = rdd.mapPartitionsWithIndex(_numbered).partitionBy(groups, int).values()
-                rdd = rdd.mapPartitions(merge)
+                rdd = rdd.mapPartitions(partial(merge, code=code))
             rdd = rdd.mapPartitions(partial(task.deliver, results=channel))
         except Exception as error:
             raise _lost(error, context) from error

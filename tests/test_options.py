@@ -49,7 +49,14 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
         for name in ("futures", "parsl")
     ),
     ("futures", {"pool": "thread"}, "pool .* cannot be 'thread': it takes processes or threads"),
-    ("iterative", {"batch": 1}, "no option 'batch': it has modules, retries, status"),
+    ("iterative", {"batch": 1}, "no option 'batch': it has chunk_timeout, modules"),
+    ("futures", {"merging": True}, "no option merging: workers merge what they process"),
+    ("futures", {"mergepool": 2}, "no option mergepool: workers merge"),
+    ("dask", {"use_dataframes": True}, "no option use_dataframes: let the processor return"),
+    ("dask", {"treereduction": 20}, "no option treereduction: .*fan_in"),
+    ("parsl", {"tailtimeout": 5}, "no option tailtimeout: it does nothing in coffea either"),
+    ("dask", {"chunk_timeout": 0}, "chunk_timeout .* cannot be 0: it takes seconds"),
+    ("dask", {"tuned": False, "recoverable": True}, "recoverable .* nothing with tuned=false"),
     ("dusk", {}, "no executor 'dusk': use one of iterative, futures, dask"),
     ("dask", {"threads": 0}, "threads .* cannot be 0: it takes a whole number of at least 1"),
     ("dask", {"memory_limit": "much"}, "memory_limit .* cannot be 'much': it takes bytes"),
@@ -158,7 +165,9 @@ def test_modules_may_be_given_as_an_option_and_beside() -> None:
 
 def test_models_are_of_all_executors_and_agree_with_the_classes() -> None:
     assert tuple(MODELS) == EXECUTORS
-    assert options_of("iterative") == ["modules", "retries", "status"]
+    assert options_of("iterative") == [
+        *("chunk_timeout", "modules", "recoverable", "retries", "status")
+    ]
     defaults = {field.name: field.default for field in dataclasses.fields(BatchedExecutor)}
     assert EngineOptions.model_fields["tuned"].default is True
     for name in BATCHED:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    # Before what takes long to import: signals are heeded from here on, and libraries find a home.
+    from analysis import interruption, place
+
+    interruption.listen()
+    place.settle()
+
 import json
-import signal
-import sys
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
@@ -15,6 +19,7 @@ from rich.table import Table
 
 from analysis.errors import InputError
 from analysis.executors import DEFAULT_CHUNKSIZE, EXECUTORS, open_executor, parse_options
+from analysis.interruption import call, interruptible
 from analysis.kernels import Implementation
 
 # What imports coffea is imported where it is used: it takes seconds, which --help, a wrong option
@@ -22,8 +27,7 @@ from analysis.kernels import Implementation
 # ruff: noqa: PLC0415
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
-    from types import FrameType
+    from collections.abc import Callable, Collection, Mapping
 
     from coffea.nanoevents import BaseSchema
     from coffea.processor import ProcessorABC
@@ -267,7 +271,7 @@ def make_data(
     """Write synthetic NanoAOD of all processes and variations, and DIR/fileset.json."""
     from analysis.synthetic import write_fileset
 
-    with _interruptible("the files that are whole are kept, run it again to go on"):
+    with interruptible("the files that are whole are kept, run it again to go on"):
         fileset = write_fileset(
             directory,
             events=events,
@@ -337,7 +341,7 @@ def fit_command(
     source = command.Source(
         histograms, inputs, files_per_process, data, signal, backend, optimizer
     )
-    with _interruptible("no result was written"):
+    with interruptible("no result was written"):
         command.fit_command(source, output, workspace=workspace, rank=ranking)
 
 
@@ -361,7 +365,7 @@ def limit_command(
     source = command.Source(
         histograms, inputs, files_per_process, data, signal, backend, optimizer
     )
-    with _interruptible("no result was written"):
+    with interruptible("no result was written"):
         command.limit_command(source, output, level=level)
 
 
@@ -386,9 +390,11 @@ def all_command(
     backend: BackendOption = "numpy",
 ) -> None:
     """Do the whole analysis, from files to cross section; what is done already is kept."""
+    from analysis.output import check_folder
     from analysis.pipeline import advance
     from analysis.whole import Whole
 
+    check_folder(output)
     output.mkdir(parents=True, exist_ok=True)
     whole = Whole(
         folder=output,
@@ -414,8 +420,8 @@ def all_command(
                 done.name,
                 f"{done.wall_seconds:.1f}",
                 f"{done.cpu_seconds:.1f}",
-                str(len(done.sizes)),
-                f"{sum(done.sizes.values()) / 1e6:.2f}",
+                str(len(done.files)),
+                f"{done.size / 1e6:.2f}",
                 "kept" if done.kept else "",
             )
     finally:
@@ -444,7 +450,7 @@ def deliver_command(
     """Fetch what the ttbar analysis needs of a file set with ServiceX, for `run`."""
     from analysis.delivery.fileset import deliver_fileset
 
-    with _interruptible("what was delivered is kept, run it again to go on"):
+    with interruptible("what was delivered is kept, run it again to go on"):
         fileset = deliver_fileset(
             fileset_path,
             output,
@@ -492,7 +498,7 @@ def serve(
     """Serve until Ctrl-C; its servicex.yaml is written to the folder."""
     from analysis.delivery.serve import serve as serve_until_stopped
 
-    with _interruptible("the endpoint has stopped, start it again to go on with what is left"):
+    with interruptible("the endpoint has stopped, start it again to go on with what is left"):
         serve_until_stopped(
             folder,
             allow=allow or [],
@@ -585,7 +591,7 @@ def _process(
         "branches": [(replacements or {}).get(name, name) for name in _names(branches)],
         "schema": schema,
     }
-    with _interruptible("nothing was written"):
+    with interruptible("nothing was written"):
         if executor == DASK_AWKWARD:
             from analysis import lazy
 
@@ -651,34 +657,9 @@ def _report(table: Table, result: Result, output: Path) -> None:
     )
 
 
-class _Interrupted(Exception):
-    """Ctrl-C; typer would say no more of it than "Aborted"."""
-
-
-@contextmanager
-def _interruptible(outcome: str) -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise _Interrupted(outcome) from None
-
-
-def _stop(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001
-    """Treat the signal of a batch system that wants its slot back as Ctrl-C."""
-    raise KeyboardInterrupt
-
-
 def main() -> None:
     """Run the command line; an InputError is one sentence and exit status 2."""
-    signal.signal(signal.SIGTERM, _stop)
-    try:
-        app()
-    except InputError as error:
-        Console(stderr=True).print(f"error: {error}", soft_wrap=True, markup=False)
-        sys.exit(2)
-    except _Interrupted as stop:
-        Console(stderr=True).print(f"interrupted: {stop}", soft_wrap=True, markup=False)
-        sys.exit(130)
+    call(app)
 
 
 if __name__ == "__main__":

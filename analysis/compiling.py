@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numba
+import platformdirs
+
+from analysis.place import own_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,17 +29,32 @@ def loop(function: Callable[..., Any]) -> Callable[..., Any]:
     # numba notices when the file of a cached function changes, but not when that of a function
     # it calls does: so the cache belongs to one state of all sources of the package.
     before = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = before or str(_cache(Path(function.__code__.co_filename).parent))
+    folder = _cache(Path(function.__code__.co_filename).parent, before)
+    numba.config.CACHE_DIR = str(folder or "")
     try:
-        compiled: Callable[..., Any] = numba.njit(cache=True, nogil=True, error_model="numpy")(
-            function
-        )
+        compiled: Callable[..., Any] = numba.njit(
+            cache=folder is not None, nogil=True, error_model="numpy"
+        )(function)
     finally:
         numba.config.CACHE_DIR = before
     return compiled
 
 
 @cache
-def _cache(folder: Path) -> Path:
-    sources = b"".join(path.read_bytes() for path in sorted(folder.glob("*.py")))
-    return folder / "__pycache__" / f"numba-{hashlib.sha256(sources).hexdigest()[:16]}"
+def _cache(package: Path, given: str) -> Path | None:
+    """Folder of the machine code of a package; None if nothing can be written anywhere."""
+    sources = b"".join(path.read_bytes() for path in sorted(package.glob("*.py")))
+    name = f"numba-{hashlib.sha256(sources).hexdigest()[:16]}"
+    for find in (
+        lambda: Path(given or package / "__pycache__").absolute(),
+        lambda: platformdirs.user_cache_path("coffea-scaling"),
+        own_folder,
+    ):
+        with suppress(OSError):
+            folder = find() / name
+            # Without a home the second is relative, to a folder named ~ that nobody wants.
+            if folder.is_absolute():
+                folder.mkdir(parents=True, exist_ok=True)
+                if os.access(folder, os.W_OK | os.X_OK):
+                    return folder
+    return None

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 import pydantic
 
 from analysis.errors import InputError
+from analysis.output import whole
+from analysis.place import alone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -51,8 +53,8 @@ class Done(pydantic.BaseModel):
         Of all that decided what it made.
     wall_seconds, cpu_seconds
         What it took; CPU time of this process and of those that it started and that ended.
-    sizes
-        Bytes of what it made, by name.
+    files
+        What it made, by name: bytes, time of modification (ns) and inode.
     kept
         Whether that was in an earlier run.
     """
@@ -61,15 +63,20 @@ class Done(pydantic.BaseModel):
     key: str
     wall_seconds: float
     cpu_seconds: float
-    sizes: dict[str, int]
+    files: dict[str, tuple[int, int, int]]
     kept: bool = False
+
+    @property
+    def size(self) -> int:
+        """Bytes of all of them."""
+        return sum(size for size, _, _ in self.files.values())
 
 
 def advance(stages: Sequence[Stage], folder: Path) -> Iterator[Done]:
     """Do what is not done.
 
     A stage is done again if what decides it has changed, if one before it was done again, or if
-    a file that it made is gone or has another size.
+    a file that it made is gone or was changed.
 
     Parameters
     ----------
@@ -86,15 +93,21 @@ def advance(stages: Sequence[Stage], folder: Path) -> Iterator[Done]:
     Raises
     ------
     InputError
-        If a stage does not make what it is to make; and what stages raise.
+        If a stage does not make what it is to make, or another process is at work in the folder;
+        and what stages raise.
     """
+    with alone(folder):
+        yield from _advance(stages, folder)
+
+
+def _advance(stages: Sequence[Stage], folder: Path) -> Iterator[Done]:
     known = _read(folder / STATE)
     finished: list[Done] = []
     key = ""
     for stage in stages:
         key = _digest(key, stage)
         before = known.get(stage.name)
-        if before is not None and before.key == key and before.sizes == _sizes(before.sizes):
+        if before is not None and before.key == key and before.files == _found(before.files):
             done = before.model_copy(update={"kept": True})
         else:
             known.clear()  # What comes after rests on what is made now.
@@ -108,11 +121,11 @@ def _do(stage: Stage, key: str) -> Done:
     wall, cpu = time.perf_counter(), _cpu()
     made = [str(path) for path in stage.act()]
     wall, cpu = time.perf_counter() - wall, _cpu() - cpu
-    sizes = _sizes(made)
-    if missing := [path for path in made if path not in sizes]:
+    files = _found(made)
+    if missing := [path for path in made if path not in files]:
         msg = f"the stage {stage.name} did not make {' and '.join(missing)}: run it again"
         raise InputError(msg)
-    return Done(name=stage.name, key=key, wall_seconds=wall, cpu_seconds=cpu, sizes=sizes)
+    return Done(name=stage.name, key=key, wall_seconds=wall, cpu_seconds=cpu, files=files)
 
 
 def _digest(before: str, stage: Stage) -> str:
@@ -120,8 +133,9 @@ def _digest(before: str, stage: Stage) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _sizes(paths: Iterable[str]) -> dict[str, int]:
-    return {path: Path(path).stat().st_size for path in paths if Path(path).is_file()}
+def _found(paths: Iterable[str]) -> dict[str, tuple[int, int, int]]:
+    found = {path: Path(path).stat() for path in paths if Path(path).is_file()}
+    return {path: (one.st_size, one.st_mtime_ns, one.st_ino) for path, one in found.items()}
 
 
 def _cpu() -> float:
@@ -142,6 +156,6 @@ def _read(path: Path) -> dict[str, Done]:
 
 def _write(path: Path, finished: Sequence[Done]) -> None:
     """So that it is there whole, whenever this is interrupted."""
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps([one.model_dump(exclude={"kept"}) for one in finished], indent=1))
-    part.replace(path)
+    with whole(path) as part:
+        rows = [one.model_dump(exclude={"kept"}) for one in finished]
+        part.write_text(json.dumps(rows, indent=1))

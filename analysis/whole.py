@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from dataclasses import dataclass
+import platform
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from analysis import __main__ as commands
+from analysis.errors import InputError
 from analysis.executors import DEFAULT_CHUNKSIZE
 from analysis.inference.command import Source
 from analysis.pipeline import Stage
@@ -22,8 +26,45 @@ LIMITED: Final = "single_top_tW"
 """Signal whose strength is limited: that of ttbar is too well known for it, and the only process
 in some bins of few events, where a discovery is beyond doubt and any formula."""
 
+PACKAGES: Final = (
+    "awkward",
+    "boost-histogram",
+    "coffea",
+    "hist",
+    "iminuit",
+    "jax",
+    "matplotlib",
+    "mplhep",
+    "numba",
+    "numpy",
+    "pyarrow",
+    "pyhf",
+    "scipy",
+    "servicex",
+    "uproot",
+)
+"""Whose versions may decide what stages make."""
+
 # Each stage imports what it needs when it is its turn: one that is kept takes no time.
 # ruff: noqa: PLC0415
+
+
+def code() -> dict[str, str | None]:
+    """What all stages are made with: the sources of this package, Python, and PACKAGES."""
+    folder = Path(__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(f"{path.relative_to(folder)}\0".encode() + path.read_bytes())
+    known: dict[str, str | None] = {
+        "analysis": digest.hexdigest(),
+        "python": platform.python_version(),
+    }
+    for name in PACKAGES:
+        try:
+            known[name] = version(name)
+        except PackageNotFoundError:
+            known[name] = None
+    return known
 
 
 @dataclass(frozen=True)
@@ -82,14 +123,19 @@ class Whole:
         return self.folder / "fit.json"
 
     def stages(self) -> list[Stage]:
-        """In their order. Executor and workers decide how long it takes, and not what comes."""
+        """In their order. Executor and workers decide how long it takes, and not what comes.
+
+        What the first rests on all others do, too: the code that makes them.
+        """
         first = (
             Stage("events", self.make_events, {"events": self.events, "seed": self.seed})
             if self.fileset is None
             else Stage("events", self.find_events, {"fileset": self._listed()})
         )
+        first = replace(first, about={**first.about, "code": code()})
         how = {"implementation": self.implementation, "chunksize": self.chunksize}
-        delivery = [Stage("delivery", self.deliver, {"deployment": self.deployment})]
+        whence = {"deployment": self.deployment, "config": self._config()}
+        delivery = [Stage("delivery", self.deliver, whence)]
         return [
             first,
             *(delivery if self.delivery else []),
@@ -99,6 +145,13 @@ class Whole:
             Stage("pictures", self.draw),
         ]
 
+    def _config(self) -> str | None:
+        try:
+            return None if self.config is None else self.config.read_text()
+        except (OSError, ValueError) as error:
+            msg = f"{self.config} cannot be read: {error}"
+            raise InputError(msg) from error
+
     def _listed(self) -> Any:
         """What the user's file set lists."""
         from analysis.inputs import read_fileset
@@ -107,7 +160,7 @@ class Whole:
         return json.loads(json.dumps(read_fileset(self.fileset), default=str))
 
     def find_events(self) -> Sequence[Path]:
-        """The user's files; those of this machine are watched for changes of size."""
+        """The user's files; those of this machine are watched for changes."""
         from analysis.inputs import read_fileset
 
         assert self.fileset is not None

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    # Before what takes long to import: signals are heeded from here on, and libraries find a home.
+    from analysis import interruption, place
+
+    interruption.listen()
+    place.settle()
+
 import json
 import math
 import sys
@@ -27,6 +34,7 @@ from rich.table import Table
 
 from analysis.errors import InputError, NotInstalledError
 from analysis.executors import DEFAULT_CHUNKSIZE, EXECUTORS
+from analysis.interruption import call
 from perf import measure, results
 from perf.data import DEFAULT_DIRECTORY, Store
 from perf.history.commands import app as history
@@ -49,7 +57,6 @@ app.add_typer(history, name="history")
 
 FAILED: Final = 1
 UNDECIDED: Final = 3
-INTERRUPTED: Final = 130
 LITTLE: Final = 0.1
 """Below it a ratio has three decimals."""
 
@@ -790,16 +797,7 @@ def _wide_console(width: int) -> Console:
 
 def main() -> None:
     """Run the command line; an InputError is one sentence and exit status 2."""
-    try:
-        app()
-    except InputError as error:
-        Console(stderr=True).print(f"error: {error}", soft_wrap=True, markup=False)
-        sys.exit(2)
-    except SystemExit as stop:
-        if stop.code == INTERRUPTED:
-            # Of Ctrl-C typer says no more than this status.
-            Console(stderr=True).print("interrupted: what was measured before is in the records")
-        raise
+    call(app, "what was measured before is in the records")
 
 
 if __name__ == "__main__":

@@ -650,9 +650,9 @@ def test_bad_options(tmp_path: Path, options: dict[str, Any], words: list[str]) 
 def test_bad_directory(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("")
-    with pytest.raises(InputError, match="give a directory"):
+    with pytest.raises(InputError, match="is not a folder: name another"):
         write_fileset(file, events=1, seed=1)
-    with pytest.raises(InputError, match="give a directory"):
+    with pytest.raises(InputError, match="is not a folder: name another"):
         write_fileset(file / "below", events=1, seed=1)
 
 

@@ -38,6 +38,7 @@ from analysis.executors.batches import (
 )
 from analysis.executors.worker import environment as worker_environment
 from analysis.executors.worker import warm
+from analysis.interruption import postponed
 
 try:
     import dask
@@ -598,18 +599,12 @@ def _plain(options: DaskOptions, workers: int) -> Iterator[Client]:
 
 @contextmanager
 def _loop() -> Iterator[Any]:
-    """An event loop in a thread that starts processes which Ctrl-C does not reach.
-
-    Threads and processes inherit which signals are blocked.
-    """
+    """An event loop in a thread that starts processes which Ctrl-C does not reach."""
     # It unblocks the signal in the thread that starts it.
     resource_tracker.ensure_running()
     runner = LoopRunner()
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
+    with postponed():
         runner.start()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     try:
         yield runner.loop
     finally:

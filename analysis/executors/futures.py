@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import loky
 from coffea.processor import FuturesExecutor
+from loky.backend import resource_tracker
 from loky.process_executor import BrokenProcessPool
 
 from analysis.executors.batches import fetch, process_batch, spill
 from analysis.executors.pool import PoolExecutor
 from analysis.executors.worker import environment as worker_environment
 from analysis.executors.worker import warm
+from analysis.interruption import postponed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -140,7 +142,10 @@ def _work(
 
 
 def _processes(workers: int, environment: Mapping[str, str]) -> Executor:
-    pool = loky.ProcessPoolExecutor(max_workers=workers, initializer=warm, env=environment)
-    # One task for each worker starts them all.
-    list(pool.map(abs, range(workers)))
+    # It unblocks signals in the thread that starts it.
+    resource_tracker.ensure_running()
+    with postponed():
+        pool = loky.ProcessPoolExecutor(max_workers=workers, initializer=warm, env=environment)
+        # One task for each worker starts them all.
+        list(pool.map(abs, range(workers)))
     return pool  # type: ignore[no-any-return]

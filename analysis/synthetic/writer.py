@@ -17,6 +17,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from analysis.errors import InputError
+from analysis.output import check_folder
+from analysis.place import alone
 from analysis.samples import CROSS_SECTIONS, SAMPLE_VARIATIONS, sample_name
 from analysis.synthetic.events import (
     GENERATOR_VERSION,
@@ -93,7 +95,7 @@ def write_fileset(
     """Write every sample of the processes, and ``fileset.json`` when all are whole.
 
     A file is written under a temporary name and renamed when it is whole. Files of an earlier
-    run with the same options are kept.
+    run with the same options are kept. Two processes cannot write to one directory at once.
 
     Parameters
     ----------
@@ -131,7 +133,7 @@ def write_fileset(
     Raises
     ------
     InputError
-        If an option is none of those above or the directory cannot be written.
+        If an option is none of those above, or the directory cannot be written or is in use.
     """
     chosen = list(CROSS_SECTIONS) if processes is None else list(dict.fromkeys(processes))
     for process in chosen:
@@ -160,7 +162,8 @@ def write_fileset(
             msg = f"{number} {name}: give a number of at least 1"
             raise InputError(msg)
 
-    directory = _usable(directory)
+    check_folder(directory)
+    directory = directory.resolve()
     pieces = [
         piece
         for process in chosen
@@ -168,7 +171,6 @@ def write_fileset(
         if variations is None or variation in variations
         for piece in _pieces(process, variation, events, events_per_file, FORMATS[format])
     ]
-    recorded = _recorded(directory)
     options = {
         "generator": GENERATOR_VERSION,
         "seed": seed,
@@ -178,16 +180,38 @@ def write_fileset(
         "branches": branches,
         "cluster": cluster,
     }
-    missing = [piece for piece in pieces if not _is_whole(directory, piece, options, recorded)]
+    fileset = _fileset(directory, pieces, events)
+    # Who finds all there, as measurements do, does not get into another's way.
+    if _read_json(directory / FILESET) != fileset or _missing(directory, pieces, options):
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            with alone(directory):
+                _write(directory, pieces, options, shown=progress)
+                _write_json(directory / FILESET, fileset)
+        except OSError as error:
+            msg = f"{directory} cannot be written to ({error.strerror or error}): name another one"
+            raise InputError(msg) from error
+    return fileset
+
+
+def _write(
+    directory: Path, pieces: Sequence[Piece], options: dict[str, Any], *, shown: bool
+) -> None:
+    """Write the files that are missing."""
+    for stale in directory.glob(f"{PART_PREFIX}*"):
+        stale.unlink()  # of a run that was interrupted
+    recorded, missing = _recorded(directory), _missing(directory, pieces, options)
     if missing:
         # What an older list of files says no longer holds once the first of them is replaced.
         (directory / FILESET).unlink(missing_ok=True)
-    with _bar(sum(piece.stop - piece.start for piece in missing), shown=progress) as advance:
+    with _bar(sum(piece.stop - piece.start for piece in missing), shown=shown) as advance:
         for piece in missing:
             digest, size = _write_piece(directory, piece, options, advance)
             recorded[piece.name] = _entry(piece, options) | {"size": size, "digest": digest}
             _write_json(directory / PROVENANCE, {"files": recorded})
 
+
+def _fileset(directory: Path, pieces: Sequence[Piece], events: int) -> dict[str, Any]:
     fileset: dict[str, Any] = {}
     for piece in pieces:
         sample = fileset.setdefault(
@@ -203,7 +227,6 @@ def write_fileset(
             },
         )
         sample["files"][str(directory / piece.name)] = TREE
-    _write_json(directory / FILESET, fileset)
     return fileset
 
 
@@ -211,22 +234,6 @@ def _check_choice(what: str, value: str, choices: Iterator[str] | Any, where: st
     if value not in choices:
         msg = f"unknown {what} {value!r}{where}: choose from {', '.join(choices)}"
         raise InputError(msg)
-
-
-def _usable(directory: Path) -> Path:
-    """Absolute path of the directory, made if missing and freed of what was interrupted."""
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        directory = directory.resolve()
-        for stale in directory.glob(f"{PART_PREFIX}*"):
-            stale.unlink()
-        probe = directory / f"{PART_PREFIX}probe"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        msg = f"cannot write to {directory} ({error.strerror}): give a directory you may write to"
-        raise InputError(msg) from error
-    return directory
 
 
 def _pieces(
@@ -248,11 +255,22 @@ def _entry(piece: Piece, options: dict[str, Any]) -> dict[str, Any]:
 
 def _recorded(directory: Path) -> dict[str, dict[str, Any]]:
     """What is known of the files of earlier runs; nothing if the record cannot be read."""
-    try:
-        files = json.loads((directory / PROVENANCE).read_text())["files"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
+    content = _read_json(directory / PROVENANCE)
+    files = content.get("files") if isinstance(content, dict) else None
     return files if isinstance(files, dict) else {}
+
+
+def _read_json(path: Path) -> Any:
+    """None if it cannot be read."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _missing(directory: Path, pieces: Sequence[Piece], options: dict[str, Any]) -> list[Piece]:
+    recorded = _recorded(directory)
+    return [piece for piece in pieces if not _is_whole(directory, piece, options, recorded)]
 
 
 def _is_whole(

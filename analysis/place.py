@@ -1,0 +1,82 @@
+"""Where a process may keep what is its own, whoever runs it and wherever."""
+
+from __future__ import annotations
+
+import atexit
+import fcntl
+import os
+import shutil
+import stat
+import tempfile
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from analysis.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def settle() -> None:
+    """Give a process a home that has none, before libraries look for it.
+
+    They would make a folder named ``~`` wherever they are.
+    """
+    home = Path("~")
+    with suppress(RuntimeError):  # of a user whom no list of users has
+        home = home.expanduser()
+    with suppress(OSError):
+        if not (home.is_absolute() and home.is_dir()):
+            os.environ["HOME"] = str(own_folder())
+        elif not os.access(home, os.W_OK):
+            # It makes a folder in each process otherwise, and says so.
+            os.environ.setdefault("MPLCONFIGDIR", str(own_folder()))
+
+
+@cache
+def own_folder() -> Path:
+    """A folder for what can be made again, that no other user can write to.
+
+    It is the same in every process of the user, unless another user took its name.
+
+    Raises
+    ------
+    OSError
+        If there is nowhere to make it.
+    """
+    path = Path(tempfile.gettempdir(), f"coffea-scaling-{os.getuid()}")
+    path.mkdir(mode=0o700, exist_ok=True)
+    found = path.lstat()
+    if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022:
+        return path
+    path = Path(tempfile.mkdtemp(prefix=f"{path.name}-"))
+    atexit.register(shutil.rmtree, path, ignore_errors=True)
+    return path
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Have a folder for this process only, among those that ask.
+
+    Raises
+    ------
+    InputError
+        If another process has it.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            msg = (
+                f"another process is at work in {folder}: wait until it has ended, or name "
+                "another folder"
+            )
+            raise InputError(msg) from None
+        except OSError:
+            pass  # A file system without locks, as some of a network: nobody can tell.
+        yield
+    finally:
+        os.close(descriptor)

@@ -50,9 +50,8 @@ def _cache(package: Path, given: str) -> Path | None:
         lambda: platformdirs.user_cache_path("coffea-scaling"),
         own_folder,
     ):
-        with suppress(OSError):
+        with suppress(OSError, RuntimeError):  # of who has no home
             folder = find() / name
-            # Without a home the second is relative, to a folder named ~ that nobody wants.
             if folder.is_absolute():
                 folder.mkdir(parents=True, exist_ok=True)
                 if os.access(folder, os.W_OK | os.X_OK):

@@ -115,6 +115,10 @@ def postponed() -> Iterator[None]:
     A terminal sends it to all of them, and it is for the client to end its workers. Processes and
     threads inherit which signals are blocked.
     """
+    from multiprocessing import resource_tracker  # noqa: PLC0415
+
+    # It unblocks the signal in the thread that starts it.
+    resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

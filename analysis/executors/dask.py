@@ -21,7 +21,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import chain
-from multiprocessing import resource_tracker
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -600,8 +599,6 @@ def _plain(options: DaskOptions, workers: int) -> Iterator[Client]:
 @contextmanager
 def _loop() -> Iterator[Any]:
     """An event loop in a thread that starts processes which Ctrl-C does not reach."""
-    # It unblocks the signal in the thread that starts it.
-    resource_tracker.ensure_running()
     runner = LoopRunner()
     with postponed():
         runner.start()

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import loky
 from coffea.processor import FuturesExecutor
-from loky.backend import resource_tracker
 from loky.process_executor import BrokenProcessPool
 
 from analysis.executors.batches import fetch, process_batch, spill
@@ -142,8 +141,6 @@ def _work(
 
 
 def _processes(workers: int, environment: Mapping[str, str]) -> Executor:
-    # It unblocks signals in the thread that starts it.
-    resource_tracker.ensure_running()
     with postponed():
         pool = loky.ProcessPoolExecutor(max_workers=workers, initializer=warm, env=environment)
         # One task for each worker starts them all.

@@ -45,11 +45,12 @@ def _cache(package: Path, given: str) -> Path | None:
     """Folder of the machine code of a package; None if nothing can be written anywhere."""
     sources = b"".join(path.read_bytes() for path in sorted(package.glob("*.py")))
     name = f"numba-{hashlib.sha256(sources).hexdigest()[:16]}"
-    for find in (
+    candidates: tuple[Callable[[], Path], ...] = (
         lambda: Path(given or package / "__pycache__").absolute(),
         lambda: platformdirs.user_cache_path("coffea-scaling"),
         own_folder,
-    ):
+    )
+    for find in candidates:
         with suppress(OSError, RuntimeError):  # of who has no home
             folder = find() / name
             if folder.is_absolute():

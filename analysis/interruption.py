@@ -5,6 +5,7 @@ It imports nothing that takes long, so that signals are heeded before what does.
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import signal
@@ -12,7 +13,7 @@ import sys
 import threading
 import warnings
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
-_BEFORE: Final = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+_BEFORE: Final[dict[int, Any]] = {
+    signal.SIGINT: signal.default_int_handler,
+    signal.SIGTERM: signal.SIG_DFL,
+}
 """What Python does of itself."""
 
 OUTCOME: Final = "what was written is whole, run it again for the rest"
@@ -144,7 +148,11 @@ def call(application: Callable[[], object], outcome: str = OUTCOME) -> NoReturn:
     """
     from analysis.errors import InputError  # noqa: PLC0415
 
-    _State.working, _State.number, _State.outcome = True, None, outcome
+    _State.working, _State.outcome = True, outcome
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A file's name may be any bytes, and a terminal know no umlauts.
+            stream.reconfigure(errors="backslashreplace")
     try:
         try:
             application()

@@ -210,8 +210,11 @@ def test_two_make_data_in_one_folder(tmp_path: Path) -> None:
 
 def test_two_analyses_in_one_folder(tmp_path: Path) -> None:
     def stage(name: str) -> Stage:
-        path = tmp_path / name
-        return Stage(name, lambda: [path] if not path.touch() else [])
+        def write() -> list[Path]:
+            (tmp_path / name).touch()
+            return [tmp_path / name]
+
+        return Stage(name, write)
 
     stages = [stage("one"), stage("two")]
     first = advance(stages, tmp_path)

@@ -494,6 +494,10 @@ def serve(
     workers: WorkersOption = 2,
     seconds: Annotated[int, typer.Option(help="That one file may take.")] = 600,
     memory: Annotated[int, typer.Option(help="MB that one file may take.")] = 4096,
+    keep_days: Annotated[float, typer.Option(help="After which results are deleted.")] = 7,
+    keep_gb: Annotated[
+        int, typer.Option(help="Of results; beyond it fetched ones go, or nothing new is taken.")
+    ] = 100,
 ) -> None:
     """Serve until Ctrl-C; its servicex.yaml is written to the folder."""
     from analysis.delivery.serve import serve as serve_until_stopped
@@ -506,6 +510,8 @@ def serve(
             workers=workers,
             seconds=seconds,
             megabytes=memory,
+            keep_days=keep_days,
+            keep_gigabytes=keep_gb,
         )
 
 

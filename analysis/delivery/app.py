@@ -1,30 +1,44 @@
-"""ServiceX's REST protocol, as the application of 2026 speaks it, on top of `endpoint.Endpoint`."""
+"""ServiceX's REST protocol, as the application of 2026 speaks it, on top of `endpoint.Endpoint`.
+
+What was delivered is served here too, as S3 does it: objects of a bucket for each transform, to
+who signs with the key that the transform's status gives.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import json
+import sqlite3
+import threading
 import uuid
 from collections import Counter
+from concurrent.futures import Future
 from datetime import UTC, datetime
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from urllib.parse import quote
 
 import pydantic
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse
+from starlette.requests import ClientDisconnect
+from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from analysis.delivery import state
 from analysis.delivery.roots import NotAllowedError
-from analysis.delivery.store import StoreError
-from analysis.delivery.workers import CHECK_SECONDS, JobError, Limits
+from analysis.delivery.signatures import URL_SECONDS
+from analysis.delivery.workers import CHECK_SECONDS, JobCanceled, JobError, Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from starlette.requests import Request
+    from starlette.types import Message, Receive, Scope, Send
 
     from analysis.delivery.endpoint import Endpoint
 
@@ -38,8 +52,14 @@ CAPABILITIES: Final = (
 TITLE_LENGTH: Final = 10240
 MAX_BODY: Final = 8 << 20
 """Bytes of a request: a list of 50,000 files."""
-URL_SECONDS: Final = 7 * 24 * 3600
-"""How long a URL serves: the longest that S3's signatures allow."""
+CONNECTIONS: Final = 256
+"""At a time; more are closed. The official client makes up to 50."""
+RECEIVE_SECONDS: Final = 10.0
+"""For a request to arrive whole, from the time at which it could begin to."""
+ANSWER_SECONDS: Final = 600.0
+"""For its answer to be sent whole."""
+SUBMISSIONS: Final = 32
+"""That wait for one another at a time; more are refused."""
 
 MALFORMED: Final = (
     "The json request was malformed: 400 Bad Request: The browser (or proxy) sent a request that "
@@ -69,6 +89,10 @@ class UrlRequest(pydantic.BaseModel):
     file_list: list[str]
 
 
+class FullError(Exception):
+    """The endpoint keeps as many results as it may; one sentence."""
+
+
 class Refusal(Exception):
     """A request that is answered with an error."""
 
@@ -77,24 +101,127 @@ class Refusal(Exception):
         self.status = status
 
 
+class Protocol(H11Protocol):
+    """HTTP with limits of number and time; uvicorn has them for idle connections only."""
+
+    _timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin with a client, if there is room."""
+        super().connection_made(transport)
+        if len(self.connections) > CONNECTIONS:
+            transport.abort()
+        self._give(RECEIVE_SECONDS, self._received)
+
+    def _give(self, seconds: float, then: Callable[[], None]) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self.loop.call_later(seconds, then)
+
+    @property
+    def _is_received(self) -> bool:
+        """Whether a request is being answered that has arrived whole."""
+        cycle: Any = self.cycle  # None before the first request
+        return cycle is not None and not cycle.response_complete and not cycle.more_body
+
+    def _received(self) -> None:
+        if self._is_received:
+            self._give(ANSWER_SECONDS, self.transport.abort)
+        else:
+            self.transport.abort()
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request."""
+        super().on_response_complete()
+        self._give(RECEIVE_SECONDS, self._received)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget a client."""
+        super().connection_lost(exc)
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def shutdown(self) -> None:
+        """End with a client: at once, if there is nothing to answer."""
+        if self._is_received:
+            super().shutdown()
+        else:
+            self.transport.abort()
+
+
+class _Object(FileResponse):
+    """A delivered file; says how much of it was sent."""
+
+    def __init__(self, path: Path, sha256: str, sent: Callable[[int], None]) -> None:
+        super().__init__(
+            path, headers={"etag": f'"{sha256}"'}, media_type="application/octet-stream"
+        )
+        self._sent = sent
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it, or the range of it that is asked for."""
+        count = 0
+
+        async def counted(message: Message) -> None:
+            nonlocal count
+            await send(message)
+            count += len(message.get("body", b""))
+
+        await super().__call__(scope, receive, counted)
+        await run_in_threadpool(self._sent, count)
+
+
+async def _in_daemon(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call it in a thread that does not keep the process from ending, whatever it waits for."""
+    future: Future[Any] = Future()
+
+    def call() -> None:
+        future.set_running_or_notify_cancel()
+        try:
+            future.set_result(function(*arguments))
+        except BaseException as error:  # noqa: BLE001  (raised where it is waited for)
+            future.set_exception(error)
+
+    threading.Thread(target=call, name="servicex-submit", daemon=True).start()
+    return await asyncio.wrap_future(future)
+
+
 def application(endpoint: Endpoint) -> Starlette:
     """The web application of an endpoint."""
+    submissions, turn = asyncio.Semaphore(SUBMISSIONS), asyncio.Lock()
+
+    async def in_order(answer: Callable[[Request, bytes], Any], *arguments: Any) -> Any:
+        """One after the other: their check takes time, and the other answers must not wait."""
+        if submissions.locked():
+            msg = f"{SUBMISSIONS} requests wait already: try again later"
+            raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, msg)
+        async with submissions, turn:
+            return await _in_daemon(answer, *arguments)
 
     def route(
-        path: str, answer: Callable[[Request, bytes], Any], *methods: str, free: bool = False
+        path: str,
+        answer: Callable[[Request, bytes], Any],
+        *methods: str,
+        free: bool = False,
+        run: Callable[..., Any] = run_in_threadpool,
     ) -> Route:
-        async def respond(request: Request) -> JSONResponse:
+        async def respond(request: Request) -> Response:
             try:
                 if not free:
                     endpoint.authorize(_bearer(request))
-                body = await _body(request)
-                return JSONResponse(await run_in_threadpool(answer, request, body))
+                # What needs no token takes no body from whom it does not know.
+                body = b"" if free else await _body(request)
+                found = await run(answer, request, body)
+                return found if isinstance(found, Response) else JSONResponse(found)
             except Refusal as refusal:
                 return JSONResponse({"message": str(refusal)}, refusal.status)
             except PermissionError as error:
                 return JSONResponse({"message": str(error)}, HTTPStatus.UNAUTHORIZED)
-            except StoreError as error:
-                return JSONResponse({"message": str(error)}, HTTPStatus.SERVICE_UNAVAILABLE)
+            except ClientDisconnect:
+                return Response()
+            except (sqlite3.Error, OSError) as error:
+                msg = f"the endpoint is not well, GET /health says why: {error}"
+                return JSONResponse({"message": msg}, HTTPStatus.SERVICE_UNAVAILABLE)
 
         return Route(path, respond, methods=list(methods))
 
@@ -103,9 +230,10 @@ def application(endpoint: Endpoint) -> Starlette:
     one = transformation + "/{request_id}"
     return Starlette(
         routes=[
+            route("/health", answers.health, "GET", free=True),
             route("/token/refresh", answers.refresh, "POST", free=True),
             route("/servicex", answers.info, "GET", free=True),
-            route(transformation, answers.submit, "POST"),
+            route(transformation, answers.submit, "POST", run=in_order),
             route(transformation, answers.list_all, "GET"),
             route(f"{transformation}/file-urls", answers.urls, "POST"),
             route(one, answers.status, "GET"),
@@ -116,9 +244,16 @@ def application(endpoint: Endpoint) -> Starlette:
             route("/servicex/datasets", answers.datasets, "GET"),
             route("/servicex/datasets/{dataset_id:int}", answers.dataset, "GET"),
             route("/servicex/datasets/{dataset_id:int}", answers.delete_dataset, "DELETE"),
+            # S3, whose signatures take the place of the token.
+            route("/{bucket:uuid}/{name}", answers.fetch, "GET", free=True),
         ],
         exception_handlers={HTTPException: _http_error},
     )
+
+
+def _s3_error(code: str, status: HTTPStatus) -> Response:
+    text = f"<Error><Code>{code}</Code><Message>{status.phrase}</Message></Error>"
+    return Response(text, status, media_type="application/xml")
 
 
 def _http_error(request: Request, error: Exception) -> JSONResponse:  # noqa: ARG001
@@ -151,6 +286,26 @@ class _Answers:
         self._endpoint = endpoint
         self._state = endpoint.state
 
+    def health(self, request: Request, body: bytes) -> Any:  # noqa: ARG002
+        if trouble := self._endpoint.trouble():
+            answer = {"status": "failing", "reason": trouble}
+            return JSONResponse(answer, HTTPStatus.SERVICE_UNAVAILABLE)
+        return {"status": "ok"}
+
+    def fetch(self, request: Request, body: bytes) -> Any:  # noqa: ARG002
+        url = f"{self._endpoint.url}{request.scope['raw_path'].decode()}"
+        if query := request.scope["query_string"].decode():
+            url = f"{url}?{query}"
+        bucket, name = str(request.path_params["bucket"]), request.path_params["name"]
+        if not self._endpoint.key.signed(request.method, url, request.headers):
+            return _s3_error("AccessDenied", HTTPStatus.FORBIDDEN)
+        found = self._state.object(bucket, name)
+        path = self._endpoint.result(bucket, name)
+        if found is None or not path.exists():
+            return _s3_error("NoSuchKey", HTTPStatus.NOT_FOUND)
+        sent = partial(self._endpoint.sent, found["id"], found["bytes"])
+        return _Object(path, found["sha256"], sent)
+
     def refresh(self, request: Request, body: bytes) -> Any:  # noqa: ARG002
         return {"access_token": self._endpoint.access_token(_bearer(request))}
 
@@ -178,15 +333,14 @@ class _Answers:
                 f"400 Bad Request: DID scheme is not supported: {scheme if separator else 'rucio'}"
             )
             raise Refusal(HTTPStatus.BAD_REQUEST, msg)
-        path, times = Counter(asked.files).most_common(1)[0]
+        try:
+            files = Counter(map(self._endpoint.roots.resolve, asked.files))
+        except NotAllowedError as error:
+            raise Refusal(HTTPStatus.BAD_REQUEST, f"400 Bad Request: {error}") from None
+        path, times = files.most_common(1)[0]
         if times > 1:
             msg = f"400 Bad Request: {path} is listed {times} times"
             raise Refusal(HTTPStatus.BAD_REQUEST, msg)
-        try:
-            for path in asked.files:
-                self._endpoint.roots.resolve(path)
-        except NotAllowedError as error:
-            raise Refusal(HTTPStatus.BAD_REQUEST, f"400 Bad Request: {error}") from None
         try:
             self._endpoint.check(
                 asked.codegen, asked.selection, Limits(seconds=CHECK_SECONDS, memory=2 << 30)
@@ -194,7 +348,13 @@ class _Answers:
         except JobError as error:
             msg = f"Something went wrong (Failed to generate translation code: {error})"
             raise Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, msg) from None
-        return {"request_id": self._endpoint.submit(asked)}
+        except JobCanceled:
+            msg = "the endpoint is being stopped: try again later"
+            raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, msg) from None
+        try:
+            return {"request_id": self._endpoint.submit(asked)}
+        except FullError as error:
+            raise Refusal(HTTPStatus.INSUFFICIENT_STORAGE, str(error)) from None
 
     def _transform(self, request: Request) -> dict[str, Any]:
         request_id = request.path_params["request_id"]
@@ -205,13 +365,12 @@ class _Answers:
         return found
 
     def status(self, request: Request, body: bytes) -> Any:  # noqa: ARG002
-        access, secret = self._endpoint.store.keys["reader"]
         return {
             **_transform_json(self._transform(request)),
-            "minio-endpoint": self._endpoint.store.address,
+            "minio-endpoint": self._endpoint.address,
             "minio-secured": False,
-            "minio-access-key": access,
-            "minio-secret-key": secret,
+            "minio-access-key": self._endpoint.key.access,
+            "minio-secret-key": self._endpoint.key.secret,
         }
 
     def list_all(self, request: Request, body: bytes) -> Any:  # noqa: ARG002
@@ -274,10 +433,10 @@ class _Answers:
             msg = f"Transformation request not found with id: {asked.request_id}"
             raise Refusal(HTTPStatus.NOT_FOUND, msg)
         expiry = int(datetime.now(UTC).timestamp()) + URL_SECONDS
-        store = self._endpoint.store
+        front = f"{self._endpoint.url}/{asked.request_id}"
         return {
             "uris": {
-                name: [store.url(asked.request_id, name, URL_SECONDS), {}, expiry]
+                name: [self._endpoint.key.url(f"{front}/{quote(name, safe='')}"), {}, expiry]
                 for name in asked.file_list
             }
         }
@@ -359,8 +518,9 @@ def _result_json(request_id: str, one: dict[str, Any]) -> dict[str, Any]:
         "total-bytes": one["bytes"],
         "avg-rate": one["events"] / one["seconds"] if one["seconds"] else 0.0,
         "created_at": one["created"],
-        # Ours: ServiceX has the reason in its logs alone.
+        # Ours: ServiceX has the reason in its logs alone, and no digest.
         "failure-reason": one["reason"],
+        "sha256": one["sha256"],
     }
 
 

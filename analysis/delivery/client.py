@@ -3,16 +3,19 @@
 The client (3.3.1) gives a short list of files, or an empty one, when some could not be
 transformed: the error that it raises is lost in a callback. It waits for ever for a transform that
 never ends, needs the endpoint even for what it has, and looks for news every 5 s. Here each list
-is counted, an error names the file and the reason, the whole has a time limit, what was delivered
+is counted, each file has the size and the digest that the endpoint says (and keeps that digest in
+the cache), an error names the file and the reason, the whole has a time limit, what was delivered
 before needs no endpoint, and an endpoint on this machine is asked five times a second.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import sys
 import time
+from collections import Counter
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,10 +29,12 @@ import uproot
 from rich.console import Console
 from rich.progress import Progress
 
+from analysis.delivery.digests import digest_of
 from analysis.errors import InputError, NotInstalledError
+from analysis.output import whole
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
 FORMATS: Final = ("parquet", "root-ttree", "root-rntuple")
@@ -41,6 +46,8 @@ RETRY_SECONDS: Final = 2.0
 ANSWER_SECONDS: Final = 10.0
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 FUNCADL_CODEGEN: Final = "uproot"
+DIGESTS: Final = "sha256.json"
+"""Beside what was delivered: its digests, by name of the file."""
 
 
 class Request(NamedTuple):
@@ -223,13 +230,36 @@ def _from_cache(
 
 
 def _whole(record: Any) -> Delivered | None:
-    """What the client has in its cache of a transform, if it is all there."""
+    """What the client has in its cache of a transform, if it is all there as it was delivered."""
     paths = tuple(sorted(map(Path, record.file_list)))
     try:
+        kept = json.loads((Path(record.data_dir) / DIGESTS).read_text())
+        if not paths or len(paths) != record.files or kept != _digests(paths):
+            return None
         events = tuple(map(count_events, paths))
-    except InputError:
+    except (InputError, OSError, ValueError):
         return None
-    return Delivered(paths, events, cached=True) if paths and len(paths) == record.files else None
+    return Delivered(paths, events, cached=True)
+
+
+def _digests(paths: Iterable[Path]) -> dict[str, str]:
+    return {path.name: digest_of(path) for path in paths}
+
+
+def _damaged(
+    paths: Iterable[Path], digests: Mapping[str, str], results: Sequence[Mapping[str, Any]]
+) -> Path | None:
+    """A file that is not what the endpoint has made."""
+    made = [one for one in results if one["transform_status"] == "success"]
+    # The digest our endpoint alone says, the size each.
+    left = Counter((one["total-bytes"], one.get("sha256")) for one in made)
+    says_digests = all(digest for _, digest in left)
+    for path in paths:
+        key = (path.stat().st_size, digests[path.name] if says_digests else None)
+        left[key] -= 1
+        if left[key] < 0:
+            return path
+    return None
 
 
 def _changed(sources: Sequence[str] | None, since: datetime) -> bool:
@@ -415,8 +445,16 @@ class _Client:
                 many = f"{len(paths)} of {status.files} files"
                 msg = f"{query.title} was delivered short, {many}: run it again"
                 raise self._short(query, msg)
-            events = tuple(map(count_events, paths))
             results = await self._results(query.request_id)
+            digests = _digests(paths)
+            if results and (bad := _damaged(paths, digests, results)):
+                # The client would take it as it is, for its size.
+                bad.unlink(missing_ok=True)
+                msg = (
+                    f"{query.title} was delivered damaged, {bad} has another digest: run it again"
+                )
+                raise self._short(query, msg)
+            events = tuple(map(count_events, paths))
             told = sum(one.get("total-events") or 0 for one in results)
             if results and told != sum(events):
                 msg = (
@@ -424,6 +462,8 @@ class _Client:
                     f"delete {outcome.data_dir} and run it again"
                 )
                 raise _DeliveryError(msg)
+            with whole(Path(outcome.data_dir) / DIGESTS) as part:
+                part.write_text(json.dumps(digests))
         except _DeliveryError as error:
             return error
         except Exception as error:  # noqa: BLE001  (whatever it is, it is not delivered)

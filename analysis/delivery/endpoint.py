@@ -1,22 +1,28 @@
 """A ServiceX of one's own, on this machine: `serving` starts it, and takes it down.
 
-It has a web application that speaks ServiceX's protocol (`app`), worker processes that transform
-files (`workers`), an S3 server that holds what they wrote (`store`), and a database from which it
-goes on when it was stopped (`state`).
+It has a web application that speaks ServiceX's protocol and serves what was delivered (`app`),
+worker processes that transform files (`workers`), a folder that holds what they wrote, and a
+database from which it goes on when it was stopped (`state`). Nothing else listens.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import hmac
 import json
-import os
+import re
 import secrets
+import shutil
 import socket
+import sqlite3
 import tempfile
 import threading
 import time
-from contextlib import contextmanager
+from collections import Counter
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,30 +30,56 @@ import jwt
 import uvicorn
 import yaml
 
-from analysis.delivery.app import application, new_request_id
+from analysis import output
+from analysis.delivery.app import FullError, Protocol, application, new_request_id
 from analysis.delivery.roots import NotAllowedError, Roots
-from analysis.delivery.state import RUNNING, State
-from analysis.delivery.store import HOST, ObjectStore, free_ports
+from analysis.delivery.signatures import Key
+from analysis.delivery.state import RUNNING, State, timestamp
 from analysis.delivery.workers import JobCanceled, Limits, Worker, codegens
 from analysis.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from analysis.delivery.app import Submission
     from analysis.delivery.state import Task
 
+HOST: Final = "127.0.0.1"
 NAME: Final = "local"
 """Of the endpoint in its servicex.yaml."""
 SETTINGS: Final = "endpoint.json"
 CONFIG: Final = "servicex.yaml"
 ACCESS_SECONDS: Final = 3600
 IDLE_SECONDS: Final = 0.05
-KEPT_TRANSFORMS: Final = 200
-"""Finished transforms that are kept; each takes a volume or more of the S3 server."""
-OBJECT_LENGTH: Final = 200
-"""Characters of an object's name: a client makes a file of that name."""
+RETRY_SECONDS: Final = 0.5
+"""After an error of the endpoint's own: a full disk, a locked database."""
+TIDY_SECONDS: Final = 60
+WAKE_SECONDS: Final = 0.2
+STOP_SECONDS: Final = 4
+"""For all threads to end; what does not is left behind."""
+SPARE: Final = 10 << 20
+"""Bytes that the disk must have left for the endpoint to be well."""
+NAME_LENGTH: Final = 100
+DIGEST_LENGTH: Final = 40
 EXTENSIONS: Final = {"parquet": ".parquet"}
+
+
+@dataclass(frozen=True)
+class Kept:
+    """For how long results are kept.
+
+    Attributes
+    ----------
+    seconds
+        Since their transform was done; after that they are deleted.
+    size, number
+        Bytes of results, and transforms. Where there are more, those that were fetched are
+        deleted, the oldest first; if that is not enough, no new request is taken.
+    """
+
+    seconds: float = 7 * 24 * 3600
+    size: int = 100 << 30
+    number: int = 1000
 
 
 class Endpoint:
@@ -63,6 +95,8 @@ class Endpoint:
         Files that are transformed at a time.
     limits
         What one file may take.
+    kept
+        For how long results are kept.
     port
         To listen on; by default that of the earlier endpoint, or any that is free.
 
@@ -83,39 +117,55 @@ class Endpoint:
         *,
         workers: int = 2,
         limits: Limits | None = None,
+        kept: Kept | None = None,
         port: int | None = None,
     ) -> None:
         self.folder = folder
         self.roots = roots
         self.limits = limits or Limits()
+        self.kept = kept or Kept()
         self.codegens = codegens()
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        settings = _settings(folder / SETTINGS)
-        self._socket = _listen(settings["port"] if port is None else port)
-        settings["port"] = self._socket.getsockname()[1]
-        self._settings = settings
-        self._write_settings()
+        with ExitStack() as stack:
+            _lock(folder, stack)
+            try:
+                self.state = stack.enter_context(closing(State(folder / "transforms.sqlite")))
+            except sqlite3.Error as error:
+                msg = f"{folder} holds no state to go on with ({error}): name another folder"
+                raise InputError(msg) from None
+            settings = _settings(folder / SETTINGS)
+            self._socket = stack.enter_context(_listen(port, settings["port"]))
+            settings["port"] = self._socket.getsockname()[1]
+            _write_private(folder / SETTINGS, json.dumps(settings))
+            self._opened = stack.pop_all()
+        self._results = folder / "results"
+        self.address = f"{HOST}:{settings['port']}"
+        self.url = f"http://{self.address}"
         self.token: str = settings["token"]
-        self._key: str = settings["key"]
-        self.url = f"http://{HOST}:{settings['port']}"
+        self._signing: str = settings["key"]
+        self.key = Key(*settings["s3_key"])
         self.config = folder / CONFIG
-        self.store = ObjectStore(folder / "s3", settings["s3"], settings["s3_ports"])
-        self.state = State(folder / "state.sqlite")
-        self._stopping = threading.Event()
-        self._checker_lock = threading.Lock()
+        self.stopping = threading.Event()
+        self._ended = threading.Event()
+        self._troubles: dict[str, str] = {}
+        self._sent: Counter[int] = Counter()
         self._checkers = self._worker_set("check")
+        # Daemons: none can keep the process from ending.
         self._threads = [
-            threading.Thread(target=self._work, args=(i,), name=f"servicex-{i}")
+            threading.Thread(target=self._work, args=(i,), name=f"servicex-{i}", daemon=True)
             for i in range(workers)
         ]
         self._server = uvicorn.Server(
             uvicorn.Config(
-                application(self), log_level="warning", access_log=False, lifespan="off"
+                application(self),
+                http=Protocol,
+                ws="none",
+                lifespan="off",
+                log_level="error",
+                access_log=False,
+                timeout_graceful_shutdown=1,
             )
         )
-        self._serving = threading.Thread(
-            target=self._server.run, args=([self._socket],), name="servicex"
-        )
+        self._serving = threading.Thread(target=self._serve, name="servicex", daemon=True)
 
     def _worker_set(self, name: str) -> dict[str, Worker]:
         return {
@@ -125,22 +175,26 @@ class Endpoint:
 
     def start(self) -> None:
         """Start all that belongs to it, and write its servicex.yaml."""
-        self._checkers["uproot-raw"].start()  # while the S3 server takes its time
-        self.store.start()
-        self._settings["s3_ports"] = self.store.ports  # others, if these were taken
-        self._write_settings()
-        for thread in self._threads:
+        self._checkers["uproot-raw"].start()  # imports what it needs meanwhile
+        known = {one["request_id"] for one in self.state.transforms()}
+        for left in self.folder.glob("file-*"):  # by an endpoint that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        for result in self._results.iterdir():
+            if result.name not in known:
+                shutil.rmtree(result, ignore_errors=True)
+        for thread in (self._serving, *self._threads):
             thread.start()
-        self._serving.start()
         while not self._server.started:
-            if not self._serving.is_alive():
+            if self._ended.wait(0.01):
                 msg = f"the endpoint does not start at {self.url}"
                 raise InputError(msg)
-            time.sleep(0.01)
         self.write_config(self.config)
 
-    def _write_settings(self) -> None:
-        _write_private(self.folder / SETTINGS, json.dumps(self._settings))
+    def _serve(self) -> None:
+        try:
+            self._server.run([self._socket])
+        finally:
+            self._ended.set()
 
     def write_config(self, path: Path) -> None:
         """Write a servicex.yaml that leads to this endpoint."""
@@ -151,18 +205,46 @@ class Endpoint:
         }
         _write_private(path, yaml.safe_dump(config, sort_keys=False))
 
+    def wait(self) -> None:
+        """Wait until it ends, which it does only for an error.
+
+        Raises
+        ------
+        InputError
+            When it has.
+        """
+        # Now and then awake: the kernel may give a signal to any thread, whose C handler wakes only
+        # itself, and Python's handlers run in this one.
+        while not self._ended.wait(WAKE_SECONDS):
+            pass
+        msg = f"the endpoint at {self.url} has ended: start it again to go on with what is left"
+        raise InputError(msg)
+
     def stop(self) -> None:
         """Stop all of it; what is not done is done by the next endpoint of this folder."""
-        self._stopping.set()
+        until = time.monotonic() + STOP_SECONDS
+        self.stopping.set()
         self._server.should_exit = True
         for thread in (self._serving, *self._threads):
             if thread.ident is not None:
-                thread.join()
+                thread.join(max(until - time.monotonic(), 0))
         for worker in self._checkers.values():
             worker.stop()
-        self._socket.close()
-        self.store.stop()
-        self.state.close()
+        self._opened.close()
+
+    def trouble(self) -> str | None:
+        """What keeps it from its work, in a sentence; None if it is well."""
+        if dead := [one.name for one in (self._serving, *self._threads) if not one.is_alive()]:
+            return f"the thread {dead[0]} has ended: start the endpoint again"
+        if (free := shutil.disk_usage(self.folder).free) < SPARE:
+            return f"the disk of {self.folder} is full, {free >> 10} kB are left: make room"
+        for trouble in list(self._troubles.values()):
+            return trouble
+        try:
+            self.state.probe()
+        except sqlite3.Error as error:
+            return f"its database cannot be written: {error}"
+        return None
 
     # --- what the application asks for
 
@@ -175,7 +257,7 @@ class Endpoint:
             If it is not.
         """
         try:
-            jwt.decode(token, self._key, algorithms=["HS256"], options={"require": ["exp"]})
+            jwt.decode(token, self._signing, algorithms=["HS256"], options={"require": ["exp"]})
         except jwt.InvalidTokenError as error:
             msg = f"Not Authorized: {error}"
             raise PermissionError(msg) from None
@@ -192,7 +274,7 @@ class Endpoint:
             msg = "Invalid or outdated refresh token"
             raise PermissionError(msg)
         claims = {"sub": NAME, "exp": int(time.time()) + ACCESS_SECONDS}
-        return jwt.encode(claims, self._key, algorithm="HS256")
+        return jwt.encode(claims, self._signing, algorithm="HS256")
 
     def check(self, codegen: str, selection: str, limits: Limits) -> None:
         """Whether a selection can be run.
@@ -203,13 +285,19 @@ class Endpoint:
             Says why not.
         """
         job = {"kind": "check", "codegen": codegen, "selection": selection}
-        with self._checker_lock:
-            self._checkers[codegen].run(job, limits)
+        self._checkers[codegen].run(job, limits, self.stopping.is_set)
 
     def submit(self, asked: Submission) -> str:
-        """Take a request; its identity."""
+        """Take a request; its identity.
+
+        Raises
+        ------
+        FullError
+            If as many results are kept as may be.
+        """
+        if full := self._tidy():
+            raise FullError(full)
         request_id = new_request_id()
-        self.store.create(request_id)
         extension = EXTENSIONS.get(asked.result_format, "")
         self.state.add(
             request_id,
@@ -219,32 +307,89 @@ class Endpoint:
             codegen=asked.codegen,
             result_format=asked.result_format,
         )
-        finished = [one for one in self.state.transforms() if one["status"] != RUNNING]
-        for old in finished[:-KEPT_TRANSFORMS]:
-            self.delete(old["request_id"])
         return request_id
 
     def delete(self, request_id: str) -> None:
         """Forget a transform and what it delivered."""
-        self.store.delete(request_id)
         self.state.delete(request_id)
+        shutil.rmtree(self._results / request_id, ignore_errors=True)
+
+    def result(self, request_id: str, name: str) -> Path:
+        """Where an object is."""
+        return self._results / request_id / name
+
+    def sent(self, file: int, size: int, part: int) -> None:
+        """Note that so many bytes of an object were sent: all of them make it a fetched one."""
+        self._sent[file] += part
+        if self._sent[file] >= size:
+            self.state.fetched(file)
+            del self._sent[file]
+
+    def _tidy(self) -> str | None:
+        """Delete what is not to be kept any longer; whether what is left is still too much."""
+        before = timestamp(datetime.now(UTC) - timedelta(seconds=self.kept.seconds))
+        left = self.state.transforms()
+        for one in list(left):
+            size = sum(other["bytes"] for other in left)
+            much = size >= self.kept.size or len(left) >= self.kept.number
+            done = one["status"] != RUNNING
+            if done and (one["finished"] < before or (much and not one["unfetched"])):
+                self.delete(one["request_id"])
+                left.remove(one)
+        size = sum(one["bytes"] for one in left)
+        if size < self.kept.size and len(left) < self.kept.number:
+            return None
+        return (
+            f"{len(left)} requests with {size >> 20} MB of results are kept, which is all that "
+            "may be: fetch or delete some of them first"
+        )
 
     # --- transforming
 
     def _work(self, number: int) -> None:
         """Transform files, one after the other, in a thread of its own."""
         workers = self._worker_set(str(number))
+        tidied = 0.0
         try:
-            while not self._stopping.is_set():
-                if (task := self.state.claim()) is None:
-                    self._stopping.wait(IDLE_SECONDS)
+            while not self.stopping.is_set():
+                try:
+                    if time.monotonic() > tidied + TIDY_SECONDS:
+                        self._tidy()
+                        tidied = time.monotonic()
+                    task = self.state.claim()
+                    if task is not None:
+                        self._transform(task, workers[task.codegen])
+                except Exception as error:  # noqa: BLE001  (nothing may end the loop)
+                    self._note(error)
+                    self.stopping.wait(RETRY_SECONDS)
                 else:
-                    self._transform(task, workers[task.codegen])
+                    self._note(None)
+                    if task is None:
+                        self.stopping.wait(IDLE_SECONDS)
         finally:
             for worker in workers.values():
                 worker.stop()
 
+    def _note(self, error: Exception | None) -> None:
+        """Whether the work of this thread goes well, for `trouble`."""
+        name = threading.current_thread().name
+        self._troubles.pop(name, None)
+        if error is not None:
+            self._troubles[name] = f"its work fails: {type(error).__name__}: {error}"
+
     def _transform(self, task: Task, worker: Worker) -> None:
+        """Transform a file, and write down what came of it, however long that takes."""
+        note = self._outcome(task, worker)
+        while not self.stopping.is_set():
+            try:
+                note()
+            except sqlite3.Error as error:
+                self._note(error)
+                self.stopping.wait(RETRY_SECONDS)
+            else:
+                return
+
+    def _outcome(self, task: Task, worker: Worker) -> Callable[[], None]:
         started = time.perf_counter()
         try:
             with tempfile.TemporaryDirectory(dir=self.folder, prefix="file-") as folder:
@@ -255,25 +400,28 @@ class Endpoint:
                     "selection": task.selection,
                     # Looked at again: a link may lead elsewhere than when it was asked for.
                     "source": self.roots.resolve(task.path),
+                    "urls": self.roots.urls,
                     "target": str(target),
                     "format": task.result_format,
                 }
                 done = worker.run(job, self.limits, lambda: self._unwanted(task))
-                self.store.put(task.request_id, task.object, target, self._stopping)
+                result = self.result(task.request_id, task.object)
+                result.parent.mkdir(exist_ok=True, mode=0o700)
+                target.replace(result)
         except JobCanceled:
-            self.state.release(task)
+            return lambda: self.state.release(task)
         except Exception as error:  # noqa: BLE001  (whatever it is, the file failed, not the thread)
-            if self._stopping.is_set():
-                self.state.release(task)
-                return
-            seconds = time.perf_counter() - started
-            self.state.finish(task, seconds, reason=str(error))
+            what: dict[str, Any] = {"reason": str(error)}
         else:
-            seconds = time.perf_counter() - started
-            self.state.finish(task, seconds, events=done["events"], size=done["bytes"])
+            what = {"events": done["events"], "size": done["bytes"], "sha256": done["sha256"]}
+        seconds = time.perf_counter() - started
+        return lambda: self.state.finish(task, seconds, **what)
 
     def _unwanted(self, task: Task) -> bool:
-        return self._stopping.is_set() or not self.state.wanted(task)
+        try:
+            return self.stopping.is_set() or not self.state.wanted(task)
+        except sqlite3.Error:
+            return False
 
 
 @contextmanager
@@ -283,6 +431,7 @@ def serving(
     allow: Sequence[str | Path] = (),
     workers: int = 2,
     limits: Limits | None = None,
+    kept: Kept | None = None,
     port: int | None = None,
 ) -> Iterator[Endpoint]:
     """Start a local endpoint, and take it down at the end, whatever happens.
@@ -297,8 +446,11 @@ def serving(
         Files that are transformed at a time.
     limits
         What one file may take.
+    kept
+        For how long results are kept.
     port
-        To listen on, of 127.0.0.1; any that is free by default.
+        To listen on, of 127.0.0.1; by default that of the earlier endpoint of the folder, or any
+        that is free.
 
     Yields
     ------
@@ -316,7 +468,12 @@ def serving(
         raise InputError(str(error)) from None
     with tempfile.TemporaryDirectory(prefix="servicex-") as temporary:
         endpoint = Endpoint(
-            (folder or Path(temporary)).resolve(), roots, workers=workers, limits=limits, port=port
+            (folder or Path(temporary)).resolve(),
+            roots,
+            workers=workers,
+            limits=limits,
+            kept=kept,
+            port=port,
         )
         try:
             endpoint.start()
@@ -326,41 +483,60 @@ def serving(
 
 
 def object_name(path: str, extension: str = "") -> str:
-    """Name of the object that a file becomes: its path, with colons for slashes."""
-    name = path.replace("/", ":") + extension
-    if len(name) <= OBJECT_LENGTH:
-        return name
-    digest = hashlib.sha1(name.encode(), usedforsecurity=False).hexdigest()
-    return f"_{digest}{name[len(digest) + 1 - OBJECT_LENGTH :]}"
+    """Name of the object that a file becomes.
+
+    No two paths have the same, on disk neither, where clients put other characters for some: its
+    digest tells them apart, and the rest is for people to read.
+    """
+    digest = hashlib.sha256(path.encode()).hexdigest()[:DIGEST_LENGTH]
+    readable = re.sub(r"[^A-Za-z0-9._-]", "_", path.rpartition("/")[2])
+    return f"{readable[-NAME_LENGTH:]}-{digest}{extension}"
+
+
+def _lock(folder: Path, stack: ExitStack) -> None:
+    """Make the folder, and have it for this endpoint alone."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (folder / "results").mkdir(exist_ok=True, mode=0o700)
+        lock = stack.enter_context((folder / "lock").open("w"))
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        msg = f"another endpoint is at work in {folder}: stop it, or name another folder"
+        raise InputError(msg) from None
+    except OSError as error:
+        msg = f"{folder} cannot be written to: {error.strerror}; name another folder"
+        raise InputError(msg) from None
 
 
 def _settings(path: Path) -> dict[str, Any]:
-    """Secrets and ports: those of the earlier endpoint, so that its clients find it again."""
-    if path.exists():
-        settings: dict[str, Any] = json.loads(path.read_text())
-        return settings
-    return {
+    """Secrets and port: those of the earlier endpoint, so that its clients find it again."""
+    fresh = {
         "token": secrets.token_urlsafe(32),
         "key": secrets.token_urlsafe(32),
         "port": 0,
-        "s3": {
-            name: [secrets.token_hex(10), secrets.token_hex(20)] for name in ("owner", "reader")
-        },
-        "s3_ports": free_ports(8),
+        "s3_key": [secrets.token_hex(10), secrets.token_hex(20)],
     }
-
-
-def _listen(port: int) -> socket.socket:
     try:
-        return socket.create_server((HOST, port))
+        return fresh | json.loads(path.read_text())  # type: ignore[no-any-return]
+    except FileNotFoundError:
+        return fresh
+    except (OSError, ValueError, TypeError) as error:
+        msg = f"{path} cannot be read ({error}): delete it, or name another folder"
+        raise InputError(msg) from None
+
+
+def _listen(port: int | None, earlier: int) -> socket.socket:
+    try:
+        return socket.create_server((HOST, earlier if port is None else port))
     except OSError as error:
+        if port is None and earlier:
+            return _listen(None, 0)
         msg = f"port {port} of {HOST} cannot be listened on: {error.strerror}; choose another"
         raise InputError(msg) from None
 
 
 def _write_private(path: Path, text: str) -> None:
     """Write a file that only this user can read."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
+    with output.whole(path) as part:
+        part.touch(mode=0o600)
+        part.write_text(text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -22,6 +21,8 @@ def serve(
     workers: int,
     seconds: int,
     megabytes: int,
+    keep_days: float,
+    keep_gigabytes: int,
 ) -> None:
     """Serve until interrupted.
 
@@ -37,14 +38,16 @@ def serve(
         Files that are transformed at a time.
     seconds, megabytes
         What one file may take.
+    keep_days, keep_gigabytes
+        For how long results are kept, and how many.
 
     Raises
     ------
     InputError
-        If it does not start.
+        If it does not start, or ends for an error.
     """
     try:
-        from analysis.delivery.endpoint import serving  # noqa: PLC0415
+        from analysis.delivery.endpoint import Kept, serving  # noqa: PLC0415
         from analysis.delivery.workers import Limits  # noqa: PLC0415
     except ImportError as error:
         msg = f"the local ServiceX needs the extra `servicex`: {error}"
@@ -53,7 +56,10 @@ def serve(
         msg = "the endpoint may read nothing: name folders with --allow"
         raise InputError(msg)
     limits = Limits(seconds=seconds, memory=megabytes << 20)
-    with serving(folder, allow=allow, workers=workers, limits=limits, port=port) as endpoint:
+    kept = Kept(seconds=keep_days * 24 * 3600, size=keep_gigabytes << 30)
+    with serving(
+        folder, allow=allow, workers=workers, limits=limits, kept=kept, port=port
+    ) as endpoint:
         console = Console()
         console.print(
             f"ServiceX is at {endpoint.url}, with code generators "
@@ -63,5 +69,4 @@ def serve(
         )
         if "uproot" not in endpoint.codegens:
             console.print("FuncADL needs an environment of its own: `make dask-awkward` makes it")
-        # Until a signal, which Python turns into KeyboardInterrupt.
-        signal.pause()
+        endpoint.wait()

@@ -38,11 +38,14 @@ CREATE TABLE IF NOT EXISTS files (
     id INTEGER PRIMARY KEY, transform INTEGER NOT NULL REFERENCES transforms(id) ON DELETE CASCADE,
     path TEXT NOT NULL, object TEXT NOT NULL,
     status TEXT, claimed INTEGER NOT NULL DEFAULT 0, reason TEXT,
-    seconds REAL, events INTEGER, bytes INTEGER, created TEXT
+    seconds REAL, events INTEGER, bytes INTEGER, sha256 TEXT, created TEXT,
+    fetched INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX IF NOT EXISTS files_by_transform ON files(transform);
 """
 """A file without status is still to be done; `claimed` while somebody does it."""
+BUSY_SECONDS: Final = 1.0
+"""For which a call waits for others, of this process and of another, before it gives up."""
 
 
 class Task(NamedTuple):
@@ -64,14 +67,20 @@ class State:
     Parameters
     ----------
     path
-        The database.
+        The database. Every method raises sqlite3.Error where it cannot be read or written: the
+        disk is full, or another process has locked it.
     """
 
     def __init__(self, path: Path) -> None:
+        path.touch(mode=0o600)
         self._lock = threading.RLock()
-        self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        self._database = sqlite3.connect(
+            path, timeout=BUSY_SECONDS, check_same_thread=False, isolation_level=None
+        )
         self._database.row_factory = sqlite3.Row
         self._database.execute("PRAGMA journal_mode=WAL")
+        # What the machine forgets when its power fails is done anew.
+        self._database.execute("PRAGMA synchronous=NORMAL")
         self._database.execute("PRAGMA foreign_keys=ON")
         self._database.executescript(SCHEMA)
         # What was at work when an earlier process ended is to be done again.
@@ -80,25 +89,42 @@ class State:
         if row := self._one("SELECT max(created) AS last FROM files"):
             self._last = _time(row["last"]) if row["last"] else self._last
 
+    def probe(self) -> None:
+        """Write something, to see whether the database can be written."""
+        with self._transaction() as database:
+            database.execute("PRAGMA user_version = 1")
+
     def close(self) -> None:
         """Close the database."""
         with self._lock:
             self._database.close()
 
     @contextmanager
+    def _alone(self) -> Iterator[sqlite3.Connection]:
+        if not self._lock.acquire(timeout=BUSY_SECONDS):
+            msg = "the database is busy"
+            raise sqlite3.OperationalError(msg)
+        try:
+            yield self._database
+        finally:
+            self._lock.release()
+
+    @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            self._database.execute("BEGIN IMMEDIATE")
+        with self._alone() as database:
+            database.execute("BEGIN IMMEDIATE")
             try:
-                yield self._database
+                yield database
+                database.execute("COMMIT")
             except BaseException:
-                self._database.execute("ROLLBACK")
+                # Some errors, such as that of a full disk, have rolled it back already.
+                if database.in_transaction:
+                    database.execute("ROLLBACK")
                 raise
-            self._database.execute("COMMIT")
 
     def _all(self, query: str, *values: Any) -> list[sqlite3.Row]:
-        with self._lock:
-            return self._database.execute(query, values).fetchall()
+        with self._alone() as database:
+            return database.execute(query, values).fetchall()
 
     def _one(self, query: str, *values: Any) -> sqlite3.Row | None:
         found = self._all(query, *values)
@@ -178,6 +204,7 @@ class State:
         *,
         events: int = 0,
         size: int = 0,
+        sha256: str | None = None,
         reason: str | None = None,
     ) -> None:
         """Note what came of a file: a reason if it failed."""
@@ -186,10 +213,10 @@ class State:
             self._last = max(datetime.now(UTC), self._last + timedelta(microseconds=1))
             database.execute(
                 "UPDATE files SET status = ?, claimed = 0, reason = ?, seconds = ?, events = ?, "
-                "bytes = ?, created = ? WHERE id = ? AND status IS NULL",
+                "bytes = ?, sha256 = ?, created = ? WHERE id = ? AND status IS NULL",
                 (
                     *(SUCCESS if reason is None else FAILURE, reason, seconds, events, size),
-                    *(timestamp(self._last), task.id),
+                    *(sha256, timestamp(self._last), task.id),
                 ),
             )
             left = database.execute(
@@ -211,6 +238,20 @@ class State:
                 (CANCELED, timestamp(datetime.now(UTC)), request_id, RUNNING),
             ).rowcount
         return bool(changed)
+
+    def object(self, request_id: str, name: str) -> dict[str, Any] | None:
+        """What a delivered object was made of; None if there is none of that name."""
+        row = self._one(
+            "SELECT files.* FROM files JOIN transforms ON transforms.id = transform "
+            "WHERE request_id = ? AND object = ? AND files.status = ?",
+            *(request_id, name, SUCCESS),
+        )
+        return dict(row) if row else None
+
+    def fetched(self, file: int) -> None:
+        """Note that somebody has fetched all of an object."""
+        with self._transaction() as database:
+            database.execute("UPDATE files SET fetched = 1 WHERE id = ?", (file,))
 
     def delete(self, request_id: str) -> None:
         """Forget a transform and its files."""
@@ -235,7 +276,9 @@ class State:
         rows = self._all(
             "SELECT transforms.*, datasets.name AS did, count(files.id) AS files, "
             "coalesce(sum(files.status = 'success'), 0) AS completed, "
-            "coalesce(sum(files.status = 'failure'), 0) AS failed "
+            "coalesce(sum(files.status = 'failure'), 0) AS failed, "
+            "coalesce(sum(files.bytes), 0) AS bytes, "
+            "coalesce(sum(files.status = 'success' AND NOT fetched), 0) AS unfetched "
             "FROM transforms JOIN datasets ON datasets.id = dataset "
             f"LEFT JOIN files ON files.transform = transforms.id {where} "
             "GROUP BY transforms.id ORDER BY transforms.id",

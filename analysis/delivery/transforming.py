@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from urllib.parse import urljoin
 
 import awkward as ak
 import pyarrow as pa
@@ -26,6 +27,8 @@ from analysis.delivery.selections import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+
+    from analysis.delivery.roots import Roots
 
 FUNCADL_TREE: Final = "servicex"
 """Name that ServiceX gives the tree of a FuncADL query in ROOT files."""
@@ -112,6 +115,22 @@ def transform(codegen: str, selection: str, source: str, target: Path, result_fo
 
 
 # --- reading
+
+
+def confine(roots: Roots) -> None:
+    """Have this process follow no server that sends it on to where it may not read."""
+    if not roots.urls:
+        return
+    import aiohttp  # noqa: PLC0415  (needed for these alone)
+    import fsspec  # noqa: PLC0415
+
+    async def look(_session: Any, _context: Any, asked: Any) -> None:
+        roots.resolve(urljoin(str(asked.url), asked.response.headers["Location"]))
+
+    trace = aiohttp.TraceConfig()
+    trace.on_request_redirect.append(look)
+    for protocol in ("http", "https"):
+        fsspec.config.conf[protocol] = {"client_kwargs": {"trace_configs": [trace]}}
 
 
 def read_raw(queries: list[dict[str, Any]], source: str) -> Iterator[Piece]:

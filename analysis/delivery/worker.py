@@ -20,6 +20,7 @@ from typing import Any, Final, NoReturn
 
 import psutil
 
+from analysis.delivery.digests import digest_of
 from analysis.delivery.parent import die_with_parent
 
 MESSAGE_LENGTH: Final = 500
@@ -64,7 +65,8 @@ def _in_child(job: dict[str, Any]) -> dict[str, Any]:
         said = pipe.read()
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status) or not said:
-        return {"error": _cause(status, job)}
+        late = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU
+        return {"error": _cause(status, job), "died": not late}
     answer: dict[str, Any] = json.loads(said)
     return answer
 
@@ -84,6 +86,7 @@ def _cause(status: int, job: dict[str, Any]) -> str:
 def _work(job: dict[str, Any], writing: int) -> NoReturn:
     """Do a job and say what came of it, in the child."""
     from analysis.delivery import transforming  # noqa: PLC0415
+    from analysis.delivery.roots import Roots  # noqa: PLC0415
 
     code = 1
     try:
@@ -101,13 +104,18 @@ def _work(job: dict[str, Any], writing: int) -> NoReturn:
         try:
             if job["kind"] == "check":
                 transforming.check(job["codegen"], job["selection"])
-                answer = {"events": 0, "bytes": 0}
+                answer = {}
             else:
+                transforming.confine(Roots(urls=tuple(job["urls"])))
                 target = Path(job["target"])
                 events = transforming.transform(
                     job["codegen"], job["selection"], job["source"], target, job["format"]
                 )
-                answer = {"events": events, "bytes": target.stat().st_size}
+                answer = {
+                    "events": events,
+                    "bytes": target.stat().st_size,
+                    "sha256": digest_of(target),
+                }
         except MemoryError:
             answer = {"error": f"it needs more than {job['memory'] >> 20} MB of memory"}
         except Exception as error:  # noqa: BLE001  (whatever it is, the request is told)

@@ -23,7 +23,9 @@ FUNCADL_PYTHON: Final = "COFFEA_SCALING_DASK_AWKWARD_PYTHON"
 """Variable that names the Python in which FuncADL runs: dask-awkward needs an older dask."""
 ROOT: Final = Path(__file__).parents[2]
 
-CHECK_SECONDS: Final = 30
+CHECK_SECONDS: Final = 10
+ATTEMPTS: Final = 3
+"""Of a job whose process dies."""
 START_SECONDS: Final = 120
 """For a worker to import what it needs: far above what that takes."""
 POLL_SECONDS: Final = 0.1
@@ -48,6 +50,10 @@ class Limits:
 
 class JobError(Exception):
     """A job failed; one sentence, for the one who asked for it."""
+
+
+class WorkerDiedError(JobError):
+    """A job failed because its process died, which need not be its fault."""
 
 
 class JobCanceled(Exception):
@@ -122,18 +128,38 @@ class Worker:
         JobCanceled
             If it was given up.
         """
-        self.start()
-        if not self._ready:
-            self._receive(START_SECONDS, canceled)
-            self._ready = True
-        assert self._process
-        assert self._process.stdin
-        line = {**job, "seconds": limits.seconds, "memory": limits.memory}
-        self._process.stdin.write(json.dumps(line).encode() + b"\n")
-        self._process.stdin.flush()
-        answer = self._receive(limits.seconds, canceled)
+        line = json.dumps({**job, "seconds": limits.seconds, "memory": limits.memory})
+        for left in reversed(range(ATTEMPTS)):
+            try:
+                return self._run(line, limits.seconds, canceled)
+            except WorkerDiedError:
+                if not left:
+                    raise
+        raise AssertionError
+
+    def _run(
+        self, line: str, seconds: float, canceled: Callable[[], bool] | None
+    ) -> dict[str, Any]:
+        try:
+            self.start()
+            if not self._ready:
+                self._receive(START_SECONDS, canceled)
+                self._ready = True
+            assert self._process
+            assert self._process.stdin
+            self._process.stdin.write(line.encode() + b"\n")
+            self._process.stdin.flush()
+            answer = self._receive(seconds, canceled)
+        except BrokenPipeError:
+            self.stop()
+            msg = f"the worker process ended; {self._log} may say why"
+            raise WorkerDiedError(msg) from None
+        except BaseException:
+            # It may be at work still, and its answer is not that of the next job.
+            self.stop()
+            raise
         if "error" in answer:
-            raise JobError(answer["error"])
+            raise (WorkerDiedError if answer.get("died") else JobError)(answer["error"])
         return answer
 
     def _receive(self, seconds: float, canceled: Callable[[], bool] | None) -> dict[str, Any]:
@@ -142,17 +168,13 @@ class Worker:
         until = time.monotonic() + seconds
         while not select.select([self._process.stdout], [], [], POLL_SECONDS)[0]:
             if canceled and canceled():
-                self.stop()
                 raise JobCanceled
             if time.monotonic() > until:
-                self.stop()
                 msg = f"it took more than {seconds:.0f} s, which is the limit"
                 raise JobError(msg)
         line = self._process.stdout.readline()
         if not line:
-            self.stop()
-            msg = f"the worker process ended; {self._log} may say why"
-            raise JobError(msg)
+            raise BrokenPipeError
         answer: dict[str, Any] = json.loads(line)
         return answer
 

@@ -45,11 +45,16 @@ def files(synthetic: Path) -> list[str]:
 class Rest:
     """The endpoint's protocol, with a token."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
-        self.url = endpoint.url
-        refresh = {"Authorization": f"Bearer {endpoint.token}"}
+    def __init__(self, url: str, token: str) -> None:
+        self.url = url
+        refresh = {"Authorization": f"Bearer {token}"}
         answer = httpx.post(f"{self.url}/token/refresh", headers=refresh)
         self.headers = {"Authorization": f"Bearer {answer.json()['access_token']}"}
+
+    @classmethod
+    def of(cls, endpoint: Endpoint) -> Rest:
+        """Of an endpoint of this process."""
+        return cls(endpoint.url, endpoint.token)
 
     def __call__(self, method: str, path: str, **options: Any) -> httpx.Response:
         return httpx.request(
@@ -100,7 +105,7 @@ MET = json.dumps([{"treename": "Events", "filter_name": ["MET_pt"]}])
 @pytest.fixture(scope="session")
 def rest(endpoint: Endpoint) -> Rest:
     """The endpoint's protocol."""
-    return Rest(endpoint)
+    return Rest.of(endpoint)
 
 
 def wait_for(condition: Callable[[], Any]) -> Any:

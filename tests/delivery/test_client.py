@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
-import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -24,8 +22,7 @@ from servicex import General, OutputFormat, Sample, ServiceXSpec, dataset, query
 from servicex.servicex_client import deliver_async
 
 from analysis.delivery.client import Request, deliver
-from analysis.delivery.endpoint import SETTINGS, serving
-from analysis.delivery.store import HOST, LAUNCHES, ObjectStore, free_ports
+from analysis.delivery.endpoint import CONFIG, HOST, SETTINGS, serving
 from analysis.delivery.workers import Limits
 from analysis.errors import InputError
 from tests.conftest import EVENTS
@@ -358,57 +355,15 @@ def test_a_source_that_changed(
 # --- what is interrupted
 
 
-def test_the_s3_server_stops_and_starts(synthetic: Path, files: list[str], tmp_path: Path) -> None:
-    with serving(tmp_path / "endpoint", allow=[synthetic], workers=1) as own:
-        requests = [Request("all", files[:6], raw(SLOW))]
-        work = Background(lambda: deliver(requests, config=own.config, cache=tmp_path / "cache"))
-        wait_for(lambda: any(one["completed"] for one in own.state.transforms()))
-        own.store.stop()
-        assert not all(one["finished"] for one in own.state.transforms())
-        own.store.start()
-        assert work.wait()["all"].events == (PER_FILE,) * 6
-        # One that dies is started anew by the endpoint itself.
-        request = [Request("more", files[6:9], raw(SLOW))]
-        work = Background(lambda: deliver(request, config=own.config, cache=tmp_path / "cache"))
-        assert own.store._process
-        os.killpg(own.store._process.pid, signal.SIGKILL)
-        own.store._process.wait()
-        delivered = work.wait()
-        assert delivered["more"].events == (PER_FILE,) * 3
-
-
-def test_a_port_of_the_s3_server_is_taken(
-    synthetic: Path, files: list[str], tmp_path: Path
-) -> None:
+def test_a_port_that_is_taken_since(synthetic: Path, tmp_path: Path) -> None:
+    """The next endpoint of a folder has another, and says so to clients."""
     folder = tmp_path / "endpoint"
-    request = [Request("one", files[:1], raw())]
-    with serving(folder, allow=[synthetic], workers=1) as first:
-        before = first.store.ports
-        deliver(request, config=first.config, cache=tmp_path / "first")
-    with (
-        socket.create_server((HOST, before[4])),
-        serving(folder, allow=[synthetic], workers=1) as second,
-    ):
-        after = second.store.ports
-        assert not {*after} & {before[4]}
-        assert json.loads((folder / SETTINGS).read_text())["s3_ports"] == after
-        delivered = deliver(request, config=second.config, cache=tmp_path / "second")
-        assert delivered["one"].events == (PER_FILE,)
-
-
-def test_an_s3_server_that_ends_at_once_is_started_thrice(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    launched = tmp_path / "launched"
-    weed = tmp_path / "weed"
-    weed.write_text(f"#!/bin/sh\necho once >> {launched}\n")
-    weed.chmod(0o755)
-    monkeypatch.setattr(shutil, "which", lambda *_, **__: str(weed))
-    keys = dict.fromkeys(("owner", "reader"), ("access", "secret"))
-    store = ObjectStore(tmp_path / "s3", keys, free_ports(8))
-    with pytest.raises(InputError, match=r"the S3 server does not start, see .*weed\.log"):
-        store.start()
-    assert launched.read_text().split() == ["once"] * LAUNCHES
+    with serving(folder, allow=[synthetic]) as first:
+        before = int(first.url.rpartition(":")[2])
+    with socket.create_server((HOST, before)), serving(folder, allow=[synthetic]) as second:
+        (one,) = yaml.safe_load(second.config.read_text())["api_endpoints"]
+        assert one["endpoint"] == second.url != first.url
+        assert one["token"] == first.token
 
 
 @contextmanager
@@ -432,6 +387,12 @@ def served(folder: Path, allowed: Path) -> Iterator[subprocess.Popen[str]]:
         process.communicate(timeout=PATIENCE)
 
 
+def rest_of(folder: Path) -> Rest:
+    """The protocol of an endpoint of another process, from its servicex.yaml."""
+    (one,) = yaml.safe_load((folder / CONFIG).read_text())["api_endpoints"]
+    return Rest(one["endpoint"], one["token"])
+
+
 def family(process: subprocess.Popen[str]) -> list[psutil.Process]:
     """A process's descendants."""
     found: list[psutil.Process] = psutil.Process(process.pid).children(recursive=True)
@@ -446,7 +407,7 @@ def test_the_endpoint_is_killed_and_started(
     requests = [Request("all", files[:6], raw(SLOW))]
     with served(folder, synthetic) as first:
         config = folder / "servicex.yaml"
-        rest = Rest(_Config(config))  # type: ignore[arg-type]
+        rest = rest_of(folder)
         work = Background(lambda: deliver(requests, config=config, cache=tmp_path / "cache"))
 
         def begun() -> Any:
@@ -460,7 +421,7 @@ def test_the_endpoint_is_killed_and_started(
         first.wait()
     assert transform["files-remaining"]
     _, alive = psutil.wait_procs(children, timeout=PATIENCE)
-    assert not alive, "the worker and the S3 server end with the endpoint"
+    assert not alive, "the worker ends with the endpoint"
     with served(folder, synthetic) as second:
         assert work.wait()["all"].events == (PER_FILE,) * 6
         (after,) = rest("GET", "/servicex/transformation").json()["requests"]
@@ -475,14 +436,6 @@ def test_the_endpoint_is_killed_and_started(
     assert not alive
 
 
-class _Config:
-    """What `Rest` needs to know of an endpoint, from its servicex.yaml."""
-
-    def __init__(self, path: Path) -> None:
-        (one,) = yaml.safe_load(path.read_text())["api_endpoints"]
-        self.url, self.token = one["endpoint"], one["token"]
-
-
 def test_a_file_that_takes_too_much(synthetic: Path, files: list[str], tmp_path: Path) -> None:
     with serving(allow=[synthetic], limits=Limits(seconds=5)) as own:
         slow = [Request("slow", files[:1], raw("MET_pt > 9**9**9"))]
@@ -491,11 +444,20 @@ def test_a_file_that_takes_too_much(synthetic: Path, files: list[str], tmp_path:
 
 
 def test_an_endpoint_that_cannot_start(tmp_path: Path, endpoint: Endpoint) -> None:
-    with pytest.raises(InputError, match="no folder"), serving(allow=[tmp_path / "none"]):
-        pass
-    taken = int(endpoint.url.rpartition(":")[2])
-    with pytest.raises(InputError, match="cannot be listened on"), serving(port=taken):
-        pass
+    def refused(reason: str, folder: Path | None = None, **options: Any) -> None:
+        with pytest.raises(InputError, match=reason), serving(folder, **options):
+            pass
+
+    refused("no folder", allow=[tmp_path / "none"])
+    refused("cannot be listened on", port=int(endpoint.url.rpartition(":")[2]))
+    refused("another endpoint is at work in", endpoint.folder)
+    (tmp_path / "file").write_text("")
+    refused("cannot be written to", tmp_path / "file")
+    (tmp_path / SETTINGS).write_text("{")
+    refused("cannot be read", tmp_path)
+    (tmp_path / SETTINGS).unlink()
+    (tmp_path / "transforms.sqlite").write_text("no database" * 100)
+    refused("no state to go on with", tmp_path)
 
 
 def test_what_json_says_of_the_query() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
+import qastle
 
 from analysis.delivery import queries
 from analysis.delivery.selections import (
@@ -108,22 +110,32 @@ def test_malformed_raw_selections(selection: str, reason: str) -> None:
         raw_queries(selection)
 
 
-@pytest.mark.parametrize(
-    "selection",
-    [
-        select("(attr e 'MET_pt')"),
-        select("(dict (list 'pt') (list (attr e 'Jet_pt')))"),
-        select("(call (attr np 'sqrt') (attr e 'MET_pt'))"),
-        select("(attr np 'pi')"),
-        select("(call abs (attr e 'MET_phi'))"),
-        select("(call (attr (attr e 'Jet_pt') 'Where') (lambda (list j) (> j 30)))"),
-        select("(call (attr (attr e 'Jet_pt') 'Count'))"),
-        select("(subscript e 'MET_pt')"),
-        select("(if (> (attr e 'MET_pt') 1) 1 0)"),
-    ],
+QUERIES: Final = (
+    select("(attr e 'MET_pt')"),
+    select("(dict (list 'pt') (list (attr e 'Jet_pt')))"),
+    select("(call (attr np 'sqrt') (attr e 'MET_pt'))"),
+    select("(attr np 'pi')"),
+    select("(call abs (attr e 'MET_phi'))"),
+    select("(call (attr (attr e 'Jet_pt') 'Where') (lambda (list j) (> j 30)))"),
+    select("(call (attr (attr e 'Jet_pt') 'Count'))"),
+    select("(subscript e 'MET_pt')"),
+    select("(if (> (attr e 'MET_pt') 1) 1 0)"),
+    f'  ( call Select\t{EVENTS}\n(lambda (list e)   (attr e "MET_pt") ) )  ',
+    select("(* -1.5e3 (** (- (attr e 'pt') .5) 2))"),
 )
+
+
+@pytest.mark.parametrize("selection", QUERIES)
 def test_queries_of_an_analysis(selection: str) -> None:
     funcadl_query(selection)
+
+
+def test_selections_are_read_as_qastle_reads_them() -> None:
+    """Which has a slower parser of the same grammar."""
+    own = queries.funcadl("Events").generate_selection_string()
+    for selection in (*QUERIES, own):
+        tree = qastle.insert_linq_nodes(qastle.text_ast_to_python_ast(selection))
+        assert ast.dump(funcadl_query(selection)) == ast.dump(tree)
 
 
 @pytest.mark.parametrize(
@@ -165,6 +177,9 @@ def test_queries_of_an_analysis(selection: str) -> None:
         # What qastle takes for one string, Python takes for two with an expression between them.
         select("'\\\\' + __import__(\"os\").system(\"true\") + '\\\\'"),
         "x" * 200_000,
+        # What takes 45 of these at once must not take a minute each.
+        f"(list {'1 ' * 40_000})",
+        f"{'(list ' * 10_000}1{')' * 10_000}",
     ],
 )
 def test_queries_that_no_analysis_has(selection: str) -> None:
@@ -198,6 +213,7 @@ def transform(files: list[str], tmp_path: Path, cut: str) -> dict[str, Any]:
         "codegen": "uproot-raw",
         "selection": json.dumps([query]),
         "source": files[0],
+        "urls": [],
         "target": str(tmp_path / "target"),
         "format": "root-file",
     }

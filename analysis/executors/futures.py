@@ -7,6 +7,7 @@ imports coffea anew (seconds). Here one pool serves all calls.
 from __future__ import annotations
 
 import logging
+import os
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from coffea.processor import FuturesExecutor
 from loky.process_executor import BrokenProcessPool
 
 from analysis.executors.batches import fetch, process_batch, spill
+from analysis.executors.lifetime import end_with
 from analysis.executors.pool import PoolExecutor
 from analysis.executors.worker import environment as worker_environment
 from analysis.executors.worker import warm
@@ -141,8 +143,19 @@ def _work(
 
 
 def _processes(workers: int, environment: Mapping[str, str]) -> Executor:
+    begin = partial(_begin, os.getpid())
+    pool = loky.ProcessPoolExecutor(max_workers=workers, initializer=begin, env=environment)
     with postponed():
-        pool = loky.ProcessPoolExecutor(max_workers=workers, initializer=warm, env=environment)
         # One task for each worker starts them all.
-        list(pool.map(abs, range(workers)))
+        started = pool.map(abs, range(workers))
+    try:
+        list(started)
+    except BaseException:
+        pool.shutdown(wait=True, kill_workers=True)
+        raise
     return pool  # type: ignore[no-any-return]
+
+
+def _begin(client: int) -> None:
+    end_with(client)
+    warm()

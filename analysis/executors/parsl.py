@@ -10,7 +10,6 @@ import atexit
 import os
 import shlex
 import shutil
-import signal
 import sys
 import sysconfig
 import tempfile
@@ -29,9 +28,11 @@ from coffea.processor import ParslExecutor
 
 from analysis.errors import InputError, NotInstalledError
 from analysis.executors.batches import LARGE, fetch, process_batch, spill, worker_name
+from analysis.executors.lifetime import command, end_with
 from analysis.executors.pool import PoolExecutor
 from analysis.executors.worker import environment as allocator
 from analysis.executors.worker import warm
+from analysis.interruption import postponed
 
 try:
     import parsl
@@ -39,6 +40,10 @@ try:
     from parsl.errors import NoDataFlowKernelError
     from parsl.executors import HighThroughputExecutor, ThreadPoolExecutor
     from parsl.executors.high_throughput.errors import ManagerLost, WorkerLost
+    from parsl.executors.high_throughput.executor import (
+        DEFAULT_INTERCHANGE_LAUNCH_CMD,
+        DEFAULT_LAUNCH_CMD,
+    )
     from parsl.jobs.error_handlers import windowed_error_handler
     from parsl.launchers import SimpleLauncher
     from parsl.logconfigs.noop import NoopLogging
@@ -76,6 +81,9 @@ CLEANUP: Final = 15.0
 
 GRACE: Final = 3.0
 """Seconds that processes have to end by themselves when Parsl has told them to."""
+
+POOL: Final = "process_worker_pool.py"
+"""Parsl's script that starts workers."""
 
 SHORT: Final = 50
 """Bytes of a folder's name in which sockets can be made, by the names that Python gives them."""
@@ -283,6 +291,7 @@ def _read(path: Path) -> Any:
 
 @cache
 def _prepare() -> str:
+    end_with(os.getppid())
     warm()
     return worker_name()
 
@@ -433,12 +442,19 @@ def _processes(
         heartbeat_threshold=SILENCE,
         poll_period=POLL,
         encrypted=options.encrypted,
+        launch_cmd=DEFAULT_LAUNCH_CMD.replace(POOL, shlex.join(_ending(POOL)), 1),
         # A manager that died is replaced, twice.
         block_error_handler=windowed_error_handler,
         provider=LocalProvider(
             launcher=SimpleLauncher(), min_blocks=1, worker_init="\n".join(exports)
         ),
     )
+
+
+def _ending(script: str) -> list[str]:
+    """Command line of a script of Parsl's that ends with this process."""
+    path = shutil.which(script, path=_variables()["PATH"])
+    return command(path) if path else [script]
 
 
 def _config(executor: HighThroughputExecutor | ThreadPoolExecutor, folder: Path) -> Config:
@@ -476,10 +492,12 @@ def _kernel(make: Callable[[Config], DataFlowKernel], config: Config) -> Iterato
 def _load(
     make: Callable[[Config], DataFlowKernel], config: Config, loading: Future[DataFlowKernel]
 ) -> None:
-    # Processes inherit this: Ctrl-C in a terminal is for the client, which then ends them.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    for executor in _high_throughput(config):
+        if list(executor.interchange_launch_cmd) == DEFAULT_INTERCHANGE_LAUNCH_CMD:
+            executor.interchange_launch_cmd = _ending(*DEFAULT_INTERCHANGE_LAUNCH_CMD)
     try:
-        kernel = make(config)
+        with postponed():
+            kernel = make(config)
     except BaseException as error:  # noqa: BLE001 - the client raises it
         executors = _high_throughput(config)
         _give_up(executors)

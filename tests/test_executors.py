@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+import traceback
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,8 +21,9 @@ import pytest
 
 from analysis import processors, ttbar
 from analysis.adl import BTAGS, INPUTS, QUERIES, AdlProcessor
-from analysis.errors import InputError, NotInstalledError
+from analysis.errors import InputError, NotInstalledError, WorkerLostError
 from analysis.executors import open_executor
+from analysis.executors.worker import HASH_SEED
 from analysis.inputs import inspect
 from analysis.run import Result, run
 from perf.equal import agree
@@ -195,6 +199,105 @@ def test_chunk_that_raises_is_named(executor: ExecutorBase, some: dict[str, Any]
     assert "\n" not in sentence
     # Afterwards the executor is as good as before.
     process(some, Plain(), executor)
+
+
+class TwoWords(Exception):
+    """Can be pickled, and not unpickled: its arguments are not those that it is made with."""
+
+    def __init__(self, one: str, other: str) -> None:
+        super().__init__(f"{one} and {other}")
+
+
+class Unsayable(Exception):
+    """Has no words."""
+
+    def __str__(self) -> str:
+        raise ZeroDivisionError
+
+
+class Lock(Exception):
+    """Cannot be pickled."""
+
+    def __init__(self) -> None:
+        super().__init__("locked")
+        self.lock = threading.Lock()
+
+
+def _raise(which: str) -> None:
+    one, other = "this", "that"
+    if which == "two words":
+        raise TwoWords(one, other)
+    if which == "unsayable":
+        raise Unsayable
+    if which == "lock":
+        raise Lock
+    if which == "exit":
+        sys.exit(3)
+    if which == "base":
+        raise asyncio.CancelledError(other)
+
+
+@pytest.mark.parametrize(
+    ("which", "words"),
+    [
+        ("two words", "this and that"),
+        ("unsayable", "Unsayable"),
+        ("lock", "locked"),
+        ("exit", "SystemExit: 3"),
+        ("base", "CancelledError: that"),
+    ],
+)
+def test_whatever_a_task_raises_arrives(executor: ExecutorBase, which: str, words: str) -> None:
+    """And is neither waited for nor taken for the death of a worker."""
+    with pytest.raises(BaseException) as caught:  # noqa: PT011
+        executor([which], _raise, None)
+    try:
+        said = f"{type(caught.value).__name__}: {caught.value}"
+    except ZeroDivisionError:
+        said = type(caught.value).__name__
+    assert words in said
+    assert not isinstance(caught.value, WorkerLostError)
+    # On a worker, what would end the client without a word does not.
+    assert executor.inside or isinstance(caught.value, Exception)
+    # The traceback comes along.
+    lines = "".join(traceback.format_exception(caught.value)) if which != "unsayable" else "_raise"
+    assert "_raise" in lines
+    assert executor([1, 2], _one, None)[0] == {"items": 2, "sum": 3}
+
+
+class OneSided:
+    """An item that unpickles nowhere."""
+
+    def __reduce__(self) -> Any:
+        return _refuse, ()
+
+
+def _refuse() -> None:
+    msg = "this item is not for you"
+    raise LookupError(msg)
+
+
+def test_an_item_that_does_not_unpickle_is_no_dead_worker(executor: ExecutorBase) -> None:
+    if executor.inside:
+        pytest.skip("nothing is pickled")
+    with pytest.raises(LookupError, match="not for you"):
+        executor([OneSided()], _one, None)
+
+
+def _order(item: int) -> dict[str, Any]:
+    names = {f"up_{n}" for n in range(20)} | {f"down_{n}" for n in range(20)}
+    time.sleep(0.01)
+    seed = os.environ.get("PYTHONHASHSEED")
+    return {"orders": {tuple(names)}, "seeds": {seed}, "items": {item}}
+
+
+def test_sets_have_one_order_on_all_workers(executor: ExecutorBase) -> None:
+    """Axes made from them could else not be merged."""
+    found, _ = executor.copy(batch=1)(list(range(40)), _order, None)
+    assert len(found["items"]) == 40
+    assert len(found["orders"]) == 1
+    if not executor.inside:
+        assert found["seeds"] == {HASH_SEED}
 
 
 def paths(fileset: dict[str, Any]) -> list[str]:

@@ -100,6 +100,15 @@ def test_a_chunk_that_raises_leaves_nothing_to_the_next_run(
     assert process(fileset, Plain(), two).repeated == 0
 
 
+def test_workers_print_no_warnings(
+    fileset: dict[str, Any], two: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Of coffea, which has one for each attempt."""
+    with pytest.raises(InputError, match="jets out of order"):
+        process(fileset, Raises(), two)
+    assert "attempt" not in capfd.readouterr().err
+
+
 def test_nothing_is_left_when_a_pool_was_broken(fileset: dict[str, Any]) -> None:
     before = children()
 

@@ -254,23 +254,6 @@ def test_exception_names_the_chunk_and_is_not_tried_again(
     assert process(fileset, Plain(), two).repeated == 0
 
 
-class Unpicklable(Exception):
-    """Can be pickled, and not unpickled."""
-
-    def __init__(self, one: str, other: str) -> None:
-        super().__init__(f"{one} and {other}")
-
-
-def _raise(_: int) -> None:
-    one, other = "this", "that"
-    raise Unpicklable(one, other)
-
-
-def test_exception_that_cannot_be_sent(two: Any) -> None:
-    with pytest.raises(RuntimeError, match="this and that"):
-        two([1, 2], _raise, None)
-
-
 @pytest.mark.usefixtures("alone")
 def test_memory_limit_of_workers(fileset: dict[str, Any]) -> None:
     limit = {"spark.executor.pyspark.memory": "2g"}

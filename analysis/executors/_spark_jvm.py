@@ -34,6 +34,9 @@ PATIENCE: Final = 10.0
 """Seconds for Spark to stop, for its Java process to end, and for those that it started; each is
 ended by force after that. It takes 1, 0.1 and 0.1."""
 
+SEED: Final = "spark.executorEnv.PYTHONHASHSEED"
+"""Setting of workers' hash seed."""
+
 LONGEST: Final = 60
 """Characters that the path of a socket's folder may have: the system allows 107 for the whole."""
 
@@ -158,6 +161,8 @@ def own_context(
     environment = {
         "PYSPARK_PYTHON": sys.executable if master.startswith("local") else python,
         "SPARK_LAUNCHER_OPTS": launcher,
+        # pyspark gives its workers that of this process.
+        **({"PYTHONHASHSEED": seed} if (seed := settings.get(SEED)) else {}),
         # These would go before spark.local.dir, and have pyspark look for a running Java process.
         "SPARK_LOCAL_DIRS": None,
         "PYSPARK_GATEWAY_PORT": None,

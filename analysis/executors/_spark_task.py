@@ -5,14 +5,13 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import cloudpickle
 from pyspark import AccumulatorParam, TaskContext
 
 from analysis.executors.batches import (
     Payload,
+    RaisedError,
     fetch,
     merge_payloads,
-    pickled,
     process_batch,
     spill,
 )
@@ -39,18 +38,6 @@ class Sent(NamedTuple):
 
     lost: int
     payload: Payload
-
-
-class Failed(NamedTuple):
-    """What the function raised.
-
-    Attributes
-    ----------
-    error
-        Pickle of the exception.
-    """
-
-    error: bytes
 
 
 class ToQueue(AccumulatorParam[list[Any]]):
@@ -125,9 +112,9 @@ def process(
     lost = context.attemptNumber() if context else 0
     for batch in batches:
         try:
-            payload = process_batch(code, cloudpickle.loads(batch), compression)
-        except Exception as error:  # noqa: BLE001
-            failures.add([Failed(pickled(error))])
+            payload = process_batch(code, batch, compression)
+        except RaisedError as error:
+            failures.add([error])
             return
         yield Sent(lost, spill(payload, folder))
 

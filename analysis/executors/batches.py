@@ -13,11 +13,12 @@ import socket
 import sys
 import tempfile
 import time
+import traceback
 from abc import abstractmethod
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 import cloudpickle
 import lz4.frame
@@ -49,6 +50,76 @@ SMALL: Final = 1 << 12
 LARGE: Final = 1 << 20
 """Bytes from which a payload goes by a file. By Spark, 16 MB take 20 ms of CPU time then, and 50
 through its Java process, whose memory and arrays (2 GB) would limit them too."""
+
+
+class RaisedError(Exception):
+    """What a task raised, on its way from a worker: of text and bytes, which always travel.
+
+    What users raise may not unpickle, or only where a package is; engines take that for the death
+    of a worker, or wait for ever.
+
+    Parameters
+    ----------
+    words
+        Type and message.
+    details
+        The traceback.
+    data
+        Pickle, empty if there is none.
+    """
+
+    original: BaseException | None = None
+    """It itself, in the process in which it was raised."""
+
+    def __init__(self, words: str, details: str, data: bytes) -> None:
+        super().__init__(words, details, data)
+        self.words = words
+        self.details = details
+        self.data = data
+
+    @classmethod
+    def of(cls, error: BaseException) -> Self:
+        """Make ready to travel."""
+        words = type(error).__name__
+        with suppress(Exception):
+            words = f"{words}: {error}"
+        # What would end the client without a word, as SystemExit, travels as words only.
+        data = b""
+        if isinstance(error, Exception):
+            with suppress(Exception):
+                data = cloudpickle.dumps(error)
+        made = cls(words, "".join(traceback.format_exception(error)), data)
+        made.original = error
+        return made
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Any, ...]]:
+        """Without the original."""
+        return type(self), self.args
+
+    def restored(self) -> BaseException:
+        """What was raised, or an exception that says as much."""
+        if self.original is not None:
+            return self.original
+        error: Exception = RuntimeError(self.words)
+        with suppress(Exception):
+            found = pickle.loads(self.data)
+            error = found if isinstance(found, Exception) else error
+        error.__cause__ = RaisedError(f"on a worker:\n{self.details}", "", b"")
+        return error
+
+    def __str__(self) -> str:
+        return self.words
+
+
+@contextmanager
+def _travelling() -> Iterator[None]:
+    """Raise nothing but RaisedError."""
+    try:
+        yield
+    except (RaisedError, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # noqa: BLE001 - SystemExit too, which engines take for theirs
+        raise RaisedError.of(error) from None
 
 
 class Spent(NamedTuple):
@@ -92,7 +163,7 @@ class Payload(NamedTuple):
     spent
         What it took.
     error
-        Pickle of the first exception, if items that raise are left out.
+        The first, if items that raise are left out.
     """
 
     kind: str
@@ -100,7 +171,7 @@ class Payload(NamedTuple):
     items: int
     worker: str
     spent: Spent
-    error: bytes | None = None
+    error: RaisedError | None = None
 
     def unpack(self) -> Any:
         """The accumulator."""
@@ -174,8 +245,9 @@ def split(items: Sequence[Any], sizes: Iterable[int]) -> list[list[Any]]:
 # --- on workers
 
 
+@_travelling()
 def process_batch(
-    code: bytes, batch: Sequence[Any], compression: int | str | None = None
+    code: bytes, batch: bytes | Sequence[Any], compression: int | str | None = None
 ) -> Payload:
     """Call a function on each item of a batch and add up what it gives.
 
@@ -184,30 +256,36 @@ def process_batch(
     code
         The function, and what it needs, as of `code.dumps`.
     batch
-        Items.
+        Items, or their pickle.
     compression
         As of `pack`.
+
+    Raises
+    ------
+    RaisedError
+        In the place of whatever is raised.
     """
     clock, cpu = time.perf_counter, time.thread_time()
     begin = clock()
     called = 0.0
-    failed: Exception | None = None
+    failed: RaisedError | None = None
 
     def results(task: Task) -> Iterator[Any]:
         nonlocal called, failed
-        for item in batch:
+        for item in items:
             start = clock()
             try:
                 result = task.call(item)
             except Exception as error:
                 if not task.recoverable:
                     raise
-                failed = failed or error
+                failed = failed or RaisedError.of(error)
                 continue
             called += clock() - start
             yield result
 
     with entered(code) as task:
+        items = pickle.loads(batch) if isinstance(batch, bytes) else batch
         total = accumulate(results(task))
         merged = clock()
         kind, data = pack(total, compression)
@@ -219,20 +297,10 @@ def process_batch(
         cpu=time.thread_time() - cpu,
         tasks=1,
     )
-    error = None if failed is None else pickled(failed)
-    return Payload(kind, data, len(batch), worker_name(), spent, error)
+    return Payload(kind, data, len(items), worker_name(), spent, failed)
 
 
-def pickled(error: Exception) -> bytes:
-    """Pickle of an exception that can be unpickled, which not all are."""
-    try:
-        data: bytes = cloudpickle.dumps(error)
-        cloudpickle.loads(data)
-    except Exception:  # noqa: BLE001
-        data = cloudpickle.dumps(RuntimeError(f"{type(error).__name__}: {error}"))
-    return data
-
-
+@_travelling()
 def merge_payloads(
     payloads: Iterable[Payload],
     compression: int | str | None = None,
@@ -248,11 +316,16 @@ def merge_payloads(
         As of `pack`.
     code
         As of `process_batch`: what is merged may be of a class that came with it.
+
+    Raises
+    ------
+    RaisedError
+        In the place of whatever is raised.
     """
     clock, cpu = time.perf_counter, time.thread_time()
     begin = clock()
     items, packing, spent = 0, 0.0, Spent()
-    failed: bytes | None = None
+    failed: RaisedError | None = None
 
     def unpacked() -> Iterator[Any]:
         nonlocal items, packing, spent, failed
@@ -400,7 +473,7 @@ class BatchedExecutor(ExecutorBase):
 
     def __call__(
         self, items: Iterable[Any], function: Callable[[Any], Any], accumulator: Any
-    ) -> tuple[Any, int | Exception]:
+    ) -> tuple[Any, int | BaseException]:
         """Call the function on every item and merge what it gives.
 
         Parameters
@@ -420,7 +493,7 @@ class BatchedExecutor(ExecutorBase):
         todo = list(items)
         batches = split(todo, guided(len(todo), self.workers, self.batch))
         done = 0
-        failed: Exception | None = None
+        failed: BaseException | None = None
         with limit(self.chunk_timeout) as most, rich_bar() as progress:
             code = dumps(function, most, inside=self.inside, recoverable=self.recoverable)
             shown = self.status and sys.stdout.isatty()
@@ -428,7 +501,7 @@ class BatchedExecutor(ExecutorBase):
 
             def unpacked() -> Iterator[Any]:
                 nonlocal done, failed
-                for payload in self.results(code, batches):
+                for payload in self._restored(code, batches):
                     start = time.perf_counter()
                     one = payload.unpack()
                     merged = time.perf_counter()
@@ -437,7 +510,7 @@ class BatchedExecutor(ExecutorBase):
                     self.ledger.batches += 1
                     done += payload.items
                     if payload.error is not None and failed is None:
-                        failed = pickle.loads(payload.error)
+                        failed = payload.error.restored()
                     yield one
                     self.ledger.merging += time.perf_counter() - merged
                     progress.update(bar, completed=done)
@@ -463,6 +536,18 @@ class BatchedExecutor(ExecutorBase):
             raise RuntimeError(msg)
         return accumulator, 0
 
+    def _restored(self, code: bytes, batches: Sequence[Sequence[Any]]) -> Iterator[Payload]:
+        try:
+            yield from self.results(code, batches)
+        except RaisedError as error:
+            raised = error.restored()
+            raise raised from raised.__cause__
+
+    def packed(self, batch: Sequence[Any]) -> bytes | Sequence[Any]:
+        """A batch for `process_batch`: workers unpickle it when they have what it may be of."""
+        data: bytes | Sequence[Any] = batch if self.inside else cloudpickle.dumps(batch)
+        return data
+
     @abstractmethod
     def results(self, code: bytes, batches: Sequence[Sequence[Any]]) -> Iterator[Payload]:
         """Process batches on the workers, and yield payloads in any order as they come.
@@ -472,10 +557,12 @@ class BatchedExecutor(ExecutorBase):
         code
             First argument of `process_batch`.
         batches
-            Each the second argument.
+            Each the second argument, when it is `packed`.
 
         Raises
         ------
+        RaisedError
+            If a task did.
         WorkerLostError
             If workers died more often than `retries` allows.
         """

@@ -24,7 +24,6 @@ from itertools import chain
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-import cloudpickle
 from coffea.processor import DaskExecutor
 
 from analysis.errors import InputError, WorkerLostError
@@ -117,8 +116,6 @@ class Warm(WorkerPlugin):
 
     def setup(self, worker: Any) -> None:  # noqa: ARG002
         """Called by a worker that has registered, before any task reaches it."""
-        # They would come out at the user's terminal, from every worker.
-        warnings.simplefilter("ignore")
         warm()
 
 
@@ -206,7 +203,7 @@ class DaskBatches(BatchedExecutor):
 
     def __call__(
         self, items: Iterable[Any], function: Callable[[Any], Any], accumulator: Any
-    ) -> tuple[Any, int | Exception]:
+    ) -> tuple[Any, int | BaseException]:
         """As `BatchedExecutor`.
 
         Raises
@@ -330,7 +327,7 @@ class _Run:
             futures = self.client.map(
                 _process,
                 # Bytes, in which Dask does not look for futures.
-                [cloudpickle.dumps([self.items[n] for n in batch]) for batch in batches],
+                [self.executor.packed([self.items[n] for n in batch]) for batch in batches],
                 code=self.code,
                 compression=self.executor.compression,
                 key=names,

@@ -75,12 +75,13 @@ class FuturesPool(PoolExecutor):
 
     def submit(self, code: bytes, batch: Sequence[Any]) -> Future[Payload]:
         """As `PoolExecutor.submit`."""
+        task = partial(_work, code, self.packed(batch), self.compression, self.folder)
         try:
-            return self.pool[-1].submit(_work, code, batch, self.compression, self.folder)
+            return self.pool[-1].submit(task)
         except self.lost:
             # Its workers died in a run before, which had no use for others.
             self.revive()
-            return self.pool[-1].submit(_work, code, batch, self.compression, self.folder)
+            return self.pool[-1].submit(task)
 
     def results(self, code: bytes, batches: Sequence[Sequence[Any]]) -> Iterator[Payload]:
         """As `PoolExecutor.results`."""
@@ -137,7 +138,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _work(
-    code: bytes, batch: Sequence[Any], compression: int | str | None, folder: Path | None
+    code: bytes, batch: bytes | Sequence[Any], compression: int | str | None, folder: Path | None
 ) -> Payload:
     return spill(process_batch(code, batch, compression), folder)
 

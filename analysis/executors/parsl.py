@@ -120,9 +120,10 @@ class ParslPool(PoolExecutor):
     def submit(self, code: bytes, batch: Sequence[Any]) -> Future[Payload]:
         """As `PoolExecutor.submit`."""
         assert self.engine is not None
+        work = code, self.packed(batch), self.compression
         if self.engine.threads:
-            return self.engine.submit(process_batch, code, batch, self.compression)
-        return self.engine.submit(_work, code, batch, self.compression, self.folder)
+            return self.engine.submit(process_batch, *work)
+        return self.engine.submit(_work, *work, self.folder)
 
     def results(self, code: bytes, batches: Sequence[Sequence[Any]]) -> Iterator[Payload]:
         """As `PoolExecutor.results`."""
@@ -297,7 +298,7 @@ def _prepare() -> str:
 
 
 def _work(
-    code: bytes, batch: Sequence[Any], compression: int | str | None, folder: Path | None
+    code: bytes, batch: bytes | Sequence[Any], compression: int | str | None, folder: Path | None
 ) -> Payload:
     """As `process_batch`, in a process that Parsl may have started in place of a dead one."""
     _prepare()

@@ -18,13 +18,12 @@ from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
-import cloudpickle
 from coffea.processor import accumulate
 from coffea.processor.executor import ExecutorBase
 
 from analysis.errors import InputError, WorkerLostError
 from analysis.executors import _spark_jvm as jvm
-from analysis.executors.batches import BatchedExecutor, fetch, split
+from analysis.executors.batches import BatchedExecutor, RaisedError, fetch, split
 from analysis.executors.worker import environment as worker_environment
 
 if TYPE_CHECKING:
@@ -122,7 +121,7 @@ class SparkExecutor(BatchedExecutor):
         pack = {"compression": self.compression, "folder": folder}
         process = partial(task.process, failures=channel, **pack)  # type: ignore[arg-type]
         merge = partial(task.merge, **pack)  # type: ignore[arg-type]
-        pickled = [cloudpickle.dumps(batch) for batch in batches]
+        pickled = [self.packed(batch) for batch in batches]
         try:
             rdd: RDD[Any] = context.parallelize(pickled, len(pickled))
             # pyspark broadcasts what is larger than 1 MB, which takes 6 ms more.
@@ -144,8 +143,8 @@ class SparkExecutor(BatchedExecutor):
                     case task.Sent():
                         self.ledger.lost += one.lost
                         yield fetch(one.payload)
-                    case task.Failed():
-                        raise cloudpickle.loads(one.error)
+                    case RaisedError():
+                        raise one
                     case _:
                         ended = True
                         raise one

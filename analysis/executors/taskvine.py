@@ -27,7 +27,12 @@ import psutil
 from coffea.processor import TaskVineExecutor, taskvine_executor
 
 from analysis.errors import InputError, NotInstalledError, WorkerLostError
-from analysis.executors.batches import BatchedExecutor, process_batch, worker_name
+from analysis.executors.batches import (
+    BatchedExecutor,
+    RaisedError,
+    process_batch,
+    worker_name,
+)
 from analysis.executors.worker import environment as allocator
 from analysis.executors.worker import warm
 
@@ -80,7 +85,9 @@ class VinePool(BatchedExecutor):
         pending: dict[int, Sequence[Any]] = {}
 
         def submit(batch: Sequence[Any]) -> None:
-            call = vine.FunctionCall(LIBRARY, _work.__name__, code, batch, self.compression)
+            call = vine.FunctionCall(
+                LIBRARY, _work.__name__, code, self.packed(batch), self.compression
+            )
             # Otherwise TaskVine itself tries for ever.
             call.set_retries(1)
             pending[self.manager.submit(call)] = batch
@@ -138,12 +145,12 @@ class Untuned(TaskVineExecutor):
 
 
 def _work(
-    code: bytes, batch: Sequence[Any], compression: int | str | None
-) -> tuple[Payload | None, Exception | None]:
+    code: bytes, batch: bytes, compression: int | str | None
+) -> tuple[Payload | None, RaisedError | None]:
     """As `process_batch`; what it raises is returned, since TaskVine keeps only its traceback."""
     try:
         return process_batch(code, batch, compression), None
-    except Exception as error:  # noqa: BLE001 - the client raises it
+    except RaisedError as error:
         return None, error
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import warnings
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -30,15 +31,21 @@ FREEZE: Final = "COFFEA_SCALING_FREEZE"
 """Environment variable of a worker that has it collect garbage as Python does, where it is 0."""
 
 
+HASH_SEED: Final = "6640"
+"""PYTHONHASHSEED of all workers, so that what is made from a set has the same order in each: axes
+of histograms above all, which could else not be merged. It is the one that Dask gives its workers,
+those of a cluster of the user's too."""
+
+
 def environment(more: Mapping[str, str | None] | None = None) -> dict[str, str]:
     """Environment variables of a worker process.
 
     Parameters
     ----------
     more
-        The user's, over ALLOCATOR; None leaves a variable out.
+        The user's, over ALLOCATOR and HASH_SEED; None leaves a variable out.
     """
-    given = {**ALLOCATOR, **(more or {})}
+    given = {**ALLOCATOR, "PYTHONHASHSEED": HASH_SEED, **(more or {})}
     return {name: value for name, value in given.items() if value is not None}
 
 
@@ -46,7 +53,9 @@ def warm() -> None:
     """Import what every chunk needs, and keep it out of garbage collections.
 
     A collection looks at every object that lives: with the analysis imported, 0.1 s and more.
+    Warnings are off: they would come out at the user's terminal, from every worker.
     """
+    warnings.simplefilter("ignore")
     import analysis.adl  # noqa: PLC0415
     import analysis.ttbar  # noqa: F401, PLC0415
 

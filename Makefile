@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 SCALE ?= default
 REPORTS := reports
 
-.PHONY: help install bench test smoke claims report executors history trials publish browser valgrind java xrootd dask-awkward lint format clean
+.PHONY: help install bench test smoke claims report executors history trials signals damage publish browser valgrind java xrootd dask-awkward lint format clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets
@@ -62,6 +62,14 @@ trials: $(VENV)/.ready ## How often compare finds 5 %, beside two busy processes
 	mkdir -p $(REPORTS)
 	$(BIN)/python -m perf compare-trials --tools compare,asv > $(REPORTS)/compare-trials.txt
 	$(BIN)/python -m perf compare-trials --kinds none >> $(REPORTS)/compare-trials.txt
+
+signals: $(VENV)/.ready ## Signals at random moments of commands on five executors (half an hour), in reports/
+	mkdir -p $(REPORTS)
+	$(BIN)/python -m tests.campaigns.signals > $(REPORTS)/signals.txt
+
+damage: $(VENV)/.ready ## Files that are damaged at random (ten minutes), in reports/
+	mkdir -p $(REPORTS)
+	$(BIN)/python -m tests.campaigns.damage > $(REPORTS)/damaged.txt
 
 publish: $(VENV)/.ready ## Publish the history of all that was measured in reports/asv/
 	$(BIN)/python -m perf publish

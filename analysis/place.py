@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import fcntl
+import getpass
 import os
 import shutil
 import stat
@@ -20,10 +21,14 @@ if TYPE_CHECKING:
 
 
 def settle() -> None:
-    """Give a process a home that has none, before libraries look for it.
+    """Give a process a home and a user's name that has none, before libraries look for them.
 
-    They would make a folder named ``~`` wherever they are.
+    They would make a folder named ``~`` wherever they are, or fail.
     """
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):  # the second since Python 3.13
+        os.environ["LOGNAME"] = f"user{os.getuid()}"
     home = Path("~")
     with suppress(RuntimeError):  # of a user whom no list of users has
         home = home.expanduser()

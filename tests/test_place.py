@@ -152,6 +152,14 @@ def test_loops_are_compiled_where_only_the_temporary_folder_can_be_written(
     assert done.returncode == 0, done.stderr
 
 
+def test_who_is_on_no_list_of_users_is_given_a_name(run: Run) -> None:
+    """Parsl and servicex ask for it."""
+    code = "import getpass, analysis.place as place; place.settle(); print(getpass.getuser())"
+    done = run("-c", code)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+
+
 def test_a_home_is_given_only_to_who_has_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

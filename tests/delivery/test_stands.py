@@ -247,16 +247,19 @@ def test_a_killed_worker_is_no_fault_of_the_file(rest: Rest, files: list[str]) -
     request_id = rest.submit(files[:2], SLOW_MET).json()["request_id"]
 
     def at_work() -> list[psutil.Process]:
-        return [
-            child
-            for process in psutil.Process().children()
-            if process.is_running() and "analysis.delivery.worker" in process.cmdline()
-            for child in process.children()
-        ]
+        """Processes that transform, each a child of a worker."""
+        found = []
+        for process in psutil.Process().children():
+            with suppress(psutil.NoSuchProcess):  # one of another test that has just ended
+                if "analysis.delivery.worker" in process.cmdline():
+                    found += process.children()
+        return found
 
-    killed = wait_for(at_work)[0]
-    killed.kill()  # one that transforms
-    wait_for(lambda: [one for one in at_work() if one != killed])[0].parent().kill()
+    one = wait_for(at_work)[0]
+    one.kill()
+    other = wait_for(lambda: [found for found in at_work() if found != one])[0]
+    with suppress(psutil.NoSuchProcess):
+        other.parent().kill()
     path = f"/servicex/transformation/{request_id}"
     wait_for(lambda: rest("GET", path).json()["status"] == "Complete")
     assert rest("GET", path).json()["files-completed"] == 2

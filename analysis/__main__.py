@@ -11,14 +11,14 @@ if __name__ == "__main__":
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from analysis.errors import InputError
-from analysis.executors import DEFAULT_CHUNKSIZE, EXECUTORS, open_executor, parse_options
+from analysis.executors import DEFAULT_CHUNKSIZE, EXECUTORS
 from analysis.interruption import call, interruptible
 from analysis.kernels import Implementation
 
@@ -27,11 +27,9 @@ from analysis.kernels import Implementation
 # ruff: noqa: PLC0415
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Mapping
 
-    from coffea.nanoevents import BaseSchema
-    from coffea.processor import ProcessorABC
-
+    from analysis.job import Done, Job
     from analysis.run import Result
 
 app = typer.Typer(
@@ -43,11 +41,8 @@ app = typer.Typer(
 
 OutputOption = Annotated[Path, typer.Option("--output", "-o", help="Where the result goes.")]
 ImplementationOption = Annotated[Implementation, typer.Option(help="Of the kernels.")]
-DASK_AWKWARD: Final = "dask-awkward"
-"""Beside EXECUTORS: coffea's other engine, which needs an environment of its own."""
-
 ExecutorOption = Annotated[
-    str, typer.Option(help=f"One of {', '.join(EXECUTORS)}, or {DASK_AWKWARD}.")
+    str, typer.Option(help=f"One of {', '.join(EXECUTORS)}, or dask-awkward.")
 ]
 EngineOption = Annotated[
     list[str] | None,
@@ -72,6 +67,9 @@ TimeoutOption = Annotated[
     typer.Option(help="Seconds that a server of files (root://, http://, https://) may take."),
 ]
 AllowEmptyOption = Annotated[bool, typer.Option("--allow-empty", help="Accept empty trees.")]
+TracebackOption = Annotated[
+    bool, typer.Option("--traceback", help="Print the traceback of an error in a chunk, too.")
+]
 
 
 @app.command()
@@ -88,26 +86,28 @@ def adl(
     allow_empty: AllowEmptyOption = False,  # noqa: FBT002  (a flag)
     skip_bad_files: SkipOption = False,  # noqa: FBT002  (a flag)
     timeout: TimeoutOption = 60,
+    traceback: TracebackOption = False,  # noqa: FBT002  (a flag)
 ) -> None:
     """Fill the histograms of the eight ADL queries."""
     from analysis.adl import BTAGS, INPUTS, QUERIES, AdlProcessor
+    from analysis.fileset import FileSet
+    from analysis.job import Job
+    from analysis.output import check
     from analysis.run import write_json
 
+    check(output, inputs=[Path(file) for file in files])
     replacements = _replacements(mapping)
-    result, _ = _process(
-        {"adl": {"files": dict.fromkeys(files, tree), "metadata": {}}},
+    job = Job(
+        FileSet.of({"adl": files}, tree=tree, name="the list of files"),
         AdlProcessor(implementation, replacements),
         [*INPUTS, BTAGS],
         replacements=replacements,
-        executor=executor,
-        workers=workers,
-        options=_options(engine),
         chunksize=chunksize,
         allow_empty=allow_empty,
         skip_bad_files=skip_bad_files,
         timeout=timeout,
-        output=output,
     )
+    result = _execute(job, executor, workers, engine, output, traceback=traceback).result
     counts = {name: result.accumulated[name].values(flow=True) for name in QUERIES}
     write_json(
         output,
@@ -137,73 +137,88 @@ def run_command(
         ),
     ] = None,
     arguments: Annotated[
-        str, typer.Option(help="JSON: keywords to make --processor with.")
-    ] = "{}",
+        str | None,
+        typer.Option(help="JSON: keywords to make --processor with.", show_default="{}"),
+    ] = None,
     schema: Annotated[
-        str, typer.Option(help="Of events for --processor: a name in coffea.nanoevents.")
-    ] = "NanoAODSchema",
+        str | None,
+        typer.Option(
+            help="Of events for --processor: a name in coffea.nanoevents.",
+            show_default="NanoAODSchema",
+        ),
+    ] = None,
     tree: Annotated[
-        str, typer.Option(help="Of files that the file set lists without for --processor.")
-    ] = "Events",
+        str | None,
+        typer.Option(
+            help="Of files that the file set lists without for --processor.",
+            show_default="Events",
+        ),
+    ] = None,
     trace: Annotated[  # noqa: FBT002  (a flag)
         bool,
         typer.Option("--trace", help="Find out what --processor reads, and read it in one go."),
     ] = False,
-    implementation: ImplementationOption = "columnar",
+    implementation: Annotated[
+        Implementation | None, typer.Option(help="Of the kernels.", show_default="columnar")
+    ] = None,
     executor: ExecutorOption = "iterative",
     workers: WorkersOption = 1,
     chunksize: ChunksizeOption = DEFAULT_CHUNKSIZE,
     engine: EngineOption = None,
     variations: Annotated[
-        Literal["all", "nominal"], typer.Option(help="Systematic variations.")
-    ] = "all",
+        Literal["all", "nominal"] | None,
+        typer.Option(help="Systematic variations.", show_default="all"),
+    ] = None,
     mapping: MapOption = None,
     allow_empty: AllowEmptyOption = False,  # noqa: FBT002  (a flag)
     skip_bad_files: SkipOption = False,  # noqa: FBT002  (a flag)
     timeout: TimeoutOption = 60,
+    traceback: TracebackOption = False,  # noqa: FBT002  (a flag)
 ) -> None:
     """Run the ttbar analysis, or a processor of your own, over a file set.
 
     Histograms of the analysis go to OUTPUT in the format that its name ends in: .json (numbers),
     .uhi.json (UHI, for hist), .root (TH1D) or .coffea.
     """
-    from analysis import histograms, inputs, processors, saved, ttbar
+    from analysis import histograms, saved, ttbar
+    from analysis.fileset import DEFAULT_TREE
+    from analysis.job import Job
+    from analysis.output import check
     from analysis.run import provenance
 
-    common: dict[str, Any] = {
-        "executor": executor,
-        "workers": workers,
-        "options": _options(engine),
+    how: dict[str, Any] = {
         "chunksize": chunksize,
         "allow_empty": allow_empty,
         "skip_bad_files": skip_bad_files,
         "timeout": timeout,
-        "output": output,
     }
+    check(output, inputs=[fileset_path])
     if processor is not None:
-        loaded = processors.load(processor, _json(arguments, "--arguments"))
-        fileset = inputs.read_fileset(fileset_path, analysis=False, tree=tree)
-        result, _ = _process(
-            fileset,
-            loaded.processor,
-            [],
-            schema=processors.schema(schema),
-            trace=trace,
-            modules=loaded.modules,
-            **common,
+        _only_without(
+            "--processor",
+            {"--map": mapping, "--variations": variations, "--implementation": implementation},
         )
+        _check_coffea(output)
+        job = Job.of_processor(
+            fileset_path,
+            processor,
+            _json(arguments or "{}", "--arguments"),
+            schema or "NanoAODSchema",
+            tree or DEFAULT_TREE,
+            trace=trace,
+            **how,
+        )
+        result = _execute(job, executor, workers, engine, output, traceback=traceback).result
         _save(result.accumulated, output)
         _report(_contents(result.accumulated), result, output)
         return
+    own = {"--arguments": arguments, "--schema": schema, "--tree": tree, "--trace": trace or None}
+    _only_with("--processor", own)
     saved.check(output)
+    implementation, variations = implementation or "columnar", variations or "all"
     replacements = _replacements(mapping)
-    result, fileset = _process(
-        inputs.read_fileset(fileset_path),
-        ttbar.TtbarProcessor(implementation, variations, replacements),
-        ttbar.branches(variations),
-        replacements=replacements,
-        **common,
-    )
+    job = Job.of_ttbar(fileset_path, implementation, variations, replacements, **how)
+    result, fileset, _ = _execute(job, executor, workers, engine, output, traceback=traceback)
     cutflow = ttbar.whole_cutflow(result.accumulated["cutflow"], fileset)
     saved.write(
         output,
@@ -212,7 +227,7 @@ def run_command(
             "schema": 1,
             "cutflow": cutflow,
             "provenance": provenance(
-                fileset=fileset,
+                fileset=dict(fileset),
                 implementation=implementation,
                 executor={"name": executor, "workers": workers},
                 chunksize=chunksize,
@@ -553,79 +568,65 @@ def _json(text: str, option: str) -> dict[str, Any]:
     return read
 
 
-def _process(
-    fileset: Mapping[str, Any],
-    processor: ProcessorABC | Callable[[Any], Any],
-    branches: Collection[str | tuple[str, ...]],
-    *,
+def _only_without(option: str, given: Mapping[str, Any]) -> None:
+    """Refuse options that would be ignored beside another."""
+    if other := [name for name, value in given.items() if value is not None]:
+        msg = f"{option} takes no {other[0]}, which is of the ttbar analysis: leave it out"
+        raise InputError(msg)
+
+
+def _only_with(option: str, given: Mapping[str, Any]) -> None:
+    """Refuse options that would be ignored without another."""
+    if other := [name for name, value in given.items() if value is not None]:
+        msg = f"{other[0]} is of a processor of your own: give {option}, or leave it out"
+        raise InputError(msg)
+
+
+def _check_coffea(output: Path) -> None:
+    """Whether a file's name says no other format than the one that `_save` writes."""
+    if output.suffix in {".json", ".root", ".parquet", ".gz"}:
+        msg = (
+            f"{output}: what a processor of yours gives is written by coffea.util.save: "
+            f"name it {output.stem.removesuffix('.uhi')}.coffea"
+        )
+        raise InputError(msg)
+
+
+def _execute(
+    job: Job,
     executor: str,
     workers: int,
-    options: Mapping[str, Any],
-    chunksize: int,
-    allow_empty: bool,
-    skip_bad_files: bool,
-    timeout: float,
+    engine: list[str] | None,
     output: Path,
-    replacements: Mapping[str, str] | None = None,
-    schema: type[BaseSchema] | None = None,
-    trace: bool = False,
-    modules: tuple[str, ...] = (),
-) -> tuple[Result, dict[str, Any]]:
-    """Look at the files, start the executor and run; the result, and what was left to process."""
-    from analysis.inputs import inspect, processed
-    from analysis.output import check
-    from analysis.run import run
+    *,
+    traceback: bool,
+) -> Done:
+    """Run a job, and say what was left out of it and what was read ahead."""
+    from analysis.job import execute
 
-    keywords: dict[str, Any] = {}
-    if executor != DASK_AWKWARD:
-        keywords = parse_options(executor, options, workers=workers).keywords(modules)
-    check(output)
-
-    bad: list[InputError] | None = [] if skip_bad_files else None
-    files = inspect(
-        fileset,
-        branches,
-        replacements=replacements,
-        allow_empty=allow_empty,
-        bad=bad,
-        timeout=timeout,
-    )
-    usable = processed(fileset, files)
-    how: dict[str, Any] = {
-        "files": files,
-        "chunksize": chunksize,
-        "branches": [(replacements or {}).get(name, name) for name in _names(branches)],
-        "schema": schema,
-    }
-    with interruptible("nothing was written"):
-        if executor == DASK_AWKWARD:
-            from analysis import lazy
-
-            if options or trace or skip_bad_files:
-                msg = (
-                    f"{DASK_AWKWARD} takes no --option, --trace or --skip-bad-files: leave it out"
-                )
-                raise InputError(msg)
-            with lazy.open_client(workers) as client:
-                result = lazy.run_lazily(usable, processor, client, **how)
-        else:
-            with open_executor(executor, workers=workers, **keywords) as ready:
-                result = run(
-                    usable,
-                    processor,
-                    ready,
-                    trace=trace,
-                    skip_bad_files=skip_bad_files,
-                    timeout=timeout,
-                    **how,
-                )
-    lost: dict[str, int] = {}
-    for chunk in result.skipped:
-        lost[chunk.dataset] = lost.get(chunk.dataset, 0) + chunk.stop - chunk.start
     console = Console(stderr=True)
-    for reason in [*(bad or []), *(f"{chunk} cannot be read" for chunk in result.skipped)]:
-        console.print(f"left out: {reason}", soft_wrap=True, markup=False, highlight=False)
-    return result, processed(usable, files, lost)
+
+    def say(text: str) -> None:
+        console.print(text, soft_wrap=True, markup=False, highlight=False)
+
+    try:
+        with interruptible("nothing was written"):
+            done = execute(job, executor, workers=workers, options=_options(engine))
+    except InputError as error:
+        if traceback and hasattr(error, "details"):
+            say(error.details)
+        if hasattr(error, "partial_output"):
+            partial = output.with_name(f"{output.name}.partial.coffea")
+            _save(error.partial_output, partial)
+            say(f"what the other chunks gave was written to {partial}")
+        raise
+    for name, found in done.result.traced.items():
+        say(f"read ahead for {name}: {', '.join(sorted(found.branches)) or 'nothing'}")
+        if found.failure:
+            say(f"what else is read of {name} was not found out: {found.failure}")
+    for reason in done.left_out:
+        say(f"left out: {reason}")
+    return done
 
 
 def _save(accumulated: Any, output: Path) -> None:
@@ -645,10 +646,6 @@ def _contents(accumulated: Any) -> Table:
     for name, one in items:
         table.add_row(str(name), type(one).__name__)
     return table
-
-
-def _names(branches: Collection[str | tuple[str, ...]]) -> list[str]:
-    return [name for one in branches for name in ([one] if isinstance(one, str) else one)]
 
 
 def _report(table: Table, result: Result, output: Path) -> None:

@@ -9,6 +9,7 @@ worker died.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -22,6 +23,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from coffea.processor import ProcessorABC
+
+from analysis.errors import ChangedError
+from analysis.fileset import is_parquet
+from analysis.inputs import changed
+from analysis.merging import Output
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -58,11 +64,10 @@ class Tally:
     def write(self, event: str, chunk: Chunk) -> bool:
         """Write a line, on a worker; whether the folder is there to write it to."""
         name = f"{socket.gethostname()}-{os.getpid()}-{threading.get_ident()}"
-        fields = (event, self.nonce, *map(str, (chunk.start, chunk.stop)), chunk.dataset)
         try:
             with (self.folder / name).open("ab", buffering=0) as file:
                 # One write, so that what is there after a death is whole lines.
-                file.write("\t".join((*fields, chunk.path)).encode() + b"\n")
+                file.write(json.dumps([event, self.nonce, *chunk]).encode() + b"\n")
         except OSError:
             return False
         return True
@@ -72,9 +77,9 @@ class Tally:
         counts: dict[str, Counter[Chunk]] = {"begin": Counter(), "end": Counter()}
         for file in self.folder.iterdir():
             for line in file.read_text().splitlines():
-                event, nonce, start, stop, dataset, path = line.split("\t", 5)
+                event, nonce, *chunk = json.loads(line)
                 if nonce == self.nonce:
-                    counts[event][Chunk(dataset, path, int(start), int(stop))] += 1
+                    counts[event][Chunk(*chunk)] += 1
         return counts
 
     def unfinished(self) -> list[tuple[Chunk, int]]:
@@ -120,10 +125,16 @@ class Counted(ProcessorABC):
         Returns
         -------
         dict
-            ``out``, what the processor returned; ``results``, 1; and ``unseen``, 1 if the tally
-            could not be written.
+            ``out``, the `Output` of the processor; ``results``, 1; and ``unseen``, 1 if the
+            tally could not be written.
+
+        Raises
+        ------
+        ChangedError
+            If the file that was opened is not the one that was looked at.
         """
         about = events.metadata
+        _check_uuid(events)
         chunk = Chunk(*(about[k] for k in ("dataset", "filename", "entrystart", "entrystop")))
         seen = self.tally.write("begin", chunk)
         processor = self.processor
@@ -137,13 +148,26 @@ class Counted(ProcessorABC):
             msg = "the processor returned None, not an accumulator"
             raise ValueError(msg)
         self.tally.write("end", chunk)
-        return {"out": out, "results": 1, "unseen": int(not seen)}
+        return {"out": Output(out), "results": 1, "unseen": int(not seen)}
 
     def postprocess(self, accumulator: dict[str, Any]) -> dict[str, Any]:
-        """As the processor's own, if it has one; coffea calls it once, with everything merged."""
+        """As the processor's own, if it has one; coffea calls it once, with everything merged.
+
+        ``out`` is afterwards what the processor gave, or made of it.
+        """
+        accumulator["out"] = accumulator["out"].value
         own = getattr(self.processor, "postprocess", None)
         if callable(own):
             after = own(accumulator["out"])
             if after is not None:
                 accumulator["out"] = after
         return accumulator
+
+
+def _check_uuid(events: Any) -> None:
+    """Whether the ROOT file that was opened is the one that was looked at."""
+    # UUID, tree and range of events, of what coffea opened.
+    key = getattr(events.attrs.get("@events_factory"), "_partition_key", None)
+    about = events.metadata
+    if key and not is_parquet(about["filename"]) and not key.startswith(about["fileuuid"]):
+        raise ChangedError(changed(about["filename"]))

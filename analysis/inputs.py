@@ -1,79 +1,75 @@
 """Input files: looked at before any work is done, so that bad ones end in one sentence.
 
-What is learnt by opening them (number of events, identity) is given to coffea's Runner, which
-then opens each file only to process it.
+What is learnt by opening them (number of events, identity) says which chunks there are, and that a
+file is still the same when a chunk of it is read.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
+import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
+from uuid import UUID
 
 import pyarrow.parquet as pq
-import pydantic
 import uproot
-from coffea.processor.executor import FileMeta
 
 from analysis import remote
 from analysis.columns import missing_branches
 from analysis.errors import InputError
+from analysis.fileset import CUT_IN_DELIVERY, FileSet
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
+    from typing import Any
 
-PARQUET: Final = ".parquet"
-DEFAULT_TREE: Final = "Events"
-CUT_IN_DELIVERY: Final = "cut_in_delivery"
-"""In metadata: how many events of the original files are not in these, because none of them can
-be selected (`analysis.delivery.fileset`)."""
+    from analysis.fileset import Dataset, ListedFile
+
 OPENING_THREADS: Final = 8
 """Files opened at once: remote files are waited for side by side."""
 
 
-class Metadata(pydantic.BaseModel):
-    """What a file set says of a data set to the ttbar analysis; more is allowed and passed on."""
+class Stamp(NamedTuple):
+    """What tells a local file from another that takes its place, or from what it was before."""
 
-    model_config = pydantic.ConfigDict(extra="allow")
+    size: int
+    changed: int
+    """Time of modification in ns."""
+    inode: int
 
-    process: str
-    variation: str = "nominal"
-    xsec: float = pydantic.Field(gt=0)
-    nevts: float | None = pydantic.Field(default=None, gt=0)
-
-
-class Dataset(pydantic.BaseModel):
-    """One data set of a file set, in coffea's form."""
-
-    model_config = pydantic.ConfigDict(extra="forbid")
-
-    files: dict[str, str] = pydantic.Field(min_length=1)
-    metadata: dict[str, Any] = {}
-
-    @pydantic.model_validator(mode="before")
     @classmethod
-    def _one_form(cls, given: Any, info: pydantic.ValidationInfo) -> Any:
-        """Other forms of coffea: a list of files, with the tree named beside it or nowhere."""
-        if isinstance(given, list):
-            given = {"files": given}
-        if isinstance(given, dict) and isinstance(files := given.get("files"), list):
-            tree = given.get("treename") or (info.context or {}).get("tree", DEFAULT_TREE)
-            rest = {key: value for key, value in given.items() if key != "treename"}
-            return {**rest, "files": dict.fromkeys(files, tree)}
-        return given
-
-
-class AnalysisDataset(Dataset):
-    """A data set with what the ttbar analysis needs to know of it."""
-
-    metadata: Metadata  # type: ignore[assignment]
+    def of(cls, path: str) -> Stamp | None:
+        """Of a local file; None of an URL, or where there is none."""
+        try:
+            found = os.stat(path.removeprefix("file://"))  # noqa: PTH116  (for every chunk)
+        except OSError:
+            return None
+        return cls(found.st_size, found.st_mtime_ns, found.st_ino)
 
 
 @dataclass(frozen=True)
 class File:
-    """One input file that was opened and found usable."""
+    """One input file that was opened and found usable.
+
+    Attributes
+    ----------
+    dataset, path, tree
+        As in the file set.
+    events
+        Number of events that it has.
+    uuid
+        Of the ROOT file, which whoever writes one makes anew.
+    ttree
+        Whether it holds a TTree, rather than an RNTuple or Parquet.
+    steps
+        Ranges of events that are asked for; None for all.
+    stamp
+        Of a local file.
+    """
 
     dataset: str
     path: str
@@ -81,72 +77,33 @@ class File:
     events: int
     uuid: bytes
     ttree: bool
-    """Whether it holds a TTree, rather than an RNTuple or Parquet."""
+    steps: tuple[tuple[int, int], ...] | None = None
+    stamp: Stamp | None = None
+
+    @property
+    def selected(self) -> int:
+        """Number of events that are asked for."""
+        return self.events if self.steps is None else sum(b - a for a, b in self.steps)
 
 
-def read_fileset(path: Path, *, analysis: bool = True, tree: str = DEFAULT_TREE) -> dict[str, Any]:
-    """Read and check a file set.
+@dataclass(frozen=True)
+class LeftOut:
+    """One input file that cannot be used.
 
-    Parameters
+    Attributes
     ----------
-    path
-        JSON of coffea's form: ``{name: {"files": {path: tree}, "metadata": {"process",
-        "variation", "xsec", "nevts"}}}``; ``variation`` defaults to nominal, ``nevts`` to the
-        number of events in the files. ``files``, or all of a data set, may be a list of paths.
-    analysis
-        Whether it is for the ttbar analysis; otherwise metadata may be anything.
-    tree
-        Tree of files that are listed without.
-
-    Returns
-    -------
-    dict
-        The same, defaults filled in.
-
-    Raises
-    ------
-    InputError
-        If it cannot be read or has another form.
+    dataset, path
+        As in the file set.
+    reason
+        What is wrong with it.
+    events
+        Number of events that it has; None if that is not known.
     """
-    datasets: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(
-        dict[str, AnalysisDataset] if analysis else dict[str, Dataset]
-    )
-    try:
-        fileset = datasets.validate_json(path.read_bytes(), context={"tree": tree})
-    except FileNotFoundError:
-        msg = f"there is no file set {path}: make one with `python -m analysis make-data DIR`"
-        raise InputError(msg) from None
-    except OSError as error:
-        msg = f"the file set {path} cannot be read: {error.strerror}"
-        raise InputError(msg) from None
-    except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
-        msg = f"{path} is not a file set: at {where}: {first['msg']}"
-        raise InputError(msg) from None
-    if not fileset:
-        msg = f"the file set {path} names no data set: add one"
-        raise InputError(msg)
-    return {name: one.model_dump(exclude_none=True) for name, one in fileset.items()}
 
-
-def data_format(fileset: Mapping[str, Any]) -> str:
-    """Format of all files as coffea's Runner calls it: ``root`` or ``parquet``.
-
-    Raises
-    ------
-    InputError
-        If they are not all of one format.
-    """
-    formats = {
-        "parquet" if path.endswith(PARQUET) else "root"
-        for dataset in fileset.values()
-        for path in dataset["files"]
-    }
-    if len(formats) > 1:
-        msg = "the file set mixes Parquet with ROOT files: make a file set of each"
-        raise InputError(msg)
-    return formats.pop()
+    dataset: str
+    path: str
+    reason: InputError
+    events: int | None
 
 
 def inspect(
@@ -155,7 +112,7 @@ def inspect(
     *,
     replacements: Mapping[str, str] | None = None,
     allow_empty: bool = False,
-    bad: list[InputError] | None = None,
+    bad: list[LeftOut] | None = None,
     timeout: float = remote.TIMEOUT,
 ) -> list[File]:
     """Open every file and check that it holds what is read.
@@ -163,7 +120,7 @@ def inspect(
     Parameters
     ----------
     fileset
-        Of coffea's form.
+        A `FileSet`, or what it can be made of.
     branches
         Branches that will be read; of a tuple any one will do.
     replacements
@@ -171,7 +128,7 @@ def inspect(
     allow_empty
         Whether a tree may have no events.
     bad
-        Told what is wrong with files that cannot be used, which are then left out.
+        Told of files that cannot be used, which are then left out.
     timeout
         Seconds that a server of files may take to answer.
 
@@ -186,49 +143,63 @@ def inspect(
         Names the first file that is missing, truncated, damaged, empty, or without the tree or
         a branch, and says what to do.
     """
+    fileset = FileSet.of(fileset)
     wanted = [
         [(replacements or {}).get(name, name) for name in ([one] if isinstance(one, str) else one)]
         for one in branches
     ]
     todo = [
-        (name, path, tree)
-        for name, dataset in fileset.items()
-        for path, tree in dataset["files"].items()
+        (name, dataset, listed)
+        for name, dataset in fileset.datasets.items()
+        for listed in dataset.files
     ]
+    beyond = remote.unreachable({listed.path for _, _, listed in todo}, timeout)
 
-    beyond = remote.unreachable({path for _, path, _ in todo}, timeout)
-
-    def look(one: tuple[str, str, str]) -> File | InputError:
-        _, path, _ = one
+    def look(one: tuple[str, Dataset, ListedFile]) -> File | LeftOut:
+        name, dataset, listed = one
+        events = listed.events
         try:
-            if path in beyond:
-                raise beyond[path]
+            if listed.path in beyond:
+                raise beyond[listed.path]
+            file, found = _open(name, listed, timeout)
+            events = file.events
             # A delivered file may have had no event worth delivering.
-            empty = allow_empty or CUT_IN_DELIVERY in fileset[one[0]].get("metadata", {})
-            return _inspect_one(*one, wanted, allow_empty=empty, timeout=timeout)
+            empty = allow_empty or CUT_IN_DELIVERY in dataset.metadata
+            _check(file, listed, found, wanted, allow_empty=empty)
         except InputError as error:
-            return error
+            return LeftOut(name, listed.path, error, events)
+        return file
 
     with ThreadPoolExecutor(OPENING_THREADS) as threads:
         seen = list(threads.map(look, todo))
-    errors = [one for one in seen if isinstance(one, InputError)]
+    left_out = [one for one in seen if isinstance(one, LeftOut)]
     files = [one for one in seen if isinstance(one, File)]
-    if errors and (bad is None or not files):
-        raise errors[0]
+    if left_out and (bad is None or not files):
+        raise left_out[0].reason
+    if twice := _twice(files):
+        raise InputError(twice)
     if bad is not None:
-        bad.extend(errors)
+        bad.extend(left_out)
     return files
 
 
-def _inspect_one(
-    dataset: str,
-    path: str,
-    tree: str,
-    wanted: list[list[str]],
-    *,
-    allow_empty: bool,
-    timeout: float,
-) -> File:
+def _twice(files: Collection[File]) -> str:
+    """What is wrong if two paths of a data set lead to one file."""
+    seen: dict[tuple[str, Stamp], File] = {}
+    for file in files:
+        if file.stamp is not None:
+            other = seen.setdefault((file.dataset, file.stamp), file)
+            if other is not file:
+                return (
+                    f"{file.path} and {other.path} are the same file, whose events would count "
+                    "twice: list it once"
+                )
+    return ""
+
+
+def _open(dataset: str, listed: ListedFile, timeout: float) -> tuple[File, set[str]]:
+    """A file, and the names of its branches."""
+    path = listed.path
     if (
         remote.protocol_of(path) in {"", "file"}
         and not Path(path.removeprefix("file://")).exists()
@@ -236,75 +207,134 @@ def _inspect_one(
         msg = f"{path}: there is no such file; correct the path in the file set"
         raise InputError(msg)
     try:
-        if path.endswith(PARQUET):
-            seen = _look_at_parquet(path)
-        else:
-            seen = _look_at_root(path, tree, timeout)
+        # Before it is opened: what replaces it while it is looked at is then another.
+        stamp = None if remote.protocol_of(path) in remote.PORTS else Stamp.of(path)
+        seen = (
+            _look_at_parquet(path) if listed.parquet else _look_at_root(path, listed.tree, timeout)
+        )
     except InputError:
         raise
     except Exception as error:
         raise InputError(unreadable(path, error)) from error
-    missing = [names[0] for names in wanted if seen.branches.isdisjoint(names)]
+    file = File(dataset, path, listed.tree, seen.events, seen.uuid, seen.ttree, stamp=stamp)
+    return replace(file, steps=listed.steps), seen.branches
+
+
+def _check(
+    file: File,
+    listed: ListedFile,
+    branches: set[str],
+    wanted: list[list[str]],
+    *,
+    allow_empty: bool,
+) -> None:
+    """Whether a file can be used as it was listed."""
+    beyond = file.steps is not None and file.steps[-1][1] > file.events
+    other = listed.uuid and not listed.parquet and listed.uuid != str(UUID(bytes=file.uuid))
+    if beyond or other or (listed.events is not None and listed.events != file.events):
+        msg = f"{file.path} is not the file that was listed: preprocess the file set again"
+        raise InputError(msg)
+    if not file.events:
+        if allow_empty:
+            return  # Nothing will be read of it, so that no branch is missed.
+        msg = (
+            f"{file.path}: the tree {file.tree} has no events; "
+            "leave the file out or pass --allow-empty"
+        )
+        raise InputError(msg)
+    missing = [names[0] for names in wanted if branches.isdisjoint(names)]
     if missing:
-        msg = f"{path}: {missing_branches(missing, seen.branches)}"
+        msg = f"{file.path}: {missing_branches(missing, branches)}"
         raise InputError(msg)
-    if not (seen.events or allow_empty):
-        msg = f"{path}: the tree {tree} has no events; leave the file out or pass --allow-empty"
-        raise InputError(msg)
-    return File(dataset, path, tree, seen.events, seen.uuid, seen.ttree)
 
 
-def unreadable(path: str, error: BaseException) -> str:
-    """One sentence on a file whose reading failed."""
+def unreadable(path: str, error: BaseException, events: str = "") -> str:
+    """One sentence on a file whose reading failed, or some events of it."""
     if remote.protocol_of(path) in remote.PORTS:
-        return remote.explain(path, repr(error))
+        said = remote.explain(path, repr(error))
+        return f"{events} could not be read: {said}" if events else said
     reason = " ".join(str(error).split()) or type(error).__name__
     if len(reason) > 160:
         reason = f"{reason[:160]}..."
-    return f"{path} cannot be read, fetch it again or leave it out: {reason}"
+    which = f"{path}: {events} could not" if events else f"{path} cannot"
+    return f"{which} be read, fetch it again or leave it out: {reason}"
+
+
+def changed(path: str) -> str:
+    """One sentence on a file that is not the one that was looked at before the run."""
+    return f"{path} was replaced or written to during the run: nothing is used, run it again"
+
+
+def chunks(files: Collection[File], chunksize: int) -> list[tuple[File, int, int]]:
+    """Ranges of events of each file, of equal size and about `chunksize`, as coffea makes them.
+
+    Files without events have none, but where a data set has no others: what a processor makes of
+    no events is then in the result.
+    """
+    filled = {file.dataset for file in files if file.selected}
+    found = []
+    for file in files:
+        if not file.selected and file.dataset in filled:
+            continue
+        for start, stop in file.steps or ((0, file.events),):
+            parts = max(round((stop - start) / chunksize), 1)
+            size = math.ceil((stop - start) / parts) or 1
+            found += [
+                (file, begin, min(begin + size, stop))
+                for begin in range(start, stop, size) or [start]
+            ]
+    return found
 
 
 def processed(
-    fileset: Mapping[str, Any], files: Collection[File], lost: Mapping[str, int] | None = None
-) -> dict[str, Any]:
+    fileset: Mapping[str, Any],
+    files: Collection[File],
+    left_out: Collection[LeftOut] = (),
+    lost: Mapping[str, int] | None = None,
+) -> FileSet:
     """What is left of a file set, when files or some of their events are left out.
 
     Parameters
     ----------
     fileset
-        Of coffea's form.
+        As of `inspect`.
     files
         Those of its files that are used.
+    left_out
+        Those that are not.
     lost
-        Events that were not processed, by data set.
+        Events of `files` that were not processed, by data set.
 
     Returns
     -------
-    dict
+    FileSet
         Data sets of which something is left. ``nevts``, to which a sample is normalised, is taken
-        in proportion: to the events, and to the files where the events of one are not known.
+        in proportion to the events that were processed. A file of which nobody knows how many it
+        has counts as the mean of the others.
     """
     left = {}
-    for name, dataset in fileset.items():
-        used = [file for file in files if file.dataset == name]
-        events = sum(file.events for file in used)
+    for name, dataset in FileSet.of(fileset).datasets.items():
+        used = {file.path: file for file in files if file.dataset == name}
         if not used:
             continue
-        share = len(used) / len(dataset["files"])
-        if gone := (lost or {}).get(name, 0):
-            share *= 1 - gone / events
-        metadata = dataset["metadata"]
-        if share < 1:
-            scaled = {
-                key: metadata[key] * share for key in ("nevts", CUT_IN_DELIVERY) if key in metadata
+        known = [file.events for file in used.values()]
+        known += [one.events for one in left_out if one.dataset == name and one.events is not None]
+        unknown = len(dataset.files) - len(known)
+        total = sum(known) * (1 + unknown / len(known))
+        done = sum(file.selected for file in used.values()) - (lost or {}).get(name, 0)
+        metadata = dict(dataset.metadata)
+        if done < total:
+            metadata |= {
+                key: metadata[key] * done / total
+                for key in ("nevts", CUT_IN_DELIVERY)
+                if metadata.get(key) is not None
             }
-            metadata = {**metadata, **scaled}
-        left[name] = {
-            **dataset,
-            "files": {file.path: file.tree for file in used},
-            "metadata": metadata,
-        }
-    return left
+        left[name] = replace(
+            dataset,
+            files=tuple(one for one in dataset.files if one.path in used),
+            metadata=metadata,
+        )
+    return FileSet(left)
 
 
 class _Seen(NamedTuple):
@@ -350,17 +380,3 @@ def _look_at_parquet(path: str) -> _Seen:
         identity = hashlib.md5(path.encode(), usedforsecurity=False).digest()
         branches = set(file.schema_arrow.names)
         return _Seen(file.metadata.num_rows, identity, branches, ttree=False)
-
-
-def metadata_cache(
-    fileset: Mapping[str, Any], files: Collection[File]
-) -> dict[FileMeta, dict[str, Any]]:
-    """What coffea's Runner would learn by opening the files, in the form of its cache."""
-    return {
-        FileMeta(file.dataset, file.path, file.tree): {
-            **fileset[file.dataset]["metadata"],
-            "numentries": file.events,
-            "uuid": file.uuid,
-        }
-        for file in files
-    }

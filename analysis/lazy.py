@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import glob
 import logging
-import math
 import pickle
 import re
 import time
@@ -28,9 +27,11 @@ from coffea.processor import ProcessorABC, accumulate
 
 from analysis import counting, inputs
 from analysis.counting import Chunk, Counted
-from analysis.errors import InputError, WorkerLostError
+from analysis.errors import ChangedError, InputError, WorkerLostError
 from analysis.executors import DEFAULT_CHUNKSIZE
 from analysis.executors.worker import ALLOCATOR, warm
+from analysis.fileset import FileSet
+from analysis.merging import Output
 from analysis.run import (
     QuietSchema,
     Result,
@@ -79,7 +80,7 @@ def run_lazily(
     Parameters
     ----------
     fileset
-        Of coffea's form, as of `inputs.read_fileset`; ROOT files.
+        A `FileSet`, or what it can be made of; ROOT files.
     processor
         As for `analysis.run.run`. It is called with the events of one partition after the other,
         and need know nothing of dask.
@@ -122,15 +123,15 @@ def run_lazily(
     if chunksize < 1:
         msg = f"a chunk cannot have {chunksize} events: ask for at least one"
         raise InputError(msg)
-    if inputs.data_format(fileset) != "root" or not all(file.ttree for file in files):
+    fileset = FileSet.of(fileset)
+    if fileset.data_format != "root" or not all(file.ttree for file in files):
         msg = (
             "with dask-awkward coffea reads TTrees only: use an executor for Parquet and RNTuples"
         )
         raise InputError(msg)
     asked = [
         Chunk(file.dataset, file.path, start, stop)
-        for file in files
-        for start, stop in _steps(file.events, chunksize)
+        for file, start, stop in inputs.chunks(files, chunksize)
     ]
     trees = {(file.dataset, file.path): file.tree for file in files}
     with counting.tally(scratch) as tally:
@@ -157,6 +158,8 @@ def run_lazily(
             raise
         except Exception as error:
             raise InputError(_reason(error, tally)) from error
+        if other := [one.path for one in files if inputs.Stamp.of(one.path) != one.stamp]:
+            raise ChangedError(inputs.changed(other[0]))
         counted.postprocess(merged)
         wall = time.perf_counter() - started
         check_chunks(set(asked), merged["processed"], merged, merged["events"], may_skip=False)
@@ -232,14 +235,6 @@ def _dask() -> Any:
 
 
 # --- what is computed
-
-
-def _steps(events: int, chunksize: int) -> list[list[int]]:
-    """Parts of a file, as coffea's Runner makes them: of equal size, one if it is empty."""
-    size = math.ceil(events / max(round(events / chunksize), 1))
-    return [[start, min(start + size, events)] for start in range(0, events, size or 1)] or [
-        [0, 0]
-    ]
 
 
 def _by_dataset(chunks: Collection[Chunk]) -> dict[str, list[Chunk]]:
@@ -355,7 +350,7 @@ def _summary(out: Any, records: ak.Array) -> dict[str, Any]:
     """Computed output and records of a data set, in the form of what `_Process` gives."""
     read = records.to_list()
     return {
-        "out": out,
+        "out": Output(out),
         "results": len(read),
         "unseen": 0,
         "processed": {Chunk(*(one[field] for field in Chunk._fields)) for one in read},
@@ -474,6 +469,8 @@ class _Process(_Once):
         began = time.perf_counter()
         try:
             out = self.counted.process(events)
+        except ChangedError:
+            raise
         except Exception as error:
             msg = f"{chunk} could not be processed: {_cause(error)}"
             raise InputError(msg) from error

@@ -60,6 +60,10 @@ def load(spec: str, arguments: Mapping[str, Any] | None = None) -> Loaded:
     if not (module_name and colon and name):
         msg = f"a processor is named as package.module:Class, not {spec!r}"
         raise InputError(msg)
+    if module_name.endswith(".py"):
+        stem = Path(module_name).stem
+        msg = f"a processor is named by its module, not its file: {stem}:{name}"
+        raise InputError(msg)
     try:
         module = importlib.import_module(module_name)
     except Exception as error:  # whatever a user's module does when it is imported

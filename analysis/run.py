@@ -2,58 +2,71 @@
 
 from __future__ import annotations
 
-import io
 import json
-import lzma
 import os
 import platform
-import re
 import sys
+import sysconfig
 import time
+import traceback
 import warnings
-import zlib
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from uuid import UUID
 
-import cramjam
-import pyarrow as pa
+import cloudpickle
 import uproot
-from coffea.nanoevents import NanoAODSchema
+from coffea.nanoevents import NanoAODSchema, NanoEventsFactory, mapping
 from coffea.nanoevents import trace as coffea_trace
-from coffea.processor import IterativeExecutor, Runner
+from coffea.processor import IterativeExecutor, ProcessorABC, Runner
+from coffea.processor.executor import WorkItem
+from coffea.util import coffea_console
 
 from analysis import counting, inputs, remote
 from analysis.column_cache import of_worker
 from analysis.counting import Chunk, Counted
-from analysis.errors import InputError, WorkerLostError
+from analysis.errors import (
+    ChangedError,
+    ChunkError,
+    InputError,
+    ProcessorError,
+    UnreadableError,
+    WorkerLostError,
+)
 from analysis.executors import DEFAULT_CHUNKSIZE
+from analysis.fileset import FileSet
 from analysis.output import whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
-    from pathlib import Path
 
     from coffea.nanoevents import BaseSchema
-    from coffea.processor import ProcessorABC
-    from coffea.processor.executor import ExecutorBase, WorkItem
+    from coffea.processor.executor import ExecutorBase
 
     from analysis.counting import Tally
 
 PACKAGES: Final = ("awkward", "coffea", "hist", "numba", "numpy", "uproot")
 
-BAD_FILE: Final = (
-    OSError,
-    uproot.DeserializationError,
-    uproot.KeyInFileError,
-    cramjam.DecompressionError,
-    lzma.LZMAError,
-    zlib.error,
-    pa.ArrowException,
-)
-"""What reading a damaged file raises, and no processor by itself."""
+READING: Final = str(Path(mapping.__file__).parent)
+"""Code of coffea that reads columns of events, when the processor first uses them."""
+
+
+class Traced(NamedTuple):
+    """What tracing found of the branches that a processor reads.
+
+    Attributes
+    ----------
+    branches
+        Those that it read until it ended or failed.
+    failure
+        Why it did not get to its end on events without content; empty if it did.
+    """
+
+    branches: frozenset[str]
+    failure: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,6 +95,8 @@ class Result:
         it in.
     skipped
         Chunks that could not be read and were left out.
+    traced
+        By data set, what was found out of the branches that the processor reads, if it was asked.
     """
 
     accumulated: Any
@@ -92,6 +107,7 @@ class Result:
     processing_seconds: float
     repeated: int | None
     skipped: tuple[Chunk, ...] = ()
+    traced: Mapping[str, Traced] = field(default_factory=dict)
 
 
 def run(
@@ -115,7 +131,7 @@ def run(
     Parameters
     ----------
     fileset
-        Of coffea's form, as of `inputs.read_fileset`.
+        A `FileSet`, or what it can be made of.
     processor
         The processor; all that it needs beside events stands in their metadata.
     executor
@@ -132,10 +148,12 @@ def run(
     schema
         Of events; NanoAODSchema by default.
     trace
-        Whether to let coffea find out which branches the processor reads, by running it on events
-        without content, and read those in one go. For processors whose branches are not known.
+        Whether to let coffea find out which branches a copy of the processor reads, by running it
+        on events without content, and read those in one go. For processors whose branches are not
+        known.
     skip_bad_files
-        Whether to leave out chunks that cannot be read, rather than to end the run.
+        Whether to leave out chunks that cannot be read, rather than to end the run. An error of
+        the processor ends it all the same.
     scratch
         Folder that the workers share with this process, for counting; by default a local one,
         which workers on other machines do not see.
@@ -155,60 +173,69 @@ def run(
     Raises
     ------
     InputError
-        If a file cannot be read to its end, a chunk cannot be processed or takes its worker with
-        it, or the chunks whose results were merged are not all, each once.
+        If a file cannot be read to its end or has changed, a chunk cannot be processed
+        (`ChunkError`) or takes its worker with it, or the chunks whose results were merged are
+        not all, each once. If the executor is recoverable, its attribute ``partial_output`` is
+        what the other chunks gave.
     """
     if chunksize < 1:
         msg = f"a chunk cannot have {chunksize} events: ask for at least one"
         raise InputError(msg)
-    data_format = inputs.data_format(fileset)
-    if data_format == "parquet":
-        trace = False  # coffea reads of Parquet what is asked for, and cannot be told before.
-    runner = Runner(
+    fileset = FileSet.of(fileset)
+    data_format = fileset.data_format
+    # coffea's executors show progress whatever their status says.
+    coffea_console.quiet = not sys.stdout.isatty()
+    runner = _Runner(
         executor=executor,
-        # Files were looked at already; if this looks at one again, to trace, it does so here.
+        # Files were looked at already.
         pre_executor=IterativeExecutor(status=False),
         schema=QuietSchema if schema in {None, NanoAODSchema} else schema,
         chunksize=chunksize,
         format=data_format,
         savemetrics=True,
-        skipbadfiles=BAD_FILE if skip_bad_files else False,
-        metadata_cache=inputs.metadata_cache(fileset, files),
+        skipbadfiles=(UnreadableError,) if skip_bad_files else False,
         cachestrategy=partial(of_worker, column_cache) if column_cache else None,
     )
-    todo: dict[str, Any] = dict(fileset)
     # uproot keeps up to 100 MB of arrays for each open file. Here they are never asked for again,
     # and the file is part of a reference cycle: with that cache the memory of a worker grows with
     # every chunk, until Python's collector comes by. (`python -m perf claims` measures it.)
     options: dict[str, Any] = {}
+    preload: dict[str, frozenset[str]] = {}
+    traced: dict[str, Traced] = {}
     if data_format == "root":
-        paths = {file.path for file in files}
-        of_servers = remote.options(paths, timeout, handler)
+        of_servers = remote.options({file.path for file in files}, timeout, handler)
         options["uproot_options"] = {"array_cache": None, **of_servers}
-    if branches and data_format == "root":
+        if trace:
+            traced = _trace(fileset, files, processor, runner.schema, options["uproot_options"])
+            preload = {name: one.branches for name, one in traced.items()}
         # coffea preloads RNTuples by an argument that uproot is about to drop.
-        if not column_cache and all(file.ttree for file in files):
-            preload = sorted({*branches, *counters(branches)})
-            todo = {name: {**one, "preload": preload} for name, one in fileset.items()}
-        options["iteritems_options"] = {"filter_name": form_of(branches)}
-    with counting.tally(scratch) as tally, _quiet():
+        elif branches and not column_cache and all(file.ttree for file in files):
+            preload = dict.fromkeys(fileset, frozenset({*branches, *counters(branches)}))
+        if branches:
+            options["iteritems_options"] = {"filter_name": form_of(branches)}
+    items = [
+        _Item(
+            file.dataset,
+            file.path,
+            file.tree,
+            start,
+            stop,
+            file.uuid,
+            dict(fileset.datasets[file.dataset].metadata),
+            preload.get(file.dataset),
+            file.stamp,
+        )
+        for file, start, stop in inputs.chunks(files, chunksize)
+    ]
+    with counting.tally(scratch) as tally:
         counted = Counted(processor, tally)
+        started = time.perf_counter()
         try:
-            chunks = list(
-                runner.preprocess(
-                    todo,
-                    uproot_options=options.get("uproot_options"),
-                    **({"trace": _traced, "processor_instance": processor} if trace else {}),
-                )
-            )
-            started = time.perf_counter()
-            merged = runner.run(chunks, counted, **options)
-        except WorkerLostError as error:
-            raise InputError(fatal(error, tally)) from error
-        except Exception as error:
-            raise InputError(_reason(error)) from error
+            merged = runner.run(items, counted, **options)
+        except Exception as error:  # noqa: BLE001  (told in one sentence)
+            raise _told(error, tally, processor) from error.__cause__
         wall = time.perf_counter() - started
-        asked = {_chunk(item) for item in chunks}
+        asked = {_chunk(item) for item in items}
         done = {_chunk(item) for item in merged["processed"]}
         metrics, counts = merged["metrics"], merged["out"]
         check_chunks(asked, done, counts, metrics["entries"], may_skip=skip_bad_files)
@@ -222,7 +249,149 @@ def run(
         processing_seconds=metrics["processtime"],
         repeated=repeated,
         skipped=tuple(sorted(asked - done)),
+        traced=traced,
     )
+
+
+@dataclass(unsafe_hash=True, frozen=True)
+class _Item(WorkItem):
+    """A chunk as coffea's Runner has it, and what tells its file from another."""
+
+    stamp: inputs.Stamp | None = field(default=None, compare=False)
+
+
+class _Runner(Runner):
+    """coffea's Runner, which tells files that cannot be read from processors that fail."""
+
+    @staticmethod
+    def _work_function(*settings: Any, processor_instance: Any, **options: Any) -> Any:
+        """Process a chunk, on a worker."""
+        given = settings[-1]
+        item = given[0] if isinstance(given, tuple) else given
+        _check_stamp(item)
+        try:
+            out = Runner._work_function(
+                *settings, processor_instance=processor_instance, **options
+            )
+        except ChunkError:
+            raise
+        except Exception as error:  # noqa: BLE001  (told apart in there)
+            raise _failure(item, error) from None
+        _check_stamp(item)
+        return out
+
+    @staticmethod
+    def automatic_retries(
+        retries: int,
+        skipbadfiles: bool | tuple[type[BaseException], ...],  # noqa: FBT001  (coffea's)
+        func: Callable[..., Any],
+        *args: Any,
+        use_result_type: bool = False,  # noqa: ARG004
+        **kwargs: Any,
+    ) -> Any:
+        """As coffea's, without its warnings, which workers would print."""
+        for left in reversed(range(retries + 1)):
+            try:
+                return func(*args, **kwargs)
+            except ChangedError:
+                raise
+            except Exception as error:
+                if left:
+                    continue
+                if skipbadfiles and isinstance(error, UnreadableError):
+                    return None
+                raise
+        return None  # pragma: no cover  (there is at least one try)
+
+
+def _check_stamp(item: _Item) -> None:
+    if item.stamp is not None and inputs.Stamp.of(item.filename) != item.stamp:
+        raise ChangedError(inputs.changed(item.filename))
+
+
+def _failure(item: WorkItem, error: Exception) -> ChunkError:
+    """What to raise of a chunk that failed: whose fault it is, in one sentence."""
+    causes = list(_causes(error))
+    if found := next((one for one in causes if isinstance(one, ChangedError)), None):
+        return found
+    # coffea raises "Failed to open file", "Failed creating nanoevents" or "Failed processing
+    # file", from what was raised there.
+    opening = str(error).startswith("Failed to open")
+    cause = causes[1] if len(causes) > 1 else error
+    details = "".join(traceback.format_exception(cause))
+    where = f"events {item.entrystart} to {item.entrystop}"
+    if isinstance(cause, InputError):
+        msg = f"{item.filename}: {where} could not be processed: {cause}"
+        return ProcessorError(msg, details)
+    if opening or any(_is_reading(one, str(error)) for one in causes[1:]):
+        return UnreadableError(inputs.unreadable(item.filename, cause, where), details)
+    line = _line_of(cause)
+    said = f"{type(cause).__name__}: {_brief(cause)}{f' ({line})' if line else ''}"
+    return ProcessorError(f"{item.filename}: {where} could not be processed: {said}", details)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An exception and those that it was raised from."""
+    seen: BaseException | None = error
+    while seen is not None:
+        yield seen
+        seen = seen.__cause__
+
+
+def _is_reading(error: BaseException, stage: str) -> bool:
+    """Whether an exception was raised where coffea reads events, not in the user's code."""
+    # Making events reads what is preloaded, and of the user's code runs the schema alone.
+    place = str(Path(uproot.__file__).parent) if stage.startswith("Failed creating") else READING
+    return any(
+        frame.filename.startswith(place) for frame in traceback.extract_tb(error.__traceback__)
+    )
+
+
+def _line_of(error: BaseException) -> str:
+    """Where in the user's code an exception came from: the last line outside of packages."""
+    packages = tuple(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if not frame.filename.startswith((*packages, "<")) and frame.filename not in OURS:
+            return f"{Path(frame.filename).name}, line {frame.lineno}"
+    return ""
+
+
+OURS: Final = frozenset({__file__, counting.__file__})
+"""Code between coffea's Runner and the user's."""
+
+
+def _told(error: Exception, tally: Tally, processor: Any) -> InputError:
+    """One sentence of what ended a run; with what a recoverable executor had by then."""
+    told = error
+    if isinstance(error, WorkerLostError):
+        told = InputError(fatal(error, tally))
+    elif not isinstance(error, InputError):
+        told = InputError(_reason(error, processor))
+    if (partial := getattr(error, "partial_output", None)) is not None:
+        told.partial_output = partial["out"]  # type: ignore[attr-defined]
+    return told  # type: ignore[return-value]
+
+
+def _brief(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= 300 else f"{text[:300]}..."
+
+
+def _reason(error: BaseException, processor: Any) -> str:
+    """One sentence of what coffea or an engine raised, which is no chunk that failed."""
+    if "pickle" in str(error) and (found := unpicklable(processor)):
+        return f"the processor cannot be sent to workers: {found}: make it in process()"
+    return f"the run failed: {type(error).__name__}: {_brief(error)}"
+
+
+def unpicklable(processor: Any) -> str:
+    """The attribute of a processor that cannot be pickled, and why; empty if all can."""
+    for name, value in getattr(processor, "__dict__", {}).items():
+        try:
+            cloudpickle.dumps(value)
+        except Exception as error:  # noqa: BLE001  (whatever an object's own pickling raises)
+            return f"its attribute {name} ({type(value).__name__}): {_brief(error)}"
+    return ""
 
 
 def _chunk(item: WorkItem) -> Chunk:
@@ -279,20 +448,80 @@ def fatal(error: WorkerLostError, tally: Tally) -> str:
     )
 
 
-def _traced(function: Callable[[Any], Any], events: Any) -> set[str]:
-    """Branches that a function reads, as coffea's Runner asks for them."""
-    with warnings.catch_warnings():
-        # coffea tries typetracers first, on which no processor that takes numbers out of arrays
-        # gets far, and then events of length nought and one.
-        warnings.filterwarnings("ignore", message="Exception during")
-        found: set[str] = coffea_trace.trace(function, events)
+def _trace(
+    fileset: FileSet,
+    files: Collection[inputs.File],
+    processor: ProcessorABC | Callable[[Any], Any],
+    schema: type[BaseSchema],
+    options: Mapping[str, Any],
+) -> dict[str, Traced]:
+    """Branches that the processor reads of each data set, found on its first file.
+
+    coffea's Runner can trace, but gives the processor no metadata of the data set, and runs the
+    very object that is sent to workers: what it keeps of events that do not exist would count.
+    """
+    found: dict[str, Traced] = {}
+    for file in files:
+        if file.dataset in found:
+            continue
+        about = {
+            **fileset.datasets[file.dataset].metadata,
+            "dataset": file.dataset,
+            "filename": file.path,
+            "treename": file.tree,
+            "entrystart": 0,
+            "entrystop": 0,
+            "fileuuid": str(UUID(bytes=file.uuid)),
+        }
+        with uproot.open({file.path: None}, **options) as opened:
+            events = NanoEventsFactory.from_root(
+                file=opened,
+                treepath=file.tree,
+                schemaclass=schema,
+                metadata=about,
+                mode="virtual",
+                entry_start=0,
+                entry_stop=0,
+            ).events()
+            found[file.dataset] = _traced(processor, events)
     return found
 
 
+def _traced(processor: ProcessorABC | Callable[[Any], Any], events: Any) -> Traced:
+    """Branches that copies of a processor read of events without content."""
+    read: set[str] = set()
+    failure = ""
+    # No processor that takes numbers out of arrays gets far with the first.
+    for trace in (
+        coffea_trace.trace_with_typetracer,
+        coffea_trace.trace_with_length_zero_array,
+        coffea_trace.trace_with_length_one_array,
+    ):
+        copy = cloudpickle.loads(cloudpickle.dumps(processor))
+        function = copy.process if isinstance(copy, ProcessorABC) else copy
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            read |= trace(function, events)
+        failures = [str(one.message) for one in said if TRACING_FAILED in str(one.message)]
+        if not failures:
+            return Traced(frozenset(read))
+        failure = " ".join(failures[-1].removeprefix(TRACING_FAILED).split())[:300]
+    return Traced(frozenset(read), failure)
+
+
+TRACING_FAILED: Final = "Exception during function tracing: "
+"""How coffea warns of what a processor raised."""
+
+
 class QuietSchema(NanoAODSchema):
-    """NanoAODSchema without a warning for each cross reference that the file does not have."""
+    """NanoAODSchema without a warning for each branch that it makes or does not find."""
 
     warn_missing_crossrefs = False
+
+    def __init__(self, base_form: Any, version: str = "latest") -> None:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Branch .* already exists")
+            super().__init__(base_form, version)
 
 
 def form_of(branches: Collection[str]) -> list[str]:
@@ -317,35 +546,6 @@ def counters(branches: Collection[str]) -> set[str]:
 
 def _collections(branches: Collection[str]) -> set[str]:
     return {name.partition("_")[0] for name in branches if "_" in name}
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep coffea's progress bars off what is not a terminal, and its tracebacks off both."""
-    with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
-        warnings.filterwarnings("ignore", message="Performed attempt")
-        warnings.filterwarnings("ignore", message="Skipping bad file")
-        if sys.stdout.isatty():
-            yield
-        else:
-            with redirect_stdout(io.StringIO()):
-                yield
-
-
-def _reason(error: BaseException) -> str:
-    """One sentence of what coffea raises when a chunk fails."""
-    text = " ".join(str(error).split())
-    # "Failed processing file: WorkItem(dataset=..., filename='x.root', ..., entrystart=0, ...).
-    # The error was: ValueError('...')."
-    item = re.search(r"filename='([^']*)'.*?entrystart=(\d+), entrystop=(\d+)", text)
-    cause = text.partition("The error was: ")[2] or text or type(error).__name__
-    cause = re.sub(r"^InputError\((['\"])(.*)\1\)\.?$", r"\2", cause)
-    if item is None:
-        return f"the run failed: {cause[:300]}"
-    path, start, stop = item.groups()
-    if remote.protocol_of(path) in remote.PORTS and re.search(remote.OF_SERVERS, cause):
-        return f"events {start} to {stop} could not be read: {remote.explain(path, cause)}"
-    return f"{path}: events {start} to {stop} could not be processed: {cause[:300]}"
 
 
 def provenance(**more: Any) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from coffea import processor
 from analysis import histograms
 from analysis.columns import Columns
 from analysis.errors import InputError
-from analysis.inputs import CUT_IN_DELIVERY
+from analysis.fileset import CUT_IN_DELIVERY
 from analysis.kernels import Implementation, bind
 from analysis.kernels._layout import flat
 from analysis.kernels.btag_weights import VARIATIONS as BTAG_VARIATIONS

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import platform
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from analysis import __main__ as commands
 from analysis.errors import InputError
@@ -152,16 +151,16 @@ class Whole:
             msg = f"{self.config} cannot be read: {error}"
             raise InputError(msg) from error
 
-    def _listed(self) -> Any:
+    def _listed(self) -> str:
         """What the user's file set lists."""
-        from analysis.inputs import read_fileset
+        from analysis.fileset import read_fileset
 
         assert self.fileset is not None
-        return json.loads(json.dumps(read_fileset(self.fileset), default=str))
+        return read_fileset(self.fileset).digest
 
     def find_events(self) -> Sequence[Path]:
         """The user's files; those of this machine are watched for changes."""
-        from analysis.inputs import read_fileset
+        from analysis.fileset import read_fileset
 
         assert self.fileset is not None
         paths = [path for one in read_fileset(self.fileset).values() for path in one["files"]]

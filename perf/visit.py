@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from coffea.nanoevents import BaseSchema
     from coffea.processor.executor import ExecutorBase
 
+    from analysis.fileset import FileSet
     from analysis.inputs import File
     from analysis.run import Result
 
@@ -250,7 +251,7 @@ class WrongError(Exception):
 class Prepared(NamedTuple):
     """A job, ready to run."""
 
-    fileset: dict[str, Any]
+    fileset: FileSet
     files: list[File]
     processor: ProcessorABC | Callable[[Any], Any]
     modules: tuple[str, ...]
@@ -304,9 +305,10 @@ def prepare(job: Job) -> Prepared:
         If the file set, a file of it or the processor cannot be used.
     """
     from analysis import inputs, processors, ttbar
+    from analysis.fileset import read_fileset
 
     if job.processor == TTBAR:
-        fileset = inputs.read_fileset(job.fileset)
+        fileset = read_fileset(job.fileset)
         branches = ttbar.branches(job.variations)
         return Prepared(
             fileset,
@@ -319,7 +321,7 @@ def prepare(job: Job) -> Prepared:
             scratch=job.scratch,
         )
     loaded = processors.load(job.processor, job.arguments)
-    fileset = inputs.read_fileset(job.fileset, analysis=False, tree=job.tree)
+    fileset = read_fileset(job.fileset, analysis=False, tree=job.tree)
     return Prepared(
         fileset,
         inputs.inspect(fileset, []),

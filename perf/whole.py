@@ -85,8 +85,9 @@ def wanted(stage: StageName, whole: Whole) -> Any:
     process; fit and limit by another backend and optimiser.
     """
     from analysis import __main__ as commands
-    from analysis import histograms, inputs
+    from analysis import histograms
     from analysis import inference as statistics
+    from analysis.fileset import read_fileset
 
     if stage == "events":
         from analysis.samples import CROSS_SECTIONS, SAMPLE_VARIATIONS, sample_name
@@ -97,7 +98,7 @@ def wanted(stage: StageName, whole: Whole) -> Any:
             for variation in SAMPLE_VARIATIONS[process]
         }
     if stage == "delivery":
-        return delivery.wanted(inputs.read_fileset(whole.files))
+        return delivery.wanted(read_fileset(whole.files))
     if stage == "histograms":
         alone = whole.folder / "alone.json"
         commands.run_command(whole.files, alone, executor="iterative", workers=1)
@@ -133,8 +134,9 @@ def agree(stage: StageName, got: Any, want: Any) -> bool:
 def _events_in(whole: Whole) -> dict[str, int]:
     """Events of each sample that is made."""
     from analysis import inputs, ttbar
+    from analysis.fileset import read_fileset
 
-    fileset = inputs.read_fileset(whole.files)
+    fileset = read_fileset(whole.files)
     counts = dict.fromkeys(fileset, 0)
     for one in inputs.inspect(fileset, ttbar.branches("nominal")):
         counts[one.dataset] += one.events

@@ -15,7 +15,8 @@ import uproot
 from analysis import ttbar
 from analysis.columns import missing_branches, substitutes
 from analysis.errors import InputError
-from analysis.inputs import inspect, read_fileset
+from analysis.fileset import read_fileset
+from analysis.inputs import inspect
 from tests.cli import Outcome, analysis
 from tests.faulty import damage
 
@@ -168,7 +169,7 @@ def test_chunks_without_events(source: Path, chunksize: int) -> None:
 def test_damage_that_only_reading_finds(source: Path, executor: str) -> None:
     damage(source)
     result = run_on(source, "Events", "--executor", executor)
-    assert_one_sentence(result, str(source), "could not be processed")
+    assert_one_sentence(result, str(source), "events 0 to", "could not be read")
 
 
 def test_bad_files_can_be_left_out(synthetic: Path, tmp_path: Path) -> None:
@@ -236,12 +237,15 @@ def no_file(path: Path) -> None:
         (no_file, ("there is no file set", "make-data")),
         (lambda path: path.write_text("{"), ("is not a file set",)),
         (lambda path: path.write_text("{}"), ("names no data set",)),
-        (lambda path: path.write_text('{"a": {"files": {}}}'), ("is not a file set", "a.")),
+        (
+            lambda path: path.write_text('{"a": {"files": {}}}'),
+            ("is not a file set", "in data set a", "no files"),
+        ),
         (
             lambda path: path.write_text(
                 '{"a": {"files": {"x.root": "Events"}, "metadata": {"process": "p", "xsec": -1}}}'
             ),
-            ("a.metadata.xsec", "greater than 0"),
+            ("in data set a: xsec", "greater than 0"),
         ),
     ],
 )

@@ -319,7 +319,7 @@ def test_damaged_file_among_many(
     once = executor.copy(retries=0)
     with pytest.raises(InputError) as caught:
         run(spoilt, Plain(), once, files=files, chunksize=1000)
-    assert str(caught.value).startswith(f"{bad}: events 1000 to 2000 could not be processed")
+    assert str(caught.value).startswith(f"{bad}: events 1000 to 2000 could not be read")
     assert "\n" not in str(caught.value)
     result = run(spoilt, Plain(), once, files=files, chunksize=1000, skip_bad_files=True)
     assert [str(chunk) for chunk in result.skipped] == [f"{bad}: events 1000 to 2000"]

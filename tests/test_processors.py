@@ -148,7 +148,7 @@ def test_other_schema_function_and_file_list(
 
 
 def test_wrong_arguments_of_the_command(unseen: str, synthetic: Path, tmp_path: Path) -> None:
-    common = ("run", synthetic / "fileset.json", "--output", tmp_path / "out.json")
+    common = ("run", synthetic / "fileset.json", "--output", tmp_path / "out.coffea")
     for more, sentence in (
         (("--processor", f"{unseen}:jets", "--arguments", "bins=1"), "--arguments takes JSON"),
         (("--processor", f"{unseen}:jets", "--arguments", "[1]"), "takes a JSON object"),

@@ -13,8 +13,9 @@ import pytest
 from analysis import histograms, ttbar
 from analysis.errors import InputError
 from analysis.executors import open_executor
+from analysis.fileset import read_fileset
 from analysis.idiomatic import IdiomaticProcessor
-from analysis.inputs import inspect, read_fileset
+from analysis.inputs import inspect
 from analysis.run import run
 from analysis.samples import CROSS_SECTIONS, SAMPLE_VARIATIONS, event_weight, sample_name
 from tests.cli import analysis

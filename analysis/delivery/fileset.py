@@ -17,6 +17,7 @@ from analysis.delivery import queries
 from analysis.delivery.client import TIMEOUT, Delivered, Request, deliver
 from analysis.delivery.transforming import FUNCADL_TREE
 from analysis.errors import InputError, NotInstalledError
+from analysis.fileset import CUT_IN_DELIVERY, FileSet, read_fileset
 from analysis.run import write_json
 
 if TYPE_CHECKING:
@@ -86,7 +87,8 @@ def deliver_fileset(
     if query not in QUERIES:
         msg = f"there is no query {query}: use one of {', '.join(QUERIES)}"
         raise InputError(msg)
-    fileset = inputs.read_fileset(path)
+    fileset = read_fileset(path)
+    _check_whole(fileset)
     is_local = config is None and backend is None
     events = _count(fileset, replacements, must_open=is_local)
     make = queries.uproot_raw if query == "uproot-raw" else queries.funcadl
@@ -153,11 +155,19 @@ def deliver_fileset(
             "metadata": {
                 "nevts": events[name],
                 **dataset["metadata"],
-                inputs.CUT_IN_DELIVERY: events[name] - kept,
+                CUT_IN_DELIVERY: events[name] - kept,
             },
         }
     write_json(output / "fileset.json", written)
     return written
+
+
+def _check_whole(fileset: FileSet) -> None:
+    for dataset in fileset.datasets.values():
+        for one in dataset.files:
+            if one.steps is not None:
+                msg = f"{one.path}: ServiceX delivers whole files: list it without its steps"
+                raise InputError(msg)
 
 
 def _count(

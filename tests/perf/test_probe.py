@@ -10,7 +10,8 @@ import pytest
 
 from analysis.executors import open_executor
 from analysis.executors.batches import Ledger, Spent
-from analysis.inputs import inspect, read_fileset
+from analysis.fileset import read_fileset
+from analysis.inputs import inspect
 from analysis.run import run
 from analysis.synthetic import write_fileset
 from perf import probe
@@ -18,7 +19,7 @@ from perf.equal import difference
 from tests.faulty import Plain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from analysis.run import Result
@@ -56,7 +57,7 @@ def patched() -> list[Any]:
 
 
 def measured(
-    fileset: dict[str, Any],
+    fileset: Mapping[str, Any],
     executor: Any,
     workers: int,
     processor: Any,

@@ -1,0 +1,58 @@
+"""Merging of what processors give, by which an entry that cannot be merged is named."""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping
+from typing import TYPE_CHECKING, Any, Self
+
+from coffea.processor.accumulator import add, iadd
+
+from analysis.errors import ProcessorError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Output:
+    """What a processor gave of some chunks: coffea adds it up, on any executor.
+
+    Parameters
+    ----------
+    value
+        Accumulator.
+    """
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __add__(self, other: Output) -> Output:
+        return Output(self._merged(add, other))
+
+    def __iadd__(self, other: Output) -> Self:
+        self.value = self._merged(iadd, other)
+        return self
+
+    def _merged(self, merge: Callable[[Any, Any], Any], other: Output) -> Any:
+        try:
+            return merge(self.value, other.value)
+        except Exception as error:
+            where = ".".join(map(str, conflict(self.value, other.value) or ()))
+            reason = " ".join(str(error).split()) or type(error).__name__
+            msg = (
+                f"what the processor gave of two chunks cannot be merged"
+                f"{f' at {where}' if where else ''}, give the same kind for every chunk: {reason}"
+            )
+            raise ProcessorError(msg) from error
+
+
+def conflict(one: Any, other: Any) -> tuple[Any, ...] | None:
+    """Keys that lead to the first entry that cannot be added; None if there is none."""
+    if isinstance(one, MutableMapping) and isinstance(other, MutableMapping):
+        for key in one:
+            if key in other and (below := conflict(one[key], other[key])) is not None:
+                return (key, *below)
+    try:
+        add(one, other)
+    except Exception:  # noqa: BLE001  (what users' accumulators raise)
+        return ()
+    return None

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from perf.paired import Verdict
-    from perf.scale import Done, Failed
+    from perf.scale import Campaign, Done, Failed, Visit
 
 app = typer.Typer(
     help="Measure the analysis, and look at what was measured.",
@@ -343,6 +343,9 @@ def scale(
     untuned: Annotated[  # noqa: FBT002  (a flag)
         bool, typer.Option("--untuned", help="Measure coffea's own executors too, as they come.")
     ] = False,
+    allow_empty: Annotated[  # noqa: FBT002  (a flag)
+        bool, typer.Option("--allow-empty", help="Files may have no events.")
+    ] = False,
     scratch: Annotated[
         Path | None, typer.Option(help="Folder shared with workers on other machines.")
     ] = None,
@@ -372,6 +375,12 @@ def scale(
         options=option or (),
         untuned=untuned,
     )
+    if processor is not None and (implementation, variations) != ("columnar", "nominal"):
+        msg = "--implementation and --variations are of the ttbar analysis: leave them out"
+        raise InputError(msg)
+    if processor is None and (arguments, schema, trace) != ("{}", "NanoAODSchema", False):
+        msg = "--arguments, --schema and --trace are of a processor of your own: name it with --processor"
+        raise InputError(msg)
     campaign = scaling.Campaign(
         Job(
             fileset=fileset.absolute(),
@@ -382,23 +391,42 @@ def scale(
             trace=trace,
             implementation=implementation,
             variations=variations,
+            allow_empty=allow_empty,
             scratch=scratch,
         ),
         output,
     )
-    if fresh:
-        campaign.forget()
     visits = scaling.order(cells, repeat, seed)
+    with campaign.alone():
+        if fresh:
+            campaign.forget()
+        failed = _measured(campaign, visits, runs, cells[0].chunksize)
+    wanted = [visit.cell for visit in visits]
+    found = [one for one in campaign.found() if one.visit.cell in wanted]
+    _print_scaling(found, failed, None)
+    if failed:
+        raise typer.Exit(FAILED)
+
+
+def _measured(
+    campaign: Campaign, visits: Sequence[Visit], runs: int, chunksize: int
+) -> list[Failed]:
+    """Make visits that are not made yet; gives what failed."""
+    from perf.scale import Failed  # noqa: PLC0415  (numpy)
+
     finished = [one.visit for one in campaign.found()]
     todo = [visit for visit in visits if visit not in finished]
     console = _console()
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+
     if len(todo) < len(visits):
-        console.print(
-            f"{len(visits) - len(todo)} of {len(visits)} visits are in {output} already",
-            highlight=False,
-            soft_wrap=True,
-        )
-    failed: dict[str, scaling.Failed] = {}
+        say(f"{len(visits) - len(todo)} of {len(visits)} visits are in {campaign.path} already")
+    outdated, changed = campaign.outdated(todo)
+    if outdated:
+        say(f"{outdated} visits are measured anew: since then {', '.join(changed)} changed")
+    failed: dict[str, Failed] = {}
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -411,22 +439,16 @@ def scale(
     ) as progress:
         bar = progress.add_task("the reference", total=len(todo))
         if todo:
-            campaign.make_reference(cells[0].chunksize)
+            campaign.make_reference(chunksize)
         for visit in todo:
             progress.update(bar, description=str(visit.cell))
-            if str(visit.cell) in failed:
-                # What failed once is not waited for again.
-                progress.advance(bar)
-                continue
-            outcome = campaign.measure(visit, runs=runs)
-            if isinstance(outcome, scaling.Failed):
-                failed[str(visit.cell)] = outcome
+            # What failed once is not waited for again.
+            if str(visit.cell) not in failed:
+                outcome = campaign.measure(visit, runs=runs)
+                if isinstance(outcome, Failed):
+                    failed[str(visit.cell)] = outcome
             progress.advance(bar)
-    wanted = [visit.cell for visit in visits]
-    found = [one for one in campaign.found() if one.visit.cell in wanted]
-    _print_scaling(found, list(failed.values()), None)
-    if failed:
-        raise typer.Exit(FAILED)
+    return list(failed.values())
 
 
 def _print_scaling(done: Sequence[Done], failed: Sequence[Failed], newest: Record | None) -> None:
@@ -438,6 +460,8 @@ def _print_scaling(done: Sequence[Done], failed: Sequence[Failed], newest: Recor
     found = scale_table.rows(done)
     for table in scale_table.tables(found, failed):
         console.print(table)
+    for one in failed:
+        console.print(f"{one.cell}: {one.reason}", highlight=False, markup=False, soft_wrap=True)
     if found:
         console.print(scale_table.footnote(found), highlight=False, markup=False)
     if newest is not None:

@@ -9,7 +9,6 @@ error to the rest. Trials of identical commits alone are made as well if they ar
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -26,7 +25,7 @@ from rich import box
 from rich.table import Table
 
 from analysis.errors import InputError
-from perf import compare, compare_made_up, compare_report, compare_worker, measure
+from perf import compare, compare_made_up, compare_report, compare_worker, identity, measure
 from perf.compare_made_up import BASE, FIVE, NONE, SLOWED
 from perf.history.environments import _uv_program
 
@@ -287,11 +286,13 @@ def _asv_name(name: str) -> str:
 
 
 def code() -> str:
-    """Identity of what decides: trials of another code are other trials."""
-    folder = Path(__file__).parent
-    files = ("compare.py", "compare_statistics.py", "compare_worker.py", "compare_made_up.py")
-    text = "".join((folder / name).read_text() for name in files) + compare_made_up.state()
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    """Identity of what decides: trials of another code, machine or environment are others."""
+    return identity.digest(
+        identity.modules("perf.compare", "perf.compare_made_up"),
+        identity.environment(),
+        measure.machine().model_dump(),
+        compare_made_up.state(),
+    )[:12]
 
 
 def table(done: Sequence[dict[str, Any]]) -> Table:

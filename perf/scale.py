@@ -11,7 +11,7 @@ A visit that is done is in the file of results at once. What is there is not mea
 from __future__ import annotations
 
 import contextlib
-import hashlib
+import fcntl
 import json
 import os
 import signal
@@ -27,15 +27,16 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import psutil
 
+from analysis import output
 from analysis.errors import InputError
 from analysis.executors import EXECUTORS, options_of, parse_options
 from analysis.executors.worker import ALLOCATOR
-from perf import measure, results
+from perf import identity, measure, results
 from perf.results import Input, Record, What
 from perf.visit import Cell, Job, Measured, Outcome, Request, prepare, source_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 BASELINE: Final = "iterative"
@@ -45,6 +46,9 @@ ENGINES: Final = (
     *("cloudpickle", "dask", "distributed", "loky", "lz4", "ndcctools", "parsl", "pyspark"),
 )
 """Packages whose versions stand in records beside those of `measure.PACKAGES`."""
+
+ARGUMENTS: Final = "the arguments"
+"""What a measurement depends on that is no state: others than these are another measurement."""
 
 GRACE: Final = 60.0
 """Seconds that a visit has to end its executor after Ctrl-C."""
@@ -220,22 +224,80 @@ class Campaign:
             If the file set, a file of it, or the processor cannot be used.
         """
         prepared = prepare(self.job)
+        job = self.job.model_dump(mode="json", exclude={"fileset", "scratch"})
         self.input = Input(
             digest=prepared.digest, events=prepared.events, source=str(self.job.fileset)
         )
         self.versions = versions()
         self.machine = measure.machine()
-        # All that could make a result another one, in value or in time, but for the code.
-        self.identity = _digest(
-            self.job.model_dump(mode="json", exclude={"scratch"}),
-            self.input.digest,
-            self.versions,
-            self.machine.model_dump(),
-        )
+        # All that could make a result another one, in value or in time, but for our own code.
+        self.parts = {
+            ARGUMENTS: identity.digest(job),
+            "the file set or one of its files": self.input.digest,
+            "the machine": identity.digest(self.machine.model_dump()),
+            **identity.environment(),
+            **identity.modules(*self.job.modules),
+        }
+        self.identity = identity.digest(self.parts)
         self.run = uuid.uuid4().hex
         self.codes: dict[str, str] = {}
-        which = _digest(self.identity, self._code(BASELINE))
+        which = identity.digest(self.identity, self._code(BASELINE))
         self.reference = self.path.with_name(f"{self.path.name}.reference-{which[:12]}")
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Have the file of results for this process only, until it ends.
+
+        Raises
+        ------
+        InputError
+            If another process has it, or the file cannot be written.
+        """
+        with contextlib.ExitStack() as stack:
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                lock = self.path.with_name(f"{self.path.name}.lock")
+                # Given back when this process ends, however that is.
+                fcntl.flock(stack.enter_context(lock.open("w")), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                msg = (
+                    f"another `perf scale` is at work with {self.path}: wait until it has ended, "
+                    "or name another file with --output"
+                )
+                raise InputError(msg) from None
+            except OSError as error:
+                msg = f"{self.path} cannot be written: {error.strerror}"
+                raise InputError(msg) from error
+            yield
+
+    def outdated(self, visits: Sequence[Visit]) -> tuple[int, list[str]]:
+        """How many visits were made of something else, and what has changed since the last.
+
+        Parameters
+        ----------
+        visits
+            That are to be made now.
+        """
+        if not self.path.exists():
+            return 0, []
+        others = [
+            (record, before)
+            for record in results.read(self.path)
+            if (before := json.loads(str(record.what.parameters.get("depends on", "{}"))))
+            and record.input.source == self.input.source
+            and before[ARGUMENTS] == self._depends[ARGUMENTS]
+            and not self._is_ours(record)
+            and read(record).visit in visits
+        ]
+        if not others:
+            return 0, []
+        _, before = max(others, key=lambda one: one[0].timestamp)
+        changed = identity.changes(before, self._depends)
+        return len(others), changed or ["the code of this project"]
+
+    @property
+    def _depends(self) -> dict[str, str]:
+        return {name: part[:12] for name, part in self.parts.items()}
 
     def found(self) -> list[Done]:
         """Visits of this job, with the code as it is now, that are in the file."""
@@ -252,12 +314,10 @@ class Campaign:
             for record in results.read(self.path)
             if not self._is_ours(record) or not (cell is None or read(record).visit.cell == cell)
         ]
-        part = self.path.with_name(f"{self.path.name}.part")
-        part.unlink(missing_ok=True)
-        part.touch()
-        for record in kept:
-            results.append(part, record)
-        part.replace(self.path)
+        with output.whole(self.path) as part:
+            part.touch()
+            for record in kept:
+                results.append(part, record)
         if cell is None:
             self.reference.unlink(missing_ok=True)
 
@@ -271,6 +331,7 @@ class Campaign:
         runs
             Timed runs of it.
         """
+        self._require_unchanged(visit.cell.executor)
         before = measure.load_average()
         outcome = visit_apart(
             Request(
@@ -278,9 +339,11 @@ class Campaign:
                 cell=visit.cell,
                 runs=runs,
                 seed=visit.round,
+                input=self.input.digest,
                 reference=self.reference,
             )
         )
+        self._require_unchanged(visit.cell.executor)
         if outcome.measured is None:
             if outcome.wrong:
                 # There is no speed of a wrong result.
@@ -290,6 +353,17 @@ class Campaign:
         results.append(self.path, self._record(done, outcome.check, before))
         return done
 
+    def _require_unchanged(self, executor: str) -> None:
+        """Raise if what a visit runs is not what it was when this began."""
+        now = {**self.parts, **identity.modules(*self.job.modules)}
+        changed = identity.changes(self.parts, now)
+        if changed or self._code(executor) != source_of(executor):
+            msg = (
+                f"{' and '.join(changed) or 'the code of this project'} was changed while it was "
+                "measured: what was measured before is kept, run it again"
+            )
+            raise InputError(msg)
+
     def _is_ours(self, record: Record) -> bool:
         name, parameters = record.what.executor or "", record.what.parameters
         return parameters.get("campaign") == self.identity and parameters.get(
@@ -298,7 +372,7 @@ class Campaign:
 
     def _code(self, executor: str) -> str:
         if executor not in self.codes:
-            self.codes[executor] = source_of(self.job, executor)
+            self.codes[executor] = source_of(executor)
         return self.codes[executor]
 
     def make_reference(self, chunksize: int) -> None:
@@ -312,7 +386,6 @@ class Campaign:
         if self.reference.exists():
             return
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
             for old in self.path.parent.glob(f"{self.path.name}.reference-*"):
                 old.unlink()
         except OSError as error:
@@ -320,7 +393,13 @@ class Campaign:
             raise InputError(msg) from error
         cell = Cell(executor=BASELINE, chunksize=chunksize)
         outcome = visit_apart(
-            Request(job=self.job, cell=cell, reference=self.reference, make_reference=True)
+            Request(
+                job=self.job,
+                cell=cell,
+                input=self.input.digest,
+                reference=self.reference,
+                make_reference=True,
+            )
         )
         if outcome.error is not None:
             raise InputError(outcome.error)
@@ -330,6 +409,7 @@ class Campaign:
         parameters: dict[str, str | int | float | bool] = {
             "campaign": self.identity,
             "code": self._code(cell.executor),
+            "depends on": json.dumps(self._depends),
             "round": done.visit.round,
             "tuned": cell.tuned,
             "options": json.dumps(cell.options, sort_keys=True),
@@ -439,10 +519,6 @@ def versions() -> dict[str, str]:
         with contextlib.suppress(PackageNotFoundError):
             found[package] = version(package)
     return found
-
-
-def _digest(*parts: Any) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 # --- the process of a visit

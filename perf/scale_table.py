@@ -30,6 +30,11 @@ LEAST_WORKERS: Final = 3
 """Numbers of workers that determine a law of scaling."""
 
 
+LARGE_RATE: Final = 100_000
+LEAST_WHOLE: Final = 10
+"""From which on numbers are shown in thousands, and without decimals."""
+
+
 @dataclass(frozen=True)
 class Interval:
     """A median with an interval that holds the true one.
@@ -189,7 +194,7 @@ def _throughput(found: Sequence[Row], failed: Sequence[Failed]) -> Table:
             _span(row.cpu_ratio, _ratio),
         )
     for one in failed:
-        table.add_row(*_head(one.cell), "FAILED", one.reason)
+        table.add_row(*_head(one.cell), "FAILED")
     return table
 
 
@@ -378,7 +383,14 @@ def _span(one: Interval | None, show: Callable[[float], str]) -> str:
 
 
 def _rate(events: float) -> str:
-    return f"{events * 1e-3:,.0f}k"
+    if events >= LARGE_RATE:
+        return f"{events * 1e-3:,.0f}k"
+    return _short(events)
+
+
+def _short(number: float) -> str:
+    """A number with two digits at least."""
+    return f"{number:,.0f}" if abs(number) >= LEAST_WHOLE else f"{number:.2g}"
 
 
 def _ratio(value: float) -> str:
@@ -404,4 +416,4 @@ def _duration(seconds: float | None) -> str:
 
 
 def _bytes(count: float | None) -> str:
-    return "-" if count is None else f"{count / 1e6:,.0f} MB"
+    return "-" if count is None else f"{_short(count / 1e6)} MB"

@@ -8,8 +8,6 @@ same for every executor and does not depend on the order.
 from __future__ import annotations
 
 import ctypes
-import hashlib
-import importlib.util
 import math
 import os
 import pickle
@@ -28,9 +26,10 @@ import psutil
 import pydantic
 from coffea.processor import ProcessorABC
 
+from analysis import output
 from analysis.errors import InputError
 from analysis.executors import DEFAULT_CHUNKSIZE, open_executor, parse_options
-from perf import equal, measure
+from perf import equal, identity, measure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -47,9 +46,6 @@ if TYPE_CHECKING:
 
 TTBAR: Final = "ttbar"
 """In the place of a processor's name: the analysis of this project."""
-
-COMMON: Final = ("__init__", "batches", "pool", "worker")
-"""Modules of analysis.executors that every executor uses."""
 
 MOST_TASKS: Final = 10_000
 TASK_SECONDS: Final = 2.0
@@ -81,6 +77,8 @@ class Job(_Frozen):
         TTBAR.
     implementation, variations
         Of TTBAR.
+    allow_empty
+        Whether files may have no events.
     scratch
         Folder that this machine shares with the workers, if they are on others.
     """
@@ -93,7 +91,14 @@ class Job(_Frozen):
     trace: bool = False
     implementation: Literal["columnar", "compiled"] = "columnar"
     variations: Literal["nominal", "all"] = "nominal"
+    allow_empty: bool = False
     scratch: Path | None = None
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Modules of the user's that are named."""
+        named = () if self.processor == TTBAR else (self.processor, self.schema_name)
+        return tuple(one.partition(":")[0] for one in named if ":" in one)
 
 
 class Cell(_Frozen):
@@ -142,6 +147,8 @@ class Request(_Frozen):
         Timed runs.
     seed
         Of the order of timed runs and the probed one.
+    input
+        Digest that the input must have.
     reference
         File of the result that each run must have; made by the visit if `make_reference`.
     """
@@ -150,6 +157,7 @@ class Request(_Frozen):
     cell: Cell
     runs: int = 1
     seed: int = 0
+    input: str
     reference: Path
     make_reference: bool = False
 
@@ -267,12 +275,12 @@ class Prepared(NamedTuple):
 
     @property
     def digest(self) -> str:
-        """Identity of the input: of its files, not of their content, which may be terabytes."""
+        """Identity of the file set and of its files, not of their content, maybe terabytes."""
         seen = sorted(
             (file.dataset, file.path, file.tree, file.uuid.hex(), file.events, _size(file.path))
             for file in self.files
         )
-        return equal.digest(seen)
+        return identity.digest(self.fileset, seen)
 
     def run(
         self,
@@ -312,7 +320,7 @@ def prepare(job: Job) -> Prepared:
         branches = ttbar.branches(job.variations)
         return Prepared(
             fileset,
-            inputs.inspect(fileset, branches),
+            inputs.inspect(fileset, branches, allow_empty=job.allow_empty),
             ttbar.TtbarProcessor(job.implementation, job.variations),
             (),
             branches,
@@ -324,7 +332,7 @@ def prepare(job: Job) -> Prepared:
     fileset = read_fileset(job.fileset, analysis=False, tree=job.tree)
     return Prepared(
         fileset,
-        inputs.inspect(fileset, []),
+        inputs.inspect(fileset, [], allow_empty=job.allow_empty),
         loaded.processor,
         loaded.modules,
         (),
@@ -334,24 +342,12 @@ def prepare(job: Job) -> Prepared:
     )
 
 
-def source_of(job: Job, executor: str) -> str:
-    """Digest of the code that is measured: of this project but for other executors.
-
-    And of the module of the processor, if it is a user's.
-    """
-    project = Path(__file__).parent.parent
-    patterns = ("*.py", "kernels/*.py", f"executors/*{executor}*.py")
-    files = [path for pattern in patterns for path in project.glob(f"analysis/{pattern}")]
-    files += [project / f"analysis/executors/{name}.py" for name in COMMON]
-    files += [Path(__file__), project / "perf/probe.py"]
-    if job.processor != TTBAR:
-        spec = importlib.util.find_spec(job.processor.partition(":")[0])
-        if spec is not None and spec.origin is not None:
-            files.append(Path(spec.origin))
-    total = hashlib.sha256()
-    for file in sorted(files):
-        total.update(file.read_bytes())
-    return total.hexdigest()
+def source_of(executor: str) -> str:
+    """Digest of the code that is measured: of this project but for other executors."""
+    # Kernels are imported by names that are made up.
+    return identity.digest(
+        identity.modules("perf.visit", f"analysis.executors.{executor}", "analysis.kernels.*")
+    )
 
 
 def _size(path: str) -> int:
@@ -449,9 +445,14 @@ def visit(request: Request) -> Outcome:
         If a result is wrong.
     """
     prepared = prepare(request.job)
+    if prepared.digest != request.input:
+        msg = "the file set or one of its files was changed while it was measured: run it again"
+        raise InputError(msg)
     cell = request.cell
     if request.make_reference:
-        _write_reference(request.reference, reference(prepared, cell.chunksize))
+        made = cloudpickle.dumps(tuple(reference(prepared, cell.chunksize)))
+        with output.whole(request.reference) as part:
+            part.write_bytes(made)
         return Outcome()
     want = Reference(*pickle.loads(request.reference.read_bytes()))
     check = partial(check_result, prepared, want)
@@ -595,16 +596,6 @@ def check_result(prepared: Prepared, want: Reference, result: Result) -> None:
     if found is not None:
         msg = f"the result differs from the reference: {found}"
         raise WrongError(msg)
-
-
-def _write_reference(path: Path, reference: Reference) -> None:
-    part = path.with_name(f"{path.name}.part")
-    try:
-        part.write_bytes(cloudpickle.dumps(tuple(reference)))
-        part.replace(path)
-    except OSError as error:
-        msg = f"{path} cannot be written: {error.strerror}"
-        raise InputError(msg) from error
 
 
 def _hold_on() -> None:

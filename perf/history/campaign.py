@@ -25,7 +25,7 @@ import psutil
 from packaging.version import InvalidVersion, Version
 
 from analysis.errors import InputError
-from perf import measure, results
+from perf import identity, measure, results
 from perf.data import Store
 from perf.history import acts
 from perf.history.environments import HERE, Environment, environment, releases
@@ -464,11 +464,7 @@ def _python_of(env: Environment) -> str:
 
 def _identity(*parts: Any) -> str:
     """Of all that could make a result another one, in value or in time, but for the version."""
-    here = Path(__file__).parent
-    sources = [here / f"{name}.py" for name in ("acts", "bridge", "physics", "worker")]
-    sources += [ROOT / "analysis" / "compiling.py"]
-    sources += sorted((ROOT / "analysis" / "kernels").glob("*.py"))
-    total = hashlib.sha256(repr(parts).encode())
-    for source in sources:
-        total.update(source.read_bytes())
-    return total.hexdigest()
+    # Kernels are imported by names that are made up.
+    return identity.digest(
+        repr(parts), identity.modules("perf.history.worker", "analysis.kernels.*")
+    )

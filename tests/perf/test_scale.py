@@ -14,15 +14,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psutil
 import pytest
+import uproot
 
+from analysis.errors import InputError
 from analysis.executors import open_executor
-from perf import results, scale, scale_table, visit
+from perf import identity, results, scale, scale_table, visit
 from perf.__main__ import main
 from perf.visit import Cell, Job, Measured
 from tests.perf.made import record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 PATIENCE = 180.0
@@ -272,6 +274,167 @@ def test_results_that_depend_on_the_number_of_chunks_are_found(
         visit.check_result(prepared, reference, prepared.run(iterative, 500))
 
 
+# --- what a measurement depends on
+
+
+@pytest.fixture
+def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Folder with a processor that imports a module beside it and a package."""
+    folder = tmp_path / "mine"
+    (folder / "selection").mkdir(parents=True)
+    (folder / "mine.py").write_text(
+        "import cuts\n\ndef count(events):\n    from selection import objects\n"
+        "    return {'n': cuts.n(events) + objects.ZERO}\n"
+    )
+    (folder / "cuts.py").write_text("def n(events):\n    return len(events)\n")
+    (folder / "selection" / "__init__.py").write_text("from . import tools\n")
+    (folder / "selection" / "objects.py").write_text("ZERO = 0\ndef f(): from .. import none\n")
+    (folder / "selection" / "tools.py").write_text("")
+    (folder / "selection" / "unused.py").write_text("")
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    yield folder
+    for name in ("mine", "cuts", "selection"):
+        sys.modules.pop(name, None)
+
+
+MINE = ("mine", "cuts", "selection", "selection.objects", "selection.tools")
+
+
+def test_modules_are_found_without_being_imported(mine: Path) -> None:
+    assert set(identity.modules("mine")) == {f"the module {name}" for name in MINE}
+    assert "mine" not in sys.modules
+    before = identity.modules("mine")
+    (mine / "selection" / "unused.py").write_text("changed = 1\n")
+    assert identity.modules("mine") == before
+    for name in MINE:
+        path = next(mine.rglob(f"{name.rpartition('.')[2]}.py"), mine / name / "__init__.py")
+        path.write_text(f"{path.read_text()}# changed\n")
+        after = identity.modules("mine")
+        assert identity.changes(before, after) == [f"the module {name}"]
+        before = after
+
+
+def test_code_that_is_measured_is_that_of_its_executor() -> None:
+    names = {
+        name.rpartition(" ")[2]
+        for name in identity.modules("perf.visit", "analysis.executors.dask", "analysis.kernels.*")
+    }
+    assert {"analysis.kernels.trijet_mass", "analysis.executors.dask", "analysis.run"} <= names
+    assert not {"analysis.executors.spark", "analysis.delivery", "perf.__main__"} & names
+    assert not [name for name in names if not name.startswith(("analysis", "perf"))]
+
+
+def measured_once(campaign: scale.Campaign) -> None:
+    """A record of what the iterative executor would have given."""
+    done = scale.Done(scale.Visit(Cell(executor="iterative", chunksize=4000), 0), made(1, 1))
+    results.append(campaign.path, campaign._record(done, "", None))
+
+
+def edit_fileset(path: Path) -> None:
+    content = json.loads(path.read_text())
+    content["ttbar__nominal"]["metadata"]["ptmin"] = 50
+    path.write_text(json.dumps(content))
+
+
+def edit_helper(path: Path) -> None:
+    (path.parent / "mine" / "cuts.py").write_text("def n(events):\n    return 2 * len(events)\n")
+
+
+def set_variable(_: Path) -> None:
+    os.environ["OMP_NUM_THREADS"] = "7"
+
+
+@pytest.mark.usefixtures("mine")
+@pytest.mark.parametrize(
+    ("edit", "changed"),
+    [
+        (edit_fileset, "the file set or one of its files"),
+        (edit_helper, "the module cuts"),
+        (set_variable, "the environment variables"),
+    ],
+)
+def test_what_was_measured_of_something_else_is_not_used(
+    edit: Callable[[Path], None],
+    changed: str,
+    fileset: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    path = tmp_path / "fileset.json"
+    path.write_text(fileset.read_text())
+    job, output = Job(fileset=path, processor="mine:count"), tmp_path / "scale.jsonl"
+    first = scale.Campaign(job, output)
+    assert first.outdated([]) == (0, [])
+    measured_once(first)
+    visits = [one.visit for one in first.found()]
+    assert len(visits) == 1
+    edit(path)
+    second = scale.Campaign(job, output)
+    assert second.found() == []
+    assert second.outdated(visits) == (1, [changed])
+    assert second.reference != first.reference
+    # Other arguments are another measurement, not this one of something else.
+    other = scale.Campaign(job.model_copy(update={"trace": True}), output)
+    assert (other.found(), other.outdated(visits)) == ([], (0, []))
+
+
+def test_an_edit_is_told_and_measured_anew(mine: Path, fileset: Path, tmp_path: Path) -> None:
+    output = tmp_path / "scale.jsonl"
+    arguments = (
+        *(fileset, "--executors", "iterative", "--chunksizes", 4000, "--repeat", 1),
+        *("--processor", "mine:count", "--output", output),
+    )
+    measured_once(scale.Campaign(Job(fileset=fileset, processor="mine:count"), output))
+    assert "1 of 1 visits are in" in perf_scale(*arguments).output
+    (mine / "cuts.py").write_text("def n(events):\n    raise ValueError('cut')\n")
+    outcome = perf_scale(*arguments)
+    assert "1 visits are measured anew: since then the module cuts changed" in outcome.output
+    assert outcome.exit_code == 2
+    assert "cut" in outcome.error
+
+
+def test_an_edit_while_it_is_measured_ends_it(mine: Path, fileset: Path, tmp_path: Path) -> None:
+    job = Job(fileset=fileset, processor="mine:count")
+    campaign = scale.Campaign(job, tmp_path / "scale.jsonl")
+    visit_ = scale.Visit(Cell(executor="iterative"), 0)
+    (mine / "cuts.py").write_text("")
+    with pytest.raises(InputError, match="the module cuts was changed while it was measured"):
+        campaign.measure(visit_)
+    request = visit.Request(job=job, cell=visit_.cell, input="", reference=tmp_path)
+    with pytest.raises(InputError, match="one of its files was changed while it was measured"):
+        visit.visit(request)
+
+
+def test_two_at_once_in_one_file(fileset: Path, tmp_path: Path) -> None:
+    output = tmp_path / "scale.jsonl"
+    campaign = scale.Campaign(Job(fileset=fileset), output)
+    with campaign.alone():
+        outcome = perf_scale(fileset, "--output", output)
+    assert outcome.exit_code == 2
+    assert "another `perf scale` is at work with" in outcome.error
+    with campaign.alone():
+        pass
+
+
+def test_empty_files_may_be_allowed(fileset: Path, tmp_path: Path) -> None:
+    content = json.loads(fileset.read_text())
+    (path,) = list(content["ttbar__nominal"]["files"])[:1]
+    with uproot.open(path) as file, uproot.recreate(tmp_path / "empty.root") as empty:
+        tree = file["Events"]
+        branches = {name: tree[name].array(entry_stop=1) for name in ("event", "MET_pt")}
+        empty["Events"] = {name: one[:0] for name, one in branches.items()}
+    content["ttbar__nominal"]["files"][str(tmp_path / "empty.root")] = "Events"
+    path = tmp_path / "fileset.json"
+    path.write_text(json.dumps(content))
+    arguments = ("--processor", "tests.perf.wrong:Counts", "--executors", "iterative")
+    refused = perf_scale(path, *arguments, "--output", tmp_path / "scale.jsonl")
+    assert "pass --allow-empty" in refused.error
+    job = Job(fileset=path, processor="tests.perf.wrong:Counts", allow_empty=True)
+    assert visit.prepare(job).events == 4000
+
+
 # --- what cannot be measured
 
 
@@ -287,7 +450,9 @@ def test_results_that_depend_on_the_number_of_chunks_are_found(
         (("--option", "colour=red"), "none of iterative, futures has it"),
         (("--option", "futures.colour=red"), "the futures executor has no option 'colour'"),
         (("--option", "dask.address=x"), "dask is not measured"),
-        (("--arguments", "{"), "--arguments takes JSON"),
+        (("--processor", "mine:P", "--arguments", "{"), "--arguments takes JSON"),
+        (("--arguments", "{}1"), "are of a processor of your own"),
+        (("--processor", "mine:P", "--variations", "all"), "are of the ttbar analysis"),
         (("--processor", "tests.perf.wrong:Nobody"), "tests.perf.wrong has no Nobody"),
         (
             ("--processor", "tests.perf.wrong:Counts", "--schema", "NoSchema"),
@@ -428,6 +593,19 @@ def test_what_is_not_known_is_not_shown_as_nothing() -> None:
     assert (cells["pack"], cells["merge"], cells["wait"]) == ("-", "-", "-")
     assert cells["not known"] == "25.0"
     assert "one round tells nothing of noise" in scale_table.footnote(rows)
+
+
+def test_small_rates_are_no_nought() -> None:
+    slow = scale.Done(
+        scale.Visit(Cell(executor="iterative"), 0), made(4.0, 4.0, events=2000, bytes_read=130_000)
+    )
+    throughput, _, beside = scale_table.tables(scale_table.rows([slow]))
+    cells = {str(column.header): next(iter(column.cells)) for column in throughput.columns}
+    assert (cells["events/s"], cells["a worker"]) == ("500", "500")
+    assert {str(c.header): next(iter(c.cells)) for c in beside.columns}["read"] == "0.13 MB"
+    assert [scale_table._rate(one) for one in (0.25, 31.4, 99_999, 1.5e6)] == [
+        *("0.25", "31", "99,999", "1,500k")
+    ]
 
 
 def test_law_of_scaling_is_fitted_where_it_is_determined() -> None:

@@ -502,11 +502,11 @@ def test_options_are_given_to_those_that_have_them() -> None:
         ["iterative", "futures"],
         [1],
         [10],
-        options=["retries=0", "futures.pool=threads", 'environment={"A": "1"}'],
+        options=["retries=0", "futures.batch=3", 'environment={"A": "1"}'],
     )
     assert {one.executor: one.options for one in made} == {
         "iterative": {"retries": 0},
-        "futures": {"retries": 0, "pool": "threads", "environment": {"A": "1"}},
+        "futures": {"retries": 0, "batch": 3, "environment": {"A": "1"}},
     }
 
 

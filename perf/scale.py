@@ -128,7 +128,7 @@ def cells(
     given = _options(options, known)
     made = []
     for name, has in known.items():
-        # The iterative executor is coffea's own; tuned it has the memory settings of workers.
+        # The iterative executor has no option for this (`perf.visit.opened`).
         sides = (True, False) if untuned and (name == BASELINE or "tuned" in has) else (True,)
         for tuned in sides:
             for count in (1,) if name == BASELINE else dict.fromkeys(workers):

@@ -15,7 +15,7 @@ import random
 import signal
 import sys
 import time
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 import cloudpickle
 import psutil
 import pydantic
-from coffea.processor import ProcessorABC
+from coffea.processor import IterativeExecutor, ProcessorABC
 
 from analysis import output
 from analysis.errors import InputError
@@ -128,7 +128,7 @@ class Cell(_Frozen):
     @property
     def all_options(self) -> dict[str, Any]:
         """Options with that of whose executor it is."""
-        # The iterative executor is coffea's own anyway: there is no such option.
+        # The iterative executor has no such option: see `opened`.
         plain = not self.tuned and self.executor != "iterative"
         return {**self.options, **({"tuned": False} if plain else {})}
 
@@ -457,11 +457,7 @@ def visit(request: Request) -> Outcome:
     want = Reference(*pickle.loads(request.reference.read_bytes()))
     check = partial(check_result, prepared, want)
     with measure.settled(), ExitStack() as stack:
-        given = parse_options(cell.executor, cell.all_options)
-        opened = open_executor(
-            cell.executor, workers=cell.workers, **given.keywords(prepared.modules)
-        )
-        executor, start = timed(lambda: stack.enter_context(opened))
+        executor, start = timed(lambda: stack.enter_context(opened(cell, prepared.modules)))
         measured, last = _measure(request, prepared, executor, check)
         _, stop = timed(stack.close)
     measured |= {"start_wall": start.wall, "start_cpu": start.cpu, "stop_wall": stop.wall}
@@ -470,6 +466,14 @@ def visit(request: Request) -> Outcome:
     except TypeError:
         digest = ""
     return Outcome(measured=Measured(**measured), check=digest)
+
+
+def opened(cell: Cell, modules: tuple[str, ...]) -> AbstractContextManager[ExecutorBase]:
+    """The executor of a cell, for as long as it is needed."""
+    if cell.executor == "iterative" and not cell.tuned:
+        return nullcontext(IterativeExecutor(status=False))
+    given = parse_options(cell.executor, cell.all_options)
+    return open_executor(cell.executor, workers=cell.workers, **given.keywords(modules))
 
 
 def _measure(

@@ -129,7 +129,8 @@ def _kept(
     machine: str | None,
 ) -> list[Record]:
     """Append what was measured to the file of records."""
-    versions, where, load = measure.versions(), measure.machine(machine), measure.load_average()
+    versions = {**measure.versions(), measure.SUITE: measure.suite()}
+    where, load = measure.machine(machine), measure.load_average()
     made = [
         Record(
             run=run,
@@ -562,7 +563,7 @@ def picture(
         for one in runs.values()
         if len({(r.what.subject, r.what.executor) for r in one}) > LEAST_DRAWN
     ]
-    last = whole[-1] if whole else []
+    last = (whole or [*runs.values()] or [[]])[-1]
     if of == "kernels":
         drawing.draw(last, output, size=size)
     else:
@@ -571,7 +572,12 @@ def picture(
 
 
 RootOption = Annotated[
-    Path, typer.Option("--root", help="Of the project, whose records are read.")
+    Path | None,
+    typer.Option(
+        "--root",
+        help="Of the project whose records are read. By default the working folder, and the "
+        "history that came with the suite.",
+    ),
 ]
 MoreOption = Annotated[
     list[Path] | None,
@@ -584,7 +590,7 @@ def publish_command(
     html: Annotated[
         Path | None, typer.Option(help="Folder of the pages; replaced. Default: reports/asv")
     ] = None,
-    root: RootOption = Path(),
+    root: RootOption = None,
     more: MoreOption = None,
     serve: Annotated[  # noqa: FBT002  (a flag)
         bool, typer.Option("--serve", help="Show the pages at an address of this machine.")
@@ -594,9 +600,9 @@ def publish_command(
     """Publish the history of everything that was measured, as pages that need no network."""
     from perf import publish, store  # noqa: PLC0415  (asv)
 
-    where, console = html or root / publish.HTML, _console()
+    where, console = html or (root or Path()) / publish.HTML, _console()
     with console.status("collecting records"):
-        found, voids = store.collect(root, more or ()), store.voids(root / store.VOID)
+        found, voids = store.collect(root, more or ()), store.voids(root)
     with console.status("asv publishes"):
         done = publish.publish(found, where, voids)
     console.print(
@@ -621,7 +627,7 @@ def publish_command(
 
 @app.command("watch")
 def watch_command(
-    root: RootOption = Path(),
+    root: RootOption = None,
     more: MoreOption = None,
     since: Annotated[
         datetime | None,
@@ -644,7 +650,7 @@ def watch_command(
 
     console = _console()
     with console.status("looking for change points"):
-        found = publish.series(store.collect(root, more or ()), store.voids(root / store.VOID))
+        found = publish.series(store.collect(root, more or ()), store.voids(root))
         chosen = [
             one
             for name, one in found.items()

@@ -1287,7 +1287,7 @@ def tasks(scale: Scale) -> list[TasksCase]:
 
 def scalings(scale: Scale) -> list[ScalingCase]:
     """The processor by number of workers, up to one a core: the same events, and more."""
-    cores = measure.machine().cores
+    cores = measure.machine().cores or 1
     numbers = [n for i in range(cores.bit_length()) if (n := 2**i) >= scale.fewest_workers]
     each = scale.processor_events // WORKERS
     return [

@@ -92,7 +92,6 @@ SETTINGS: Final[dict[str, str]] = {
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "NUMBA_NUM_THREADS": "1",
-    "PYTHONDONTWRITEBYTECODE": "",
 }
 """Environment variables of both sides, unless a side sets them."""
 
@@ -136,6 +135,8 @@ class Side:
             "PYTHONHASHSEED": str(seed),
             "PYTHONPATH": str(self.source),
             "NUMBA_CACHE_DIR": str(cache_folder() / "numba" / self._code),
+            # A user's checkout is read, and nothing is left in it.
+            "PYTHONDONTWRITEBYTECODE": "" if self.source == ROOT else "1",
             **self.variables,
         }
 

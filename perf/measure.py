@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import math
 import os
 import platform
@@ -40,6 +41,9 @@ PACKAGES: Final = (
 )
 """Packages whose versions stand in every record."""
 
+SUITE: Final = "coffea-scaling"
+"""This project, among the packages of a record."""
+
 MACHINE_VARIABLE: Final = "PERF_MACHINE"
 """Environment variable that names the machine, where its own name changes."""
 
@@ -66,6 +70,18 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+@cache
+def suite() -> str:
+    """Identity of the code of this project: what is measured, and how."""
+    total = hashlib.sha256()
+    root = Path(__file__).parents[1]
+    for source in sorted(
+        one for part in ("analysis", "perf") for one in (root / part).rglob("*.py")
+    ):
+        total.update(f"{source.relative_to(root)}\n".encode() + source.read_bytes())
+    return total.hexdigest()[:8]
 
 
 def machine(name: str | None = None) -> Machine:

@@ -75,7 +75,9 @@ def draw(records: Sequence[Record], path: Path, *, size: int) -> None:
             costs.setdefault(what.subject, {})[what.implementation] = 1e9 * cost
     costs = {name: cost for name, cost in costs.items() if len(cost) == len(COLOURS)}
     if not costs:
-        msg = f"the run has no kernels of {size} events: run `pytest --benchmark-only` first"
+        sizes = sorted({one.what.size for one in records if one.what.kind == "kernel"})
+        others = f", or draw those of {' or '.join(map(str, sizes))} with --size" if sizes else ""
+        msg = f"the run has no kernels of {size} events: run `pytest --benchmark-only`{others}"
         raise InputError(msg)
     order = sorted(costs, key=lambda name: costs[name]["columnar"])
     rows = range(len(order))
@@ -130,7 +132,10 @@ def draw_executors(records: Sequence[Record], path: Path) -> None:
         if record.what.kind == "processor" and record.what.name.startswith("claim-executor-"):
             sides.setdefault(record.what.group, {})[record.what.executor == BASE] = record
     if not sides:
-        msg = "the run has no executors: run `python -m perf claims --only 'executor-*'` first"
+        msg = (
+            "there is no run of executors beside the iterative one, which `make bench` does not "
+            "make: run `python -m perf claims --only 'executor-*'` first"
+        )
         raise InputError(msg)
     rows = list(dict.fromkeys(pair[False].what.executor or "" for pair in sides.values()))
     # The same records give the same intervals.
@@ -210,9 +215,9 @@ def draw_history(records: Sequence[Record], path: Path) -> None:
             axes.xaxis.set_major_locator(dates.YearLocator())  # type: ignore[no-untyped-call]
             axes.xaxis.set_major_formatter(dates.DateFormatter("%Y"))  # type: ignore[no-untyped-call]
         figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=3)
-        newest = max(members, key=lambda one: one.timestamp)
-        python = {"python": newest.versions["python"]}
-        _save(figure, made_with(python, newest.machine), path)
+        # Of whichever machine and Python: lines of two are not to be compared unseen.
+        notes = {made_with({"python": one.versions["python"]}, one.machine) for one in members}
+        _save(figure, "\n".join(sorted(notes)), path)
 
 
 def _released(record: Record) -> tuple[str, str, float]:

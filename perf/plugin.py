@@ -150,7 +150,7 @@ def pytest_configure(config: pytest.Config) -> None:
             Store(root / DEFAULT_DIRECTORY, scale.file_events), find_shared(root)
         ),
         machine=measure.machine(config.getoption("benchmark_machine")),
-        versions=measure.versions(),
+        versions={**measure.versions(), measure.SUITE: measure.suite()},
     )
 
 

@@ -34,12 +34,12 @@ from asv.runner import BenchmarkResult
 from asv_tachyon import cli as tachyon
 
 from analysis.errors import InputError
-from perf import ledger, store
+from perf import ledger, measure, store
 from perf.ledger import Entry, Ledger
 from perf.store import ASV, PER_EVENT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from perf.results import Record
     from perf.store import Void
@@ -84,10 +84,16 @@ DATES: Final = """<script>
 PREFIX: Final = "measured."
 """Of parameters in `What` that were measured, as in `perf.scale`."""
 
-FRESH: Final = ("history-", "scale-", "claim-", ASV)
-"""Begin the names of what has a process of its own, and therefore memory of its own."""
+FRESH: Final = ("history-", "scale-", "claim-")
+"""Begin the names of what has a process of its own, and memory of its own, if it is no kernel."""
 
 _AXES: Final = ("implementation", "executor", "workers", "size", "chunksize")
+_CPU: Final = re.compile(r"[^\w .@()+-]+")
+"""What a name of a processor may hold that a folder may not."""
+
+CODE_LENGTH: Final = 8
+"""Characters of an identity of code or input that are shown."""
+
 _SLUG: Final = re.compile(r"[^A-Za-z0-9_.]+")
 
 
@@ -112,8 +118,10 @@ class Quantity:
 
 
 def _fresh(record: Record) -> bool:
-    """Whether a process of its own measured it: once pytest wrote the memory of all its cases."""
-    return record.what.name.startswith(FRESH)
+    """Whether a process of its own measured it: some wrote the memory of whatever ran before."""
+    what = record.what
+    own = what.name.startswith(FRESH) and what.kind in {"import", "processor"}
+    return own or what.name.startswith(ASV)
 
 
 def _per_event(samples: Sequence[float], record: Record) -> Sequence[float]:
@@ -176,9 +184,9 @@ class Series:
     records: dict[tuple[Entry, str, str], list[Record]] = field(default_factory=dict)
     void: set[Void] = field(default_factory=set)
 
-    def add(self, entry: Entry, record: Record) -> None:
+    def add(self, entry: Entry, machine: str, what: str, record: Record) -> None:
         """Add a measurement, in the place of those of an older run."""
-        kept = self.records.setdefault((entry, _identity(record), record.what.name), [])
+        kept = self.records.setdefault((entry, machine, what), [])
         if kept and _campaign(kept[-1]) != _campaign(record):
             kept.clear()
         kept.append(record)
@@ -250,6 +258,9 @@ def series(records: Iterable[Record], voids: Sequence[Void] = ()) -> dict[str, S
         Benchmarks by name, those with a point in time.
     """
     found: dict[str, Series] = {}
+    points: list[tuple[Series, Entry, Record]] = []
+    cpus: dict[str, set[str]] = defaultdict(set)
+    inputs: dict[str, set[str]] = defaultdict(set)
     for record in records:
         entry = when(record)
         if entry is None:
@@ -260,7 +271,17 @@ def series(records: Iterable[Record], voids: Sequence[Void] = ()) -> dict[str, S
             if declared := [void for void in voids if void.covers(name, record)]:
                 one.void.update(declared)
                 continue
-            one.add(entry, record)
+            points.append((one, entry, record))
+            cpus[record.machine.name].add(record.machine.cpu)
+            inputs[record.what.name].add(record.input.digest)
+    for one, entry, record in points:
+        what, machine = record.what.name, record.machine.name
+        # No curve is of two machines that share a name, or of two inputs.
+        if len(cpus[machine]) > 1:
+            machine += f" ({_CPU.sub('_', record.machine.cpu) or 'unknown'})"
+        if len(inputs[what]) > 1:
+            what += f" on {record.input.digest[:CODE_LENGTH]}"
+        one.add(entry, machine, what, record)
     return {name: one for name, one in sorted(found.items()) if one.records}
 
 
@@ -278,9 +299,11 @@ def _campaign(record: Record) -> str:
     return str(record.what.parameters.get("campaign", record.run))
 
 
-def _identity(record: Record) -> str:
-    """What makes a curve beside the benchmark: the machine by its name, and nothing of it."""
-    return record.machine.name
+def code(record: Record) -> str | None:
+    """Identity of the code of this suite that measured; None where it was not kept."""
+    more = record.what.parameters
+    known = more.get("code") or more.get("campaign")
+    return record.versions.get(measure.SUITE) or (str(known)[:CODE_LENGTH] if known else None)
 
 
 # --- asv's files
@@ -332,7 +355,7 @@ def convert(found: dict[str, Series], folder: Path) -> list[Entry]:
         result.save(str(folder))
     for machine, record in machines.items():
         path = folder / machine / "machine.json"
-        path.write_text(json.dumps(_machine(record)))
+        path.write_text(json.dumps(_machine(machine, record)))
     (folder / "benchmarks.json").write_text(
         json.dumps({**benchmarks, "version": BENCHMARKS_VERSION})
     )
@@ -408,13 +431,13 @@ def _median(samples: Sequence[float]) -> float:
     return float(statistics.median(samples))
 
 
-def _machine(record: Record) -> dict[str, Any]:
+def _machine(name: str, record: Record) -> dict[str, Any]:
     machine = record.machine
     return {
-        "machine": machine.name,
+        "machine": name,
         "cpu": machine.cpu,
-        "num_cpu": str(machine.cores),
-        "ram": f"{round(machine.memory / 2**30)} GB",
+        "num_cpu": "" if machine.cores is None else str(machine.cores),
+        "ram": "" if machine.memory is None else f"{round(machine.memory / 2**30)} GB",
         "os": machine.kernel.split(" ")[0],
         "arch": "",
         "version": MACHINE_VERSION,
@@ -505,9 +528,9 @@ def _complete(pages: Path, entries: Sequence[Entry], records: Sequence[Record]) 
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     index = pages / "index.html"
     index.write_text(index.read_text().replace("<head>", f"<head>\n    {DATES}", 1))
-    versions = {entry: record.versions for record in records if (entry := when(record))}
+    newest = {entry: record for record in records if (entry := when(record))}
     revisions = Ledger.revisions(entries)
-    said = {revisions[entry.name]: _told(entry, versions[entry]) for entry in entries}
+    said = {revisions[entry.name]: _told(entry, newest[entry]) for entry in entries}
     # The page asks for the other two as well, and has an error in its console if there are none.
     for name, content in {
         "commits.json": {"by_revision": said},
@@ -517,8 +540,9 @@ def _complete(pages: Path, entries: Sequence[Entry], records: Sequence[Record]) 
         (pages / name).write_text(json.dumps(content))
 
 
-def _told(entry: Entry, versions: Mapping[str, str]) -> str:
-    others = [f"{name} {versions[name]}" for name in TOLD if name in versions]
+def _told(entry: Entry, record: Record) -> str:
+    others = [f"{name} {record.versions[name]}" for name in TOLD if name in record.versions]
+    others += [f"{measure.SUITE} {known}"] if (known := code(record)) else []
     return f"{entry.date:%Y-%m-%d}: {', '.join(others)}"
 
 

@@ -11,22 +11,30 @@ from __future__ import annotations
 import fcntl
 import gzip
 import json
+import logging
 import math
 import os
 import statistics
 import zlib
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import pydantic
 
+from analysis import output
 from analysis.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 SCHEMA_VERSION: Final = 1
 """Raised whenever an older reader would misread a record."""
+
+NAMED: Final = 3
+"""Lines of a file that are named, of those that are no records."""
 
 DEFAULT_PATH: Final = ".perf/records.jsonl"
 """Below the root directory of the project; not under version control."""
@@ -117,17 +125,17 @@ class Machine(_Frozen):
     cpu
         Model of the processor.
     cores
-        Cores that this process may use.
+        Cores that this process may use; None if not known (asv).
     memory
-        In bytes.
+        In bytes; None if not known.
     kernel, python
         Operating system with its version; Python with its version.
     """
 
     name: str
     cpu: str
-    cores: int
-    memory: int
+    cores: int | None
+    memory: int | None
     kernel: str
     python: str
 
@@ -253,9 +261,7 @@ def append(path: Path, record: Record) -> None:
     line = (record.model_dump_json() + "\n").encode()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with _locked(path) as file:
             end = _end_of_whole_lines(file)
             os.ftruncate(file, end)
             written = os.write(file, line)
@@ -265,12 +271,56 @@ def append(path: Path, record: Record) -> None:
                 msg = f"{path} cannot be written: only {written} of {len(line)} bytes fit"
                 raise InputError(msg)
             os.fsync(file)
-        finally:
-            # Closing gives the lock back.
-            os.close(file)
     except OSError as error:
         msg = f"{path} cannot be written: {error.strerror}"
         raise InputError(msg) from error
+
+
+def remove(path: Path, unwanted: Callable[[Record], bool]) -> None:
+    """Take records out of a file, all or none; what is no record stays where it is.
+
+    Parameters
+    ----------
+    path
+        File of records.
+    unwanted
+        Whether one is taken out.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read or written.
+    """
+    try:
+        with _locked(path) as file, output.whole(path) as part:
+            with open(file, "rb", closefd=False) as opened:
+                lines = opened.read().split(b"\n")[:-1]
+            part.write_bytes(
+                b"".join(
+                    line + b"\n"
+                    for number, line in enumerate(lines, start=1)
+                    if isinstance(record := _parsed(line, number), str) or not unwanted(record)
+                )
+            )
+    except OSError as error:
+        msg = f"{path} cannot be written: {error.strerror}"
+        raise InputError(msg) from error
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[int]:
+    """The file, open to be written by this process alone; made if missing."""
+    while True:
+        file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            # Whoever had the lock may have put another file in its place (`remove`).
+            if path.exists() and os.path.samestat(os.fstat(file), path.stat()):
+                yield file
+                return
+        finally:
+            # Closing gives the lock back.
+            os.close(file)
 
 
 def _end_of_whole_lines(file: int, block: int = 65_536) -> int:
@@ -288,7 +338,8 @@ def _end_of_whole_lines(file: int, block: int = 65_536) -> int:
 def read(path: Path) -> list[Record]:
     """Records of a file, oldest first.
 
-    What an interrupted writer left of the last line is passed over.
+    What an interrupted writer left of the last line is passed over. A line that is no record is
+    left out, and a sentence says so.
 
     Parameters
     ----------
@@ -303,43 +354,66 @@ def read(path: Path) -> list[Record]:
     Raises
     ------
     InputError
-        If the file cannot be read, a line is not a record, or is of a newer schema.
+        If the file cannot be read.
     """
+    found: list[Record] = []
+    bad: list[str] = []
+    for number, line in enumerate(_content(path).split(b"\n")[:-1], start=1):
+        if not line.strip():
+            continue
+        record = _parsed(line, number)
+        if isinstance(record, Record):
+            found.append(record)
+        else:
+            bad.append(record)
+    if bad:
+        more = f", and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
+        leave_out(f"{path}: {'; '.join(bad[:NAMED])}{more}")
+    return found
+
+
+def _content(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH)
             content = file.read()
-        lines = (gzip.decompress(content) if path.suffix == ".gz" else content).split(b"\n")
+        return gzip.decompress(content) if path.suffix == ".gz" else content
     except FileNotFoundError:
         msg = f"there are no records at {path}: make some with `pytest --benchmark-only`"
         raise InputError(msg) from None
     except (OSError, EOFError, zlib.error) as error:
         msg = f"{path} cannot be read: {getattr(error, 'strerror', None) or error}"
         raise InputError(msg) from error
-    return [
-        _parse(line, f"{path}, line {number}")
-        for number, line in enumerate(lines[:-1], start=1)
-        if line.strip()
-    ]
 
 
-def _parse(line: bytes, where: str) -> Record:
+@cache
+def leave_out(what: str) -> None:
+    """Say once on stderr that something which was measured could not be read.
+
+    Parameters
+    ----------
+    what
+        File, place in it and reason.
+    """
+    # Python prints it, unless whoever uses this as a library has other plans.
+    logging.getLogger(__name__).warning("left out: %s", what)
+
+
+def _parsed(line: bytes, number: int) -> Record | str:
+    """The record that a line is; or in words why it is none."""
     try:
         content: Any = json.loads(line)
-    except ValueError:
-        msg = f"{where} is not JSON: take the line away"
-        raise InputError(msg) from None
+    except (ValueError, RecursionError):
+        return f"line {number} is not JSON"
     version = content.get("schema_version") if isinstance(content, dict) else None
     if isinstance(version, int) and version > SCHEMA_VERSION:
-        msg = (
-            f"{where} has schema {version}, this version reads up to {SCHEMA_VERSION}: "
+        return (
+            f"line {number} has schema {version}, this version reads up to {SCHEMA_VERSION}: "
             "update the project"
         )
-        raise InputError(msg)
     try:
         return Record.model_validate_json(line)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         at = ".".join(map(str, first["loc"])) or "the top"
-        msg = f"{where} is not a record: at {at}: {first['msg']}; take the line away"
-        raise InputError(msg) from None
+        return f"line {number} is not a record: at {at}: {first['msg']}"

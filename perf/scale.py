@@ -27,7 +27,6 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import psutil
 
-from analysis import output
 from analysis.errors import InputError
 from analysis.executors import EXECUTORS, options_of, parse_options
 from analysis.executors.worker import ALLOCATOR
@@ -309,15 +308,10 @@ class Campaign:
         """Take visits out of the file: all of this job, or those of a cell."""
         if not self.path.exists():
             return
-        kept = [
-            record
-            for record in results.read(self.path)
-            if not self._is_ours(record) or not (cell is None or read(record).visit.cell == cell)
-        ]
-        with output.whole(self.path) as part:
-            part.touch()
-            for record in kept:
-                results.append(part, record)
+        results.remove(
+            self.path,
+            lambda one: self._is_ours(one) and (cell is None or read(one).visit.cell == cell),
+        )
         if cell is None:
             self.reference.unlink(missing_ok=True)
 

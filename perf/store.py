@@ -12,6 +12,7 @@ import json
 import math
 import re
 import tomllib
+from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
@@ -26,15 +27,20 @@ from perf.results import Input, Machine, Record, What
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-PLACES: Final = (".perf/*.jsonl", "perf/history/*.jsonl.gz", ".perf/compare/*.json")
-"""Where records are, below the root directory of the project; and what `compare` wrote."""
+PLACES: Final = (".perf/*.jsonl", ".perf/compare/*.json")
+"""Where records are, below the root directory of a project; and what `compare` wrote."""
+
+KEPT: Final = "history/*.jsonl.gz"
+VOID: Final = "void.toml"
+"""Records under version control, and which benchmarks mean something else since when. Both are in
+the folder `perf` of a project, or beside this module: in an installation, or for whoever works in
+another folder."""
+
+SHIPPED: Final = Path(__file__).parent
 
 ASV_RESULTS: Final = ".asv/results"
 INSTALLED: Final = "installed"
 """As in `perf.asv_env`: what was installed for each commit."""
-
-VOID: Final = "perf/void.toml"
-"""Says which benchmarks mean something else since when."""
 
 ASV: Final = "asv:"
 """Begins the names of records of asv."""
@@ -49,6 +55,8 @@ KINDS: Final[dict[str, Literal["kernel", "query", "processor", "events", "import
 """What modules of `perf/benchmarks` measure."""
 
 PER_EVENT: Final = "_per_event"
+LONGEST: Final = 200
+"""Characters of an error that are repeated."""
 
 
 # --- what is declared void
@@ -80,14 +88,20 @@ class Void(pydantic.BaseModel):
         )
 
 
-def voids(path: Path) -> list[Void]:
-    """What a file declares void; nothing, where there is none.
+def _under_version_control(root: Path | None) -> Path:
+    own = (root or Path()) / "perf"
+    return own if root is not None or (own / VOID).is_file() else SHIPPED
+
+
+def voids(root: Path | None = None) -> list[Void]:
+    """What a project, as in `collect`, declares void; nothing, if it has no file of that.
 
     Raises
     ------
     InputError
         If it cannot be understood.
     """
+    path = _under_version_control(root) / VOID
     if not path.is_file():
         return []
     try:
@@ -105,29 +119,57 @@ def voids(path: Path) -> list[Void]:
 # --- everything
 
 
-def collect(root: Path, more: Sequence[Path] = ()) -> list[Record]:
+def kept(root: Path | None = None) -> list[Path]:
+    """Files of records under version control, of a project as in `collect`."""
+    return sorted(_under_version_control(root).glob(KEPT))
+
+
+def collect(root: Path | None = None, more: Sequence[Path] = ()) -> list[Record]:
     """Records of all that was measured, oldest first.
+
+    A file that cannot be read is left out, and a sentence says so.
 
     Parameters
     ----------
     root
-        Of the project.
+        Of the project. By default the working folder, with what is under version control beside
+        this package if the folder is no project.
     more
         Further files of records, or of `python -m perf compare --json`.
+
+    Raises
+    ------
+    InputError
+        If there is no such folder, or one of `more` cannot be read.
     """
-    paths = [path for place in PLACES for path in sorted(root.glob(place))]
-    found = [
-        record
-        for path in (*paths, *more)
-        for record in (compared(path) if path.suffix == ".json" else results.read(path))
-    ]
-    found += asv_records(root / ASV_RESULTS)
+    here = root or Path()
+    if not here.is_dir():
+        msg = f"there is no folder {here}: name that of the project"
+        raise InputError(msg)
+    found = [record for path in more for record in _of_file(path)]
+    for path in (*(one for place in PLACES for one in sorted(here.glob(place))), *kept(root)):
+        with _left_out():
+            found += _of_file(path)
+    found += asv_records(here / ASV_RESULTS)
     # What is published under version control may be where it was measured, too.
     once = {
         (one.run, one.timestamp, one.what.model_dump_json(), one.versions.get("coffea")): one
         for one in found
     }
     return sorted(once.values(), key=lambda record: record.timestamp)
+
+
+def _of_file(path: Path) -> list[Record]:
+    return compared(path) if path.suffix == ".json" else results.read(path)
+
+
+@contextmanager
+def _left_out() -> Iterator[None]:
+    """Go on without what cannot be read, and say so."""
+    try:
+        yield
+    except InputError as error:
+        results.leave_out(str(error))
 
 
 # --- asv
@@ -146,37 +188,42 @@ def asv_records(folder: Path) -> list[Record]:
     list[Record]
         One for each benchmark and combination of its parameters that has a result of the
         benchmark as it is now. Times have the samples that asv kept: with ``--record-samples``
-        all, otherwise their median alone.
-
-    Raises
-    ------
-    InputError
-        If a file of asv is none.
+        all, otherwise their median alone. What cannot be read is left out, and a sentence says so.
     """
     index = folder / "benchmarks.json"
     if not index.is_file():
         return []
-    from asv.machine import iter_machine_files  # noqa: PLC0415  (only where there are results)
-    from asv.results import iter_results  # noqa: PLC0415
+    from asv.results import Results  # noqa: PLC0415  (only where there are results)
 
+    found: list[Record] = []
+    with _left_out(), _understood(index):
+        benchmarks = json.loads(index.read_text())
+        benchmarks.pop("version", None)
+        for machine in sorted(folder.glob("*/machine.json")):
+            with _left_out(), _understood(machine):
+                about = json.loads(machine.read_text())
+                name = about["machine"]
+                for path in sorted({*machine.parent.glob("*.json")} - {machine}):
+                    with _left_out(), _understood(path):
+                        result = Results.load(str(path), machine_name=name)
+                        found += _of_result(result, benchmarks, about, folder.parent / INSTALLED)
+    return found
+
+
+@contextmanager
+def _understood(path: Path, what: str = "file of asv") -> Iterator[None]:
+    """Say in one sentence that a file is not what it should be, in whatever way."""
     try:
-        benchmarks = {
-            name: one for name, one in json.loads(index.read_text()).items() if name != "version"
-        }
-        machines = [json.loads(Path(path).read_text()) for path in iter_machine_files(str(folder))]
-    except ValueError as error:
-        msg = f"{folder} cannot be read: {error}; take the folder away and run asv again"
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # noqa: BLE001  (JSON of any shape, read by asv too)
+        msg = f"{path} is no {what}: {' '.join(repr(error).split())[:LONGEST]}"
         raise InputError(msg) from None
-    by_name = {one["machine"]: one for one in machines}
-    return [
-        record
-        for result in iter_results(str(folder))
-        for record in _of_result(result, benchmarks, by_name, folder.parent / INSTALLED)
-    ]
 
 
 def _of_result(
-    result: Any, benchmarks: dict[str, Any], machines: dict[str, Any], notes: Path
+    result: Any, benchmarks: dict[str, Any], machine: dict[str, Any], notes: Path
 ) -> Iterator[Record]:
     note = _note(notes, result.commit_hash)
     versions = {"python": str(result.params["python"]), **note.get("installed", {})}
@@ -203,7 +250,7 @@ def _of_result(
                 # Times an event are those of an event.
                 input=_input(name),
                 versions=versions,
-                machine=_machine(machines[result.params["machine"]], versions["python"]),
+                machine=_machine(machine, versions["python"]),
                 load_before=loads[0] if loads else None,
                 load_after=loads[-1] if loads else None,
                 iterations=int((stats[number] or {}).get("number") or 1) if stats else 1,
@@ -242,12 +289,12 @@ def _input(name: str) -> Input:
 
 
 def _machine(about: dict[str, str], python: str) -> Machine:
-    gigabytes = float(about.get("ram", "0").split()[0] or 0)
+    gigabytes, cores = about.get("ram", "").split()[:1], about.get("num_cpu")
     return Machine(
         name=about["machine"],
         cpu=about.get("cpu", ""),
-        cores=int(about.get("num_cpu") or 1),
-        memory=round(gigabytes * 2**30),
+        cores=int(cores) if cores else None,
+        memory=round(float(gigabytes[0]) * 2**30) if gigabytes else None,
         kernel=about.get("os", ""),
         python=python,
     )
@@ -289,7 +336,7 @@ def compared(path: Path) -> list[Record]:
     """
     from perf.equal import digest  # noqa: PLC0415  (awkward)
 
-    try:
+    with _understood(path, "report of `python -m perf compare --json`"):
         report = json.loads(path.read_text())
         machine = Machine.model_validate(report["machine"])
         ended = datetime.fromtimestamp(path.stat().st_mtime, UTC)
@@ -329,9 +376,6 @@ def compared(path: Path) -> list[Record]:
                         check=None,
                     )
                 )
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-        msg = f"{path} is no report of `python -m perf compare --json`: {error!r}"
-        raise InputError(msg) from None
     return found
 
 

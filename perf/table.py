@@ -89,10 +89,15 @@ def footnote(record: Record) -> str:
 
 def made_with(versions: Mapping[str, str], machine: Machine) -> str:
     """Versions and machine, in two lines."""
+    where = [
+        machine.cpu,
+        "" if machine.cores is None else f"{machine.cores} cores",
+        "" if machine.memory is None else f"{machine.memory / 2**30:.0f} GiB",
+        machine.kernel,
+    ]
     return (
         f"{', '.join(f'{name} {one}' for name, one in versions.items())}\n"
-        f"{machine.name}: {machine.cpu}, {machine.cores} cores, "
-        f"{machine.memory / 2**30:.0f} GiB, {machine.kernel}"
+        f"{machine.name}: {', '.join(one for one in where if one)}"
     )
 
 

@@ -23,8 +23,8 @@ import ruptures
 from rich.table import Table
 from scipy import stats
 
-from perf import ledger
-from perf.measure import PACKAGES
+from perf import ledger, publish
+from perf.measure import PACKAGES, SUITE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -65,6 +65,7 @@ class Change:
         Of the quantity.
     versions
         Packages that differ between the two points, with both versions; None where there is none.
+        This suite is one of them.
     """
 
     benchmark: str
@@ -167,10 +168,16 @@ def _of_line(
                 low=low,
                 high=high,
                 unit=one.quantity.unit,
-                versions=differences(old[-1].versions, new[-1].versions),
+                versions=differences(_versions(old[-1]), _versions(new[-1])),
             )
         )
     return found
+
+
+def _versions(record: Record) -> dict[str, str]:
+    """With that of the code which measured: what it does may be what changed."""
+    known = publish.code(record)
+    return {**record.versions, **({SUITE: known} if known else {})}
 
 
 def steps(values: Sequence[float]) -> list[tuple[int, float, float, float]]:
@@ -244,8 +251,9 @@ def table(found: Sequence[Change], *, others: int = 6) -> Table:
         shown.add_column(heading, justify="right", no_wrap=True)
     shown.add_column("changed there")
     for one in found:
-        # Those first that coffea is made of.
-        ordered = sorted(one.versions, key=lambda name: (name not in PACKAGES, name))
+        # Those first that measure, or that coffea is made of.
+        first = (SUITE, *PACKAGES)
+        ordered = sorted(one.versions, key=lambda name: (name not in first, name != SUITE, name))
         named = [f"{name} {_pair(*one.versions[name])}" for name in ordered]
         more = len(named) - others
         shown.add_row(

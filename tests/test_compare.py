@@ -224,6 +224,27 @@ def test_differences_of_environments_are_shown(repository: Path) -> None:
     assert "new none -> 1" in compare_report.markdown(made)
 
 
+def test_nothing_is_left_in_a_checkout_that_is_compared(tmp_path: Path) -> None:
+    for name in ("__init__.py", "errors.py", "kernels/__init__.py"):
+        path = tmp_path / "analysis" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("")
+    for spec, kept in ((str(tmp_path), "1"), (".", "")):
+        one = compare.side(spec)
+        environ = one.environ(1)
+        assert environ["PYTHONDONTWRITEBYTECODE"] == kept
+        command = [
+            str(one.python),
+            "-P",
+            "-s",
+            "-c",
+            "import analysis.errors as it; print(it.__file__)",
+        ]
+        said = subprocess.check_output(command, env=environ, text=True)
+        assert said.strip() == str(one.source / "analysis" / "errors.py")
+    assert not list(tmp_path.rglob("__pycache__"))
+
+
 def test_environment_variables_are_of_their_side(
     repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,6 +24,7 @@ import numpy as np
 import psutil
 from packaging.version import InvalidVersion, Version
 
+from analysis import output
 from analysis.errors import InputError
 from perf import identity, measure, results
 from perf.data import Store
@@ -150,27 +151,25 @@ class Notes:
     def read(cls, path: Path, campaign: str) -> Notes:
         """The notes of a campaign; empty ones if there are none of it."""
         try:
-            content = json.loads(path.read_text()).get(campaign, {})
+            return cls(path, campaign, **json.loads(path.read_text()).get(campaign, {}))
         except FileNotFoundError:
-            content = {}
-        except (OSError, ValueError) as error:
+            return cls(path, campaign)
+        except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
             msg = f"{path} cannot be read ({error}): take it away"
             raise InputError(msg) from None
-        return cls(path, campaign, **content)
 
     def write(self) -> None:
         """Write them, whole or not at all; what is there of other campaigns stays."""
         content = {}
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, RecursionError):
             content = json.loads(self.path.read_text())
         content[self.campaign] = {
             "digests": self.digests,
             "missing": self.missing,
             "failed": self.failed,
         }
-        part = self.path.with_suffix(".part")
-        part.write_text(json.dumps(content, indent=1))
-        part.replace(self.path)
+        with output.whole(self.path) as part:
+            part.write_text(json.dumps(content, indent=1))
 
 
 INSTALL: Final = "install"

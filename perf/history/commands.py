@@ -109,7 +109,12 @@ def run(
 
 @app.command()
 def show(
-    path: Annotated[Path, typer.Argument(help="File of results.")] = Path(PATH),
+    path: Annotated[
+        Path | None,
+        typer.Argument(
+            help=f"File of results. By default {PATH}, or else what is under version control."
+        ),
+    ] = None,
     stack: StackOption = None,
     clock: ClockOption = "cpu",
 ) -> None:
@@ -132,22 +137,27 @@ def keep(
 @app.command()
 def picture(
     output: Annotated[Path, typer.Argument(help="Picture to write: .svg, .png or .pdf.")],
-    folder: Annotated[Path, typer.Option(help="Of what is kept.")] = Path(KEPT),
+    folder: Annotated[
+        Path | None, typer.Option(help="Of what is kept; by default what came with the suite.")
+    ] = None,
 ) -> None:
     """Draw what is kept: CPU time over the dates of releases."""
     from perf import picture as drawing  # noqa: PLC0415  (matplotlib)
-    from perf import results  # noqa: PLC0415  (as above)
+    from perf import results, store  # noqa: PLC0415  (as above)
 
-    kept = sorted(folder.glob("*.jsonl.gz"))
+    kept = store.kept() if folder is None else sorted(folder.glob("*.jsonl.gz"))
     drawing.draw_history([record for path in kept for record in results.read(path)], output)
 
 
-def _print(path: Path, stack: str | None, clock: Literal["cpu", "wall"]) -> None:
+def _print(path: Path | None, stack: str | None, clock: Literal["cpu", "wall"]) -> None:
     from perf.history import show as showing  # noqa: PLC0415  (as above)
 
     console = Console()
     if not console.is_terminal:
         console = Console(width=WIDTH)
+    if path is None:
+        path = _measured_or_kept(stack or "")
+        console.print(f"of {path}", highlight=False, markup=False, soft_wrap=True)
     records, notes = showing.last(path, stack or "")
     console.print(showing.table(records, clock))
     for line in showing.reasons(notes):
@@ -160,6 +170,19 @@ def _print(path: Path, stack: str | None, clock: Literal["cpu", "wall"]) -> None
         highlight=False,
         markup=False,
     )
+
+
+def _measured_or_kept(stack: str) -> Path:
+    """The file of the newest campaign of a stack: measured here, or under version control."""
+    from perf import results, store  # noqa: PLC0415  (as above)
+
+    places = [path for path in (Path(PATH), *store.kept()) if path.is_file()]
+    for path in places:
+        if any(record.what.parameters.get("stack") == stack for record in results.read(path)):
+            return path
+    stacks = f" with the dependencies of {stack}" if stack else ""
+    msg = f"there is no history{stacks}: make one with `python -m perf history run`"
+    raise InputError(msg)
 
 
 def _split(text: str) -> list[str]:

@@ -24,6 +24,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -187,6 +188,7 @@ def default_folder() -> Path:
     return Path(named) if named else platformdirs.user_cache_path("coffea-scaling") / "env"
 
 
+@cache
 def releases() -> dict[str, date]:
     """Releases that have pins, oldest first, and the day on which each came out."""
     dates: dict[str, str] = json.loads(DATES.read_text())

@@ -6,6 +6,8 @@ import gzip
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from analysis import output
+from analysis.errors import InputError
 from perf import results
 from perf.history import show
 from perf.history.campaign import notes_path
@@ -35,8 +37,11 @@ def keep(path: Path, folder: Path) -> list[Path]:
     Raises
     ------
     InputError
-        If there is no history in the file.
+        If there is no history in the file, or no such folder.
     """
+    if not folder.is_dir():
+        msg = f"there is no folder {folder}: call this in a clone of the project, or name one"
+        raise InputError(msg)
     stacks = {
         str(record.what.parameters.get("stack", ""))
         for record in results.read(path)
@@ -47,7 +52,8 @@ def keep(path: Path, folder: Path) -> list[Path]:
         records, notes = show.last(path, stack)
         name = f"stack-{Path(stack).name.removesuffix('.txt')}" if stack else "releases"
         kept = folder / f"{name}.jsonl.gz"
-        kept.write_bytes(_compressed(records))
+        with output.whole(kept) as part:
+            part.write_bytes(_compressed(records))
         notes.path = notes_path(kept)
         notes.path.unlink(missing_ok=True)
         notes.write()

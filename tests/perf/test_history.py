@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -23,9 +24,9 @@ from analysis.adl import QUERIES
 from analysis.columns import Columns
 from analysis.errors import InputError
 from analysis.kernels import bind
-from perf import results
+from perf import results, store
 from perf.__main__ import main
-from perf.history import acts, bridge, physics, show
+from perf.history import acts, bridge, commands, physics, show
 from perf.history.campaign import (
     INSTALL,
     Notes,
@@ -340,6 +341,50 @@ def test_the_history_that_is_kept_is_drawn(tmp_path: Path) -> None:
     records, notes = show.last(KEPT / "releases.jsonl.gz")
     assert len({record.what.parameters["coffea"] for record in records}) >= 10
     assert not any(notes.failed.values())
+
+
+def test_the_history_that_came_with_the_suite_is_shown_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, output, error = perf_history("show", "--stack", "2026.9.0")
+    assert (code, error) == (0, "")
+    assert f"of {KEPT / 'stack-2026.9.0.jsonl.gz'}" in output.replace("\n", "")
+    assert "2026.9.0" in output
+    code, _, error = perf_history("show", "--stack", "nosuch")
+    assert (code, error.count("\n")) == (2, 0)
+    assert "no history with the dependencies of nosuch" in error
+    # What is measured here comes first.
+    results.append(tmp_path / commands.PATH, of_version("2025.9.0", 0, 0.5))
+    code, output, _ = perf_history("show")
+    assert code == 0
+    assert f"of {commands.PATH}" in output
+    code, _, error = perf_history("keep")
+    assert code == 2
+    assert "a clone of the project" in error
+
+
+def test_a_wheel_has_the_history() -> None:
+    """Hatchling takes what git does not ignore of these packages: it has to be in one of them."""
+    root = KEPT.parents[1]
+    project = tomllib.loads((root / "pyproject.toml").read_text())
+    assert "perf" in project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    files = [*KEPT.glob("*.jsonl.gz"), store.SHIPPED / store.VOID]
+    assert len(files) >= 3
+    assert all(one.is_relative_to(root / "perf") for one in files)
+    command = ["git", "-C", str(root), "check-ignore", *map(str, files)]
+    asked = subprocess.run(command, check=False, capture_output=True, text=True)
+    if asked.returncode not in {0, 1}:
+        pytest.skip("this is no git repository")
+    assert asked.stdout == ""
+
+
+def test_notes_that_are_no_notes_are_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "history.notes.json"
+    for text in ("[]", '{"one": {"nosuch": 1}}', "[" * 200_000, '{"one": 3}'):
+        path.write_text(text)
+        with pytest.raises(InputError, match="cannot be read"):
+            Notes.read(path, "one")
 
 
 def test_bad_arguments_are_one_sentence(tmp_path: Path) -> None:

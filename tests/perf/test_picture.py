@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from analysis.errors import InputError
+from perf import results
+from perf.__main__ import main
 from perf.picture import draw, draw_executors, draw_history
 from tests.perf.made import record
 
@@ -85,7 +87,34 @@ def test_without_records_one_sentence_says_how_to_make_them(tmp_path: Path) -> N
         draw_history([record()], tmp_path / "none.svg")
     with pytest.raises(InputError, match="--benchmark-only"):
         draw(pair("dask"), tmp_path / "none.svg", size=1_000)
+    with pytest.raises(InputError, match=r"no kernels of 10 events: .* those of 1000 with --size"):
+        draw([record()], tmp_path / "none.svg", size=10)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_run_of_few_is_drawn_if_there_is_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, drawn = tmp_path / "records.jsonl", tmp_path / "one.svg"
+    for one in pair("dask"):
+        results.append(path, one)
+    for of, status in (("executors", 0), ("kernels", 2)):
+        arguments = ["perf", "picture", str(drawn), "--records", str(path), "--of", of]
+        monkeypatch.setattr("sys.argv", arguments)
+        with pytest.raises(SystemExit) as caught:
+            main()
+        assert caught.value.code == status
+    assert ">dask</text>" in drawn.read_text()
+    assert "run `pytest --benchmark-only`" in capsys.readouterr().err
+
+
+def test_a_picture_of_two_machines_names_both(tmp_path: Path) -> None:
+    one = released("2026.9.0", "2026-09-13")
+    other = one.machine.model_copy(update={"name": "another"})
+    draw_history([one, one.model_copy(update={"machine": other})], tmp_path / "both.svg")
+    text = (tmp_path / "both.svg").read_text()
+    assert "made-up" in text
+    assert "another" in text
 
 
 @pytest.mark.parametrize("name", ["history.nosuch", "nosuch/history.svg"])

@@ -7,6 +7,7 @@ import json
 import math
 import shutil
 import threading
+from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -244,14 +245,15 @@ def test_nothing_to_publish_is_said(tmp_path: Path) -> None:
     "text", ["[[void]\n", "[[void]]\nbenchmark = 'x'\n", "[[void]]\nsince = 'soon'\n"]
 )
 def test_a_bad_file_of_what_is_void_is_said(tmp_path: Path, text: str) -> None:
-    (tmp_path / "void.toml").write_text(text)
+    (tmp_path / "perf").mkdir()
+    (tmp_path / "perf" / store.VOID).write_text(text)
     with pytest.raises(InputError, match="cannot be understood"):
-        store.voids(tmp_path / "void.toml")
+        store.voids(tmp_path)
 
 
-def test_our_own_file_of_what_is_void_is_good(pytestconfig: pytest.Config) -> None:
-    assert (pytestconfig.rootpath / store.VOID).is_file()
-    store.voids(pytestconfig.rootpath / store.VOID)
+def test_our_own_file_of_what_is_void_is_good() -> None:
+    assert (store.SHIPPED / store.VOID).is_file()
+    store.voids()
 
 
 def test_void_ends_on_its_day() -> None:
@@ -319,11 +321,94 @@ def test_what_is_no_release_as_it_is_is_not(
     assert {one.versions["coffea"] for one in store.compared(path)} == {"2025.12.0"}
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"benchmarks": {}}'])
+BAD = ["{", "[]", '{"benchmarks": {}}', '{"benchmarks": []}', "[" * 200_000, "\0"]
+
+
+@pytest.mark.parametrize("text", BAD)
 def test_a_file_that_is_no_comparison_is_said(tmp_path: Path, text: str) -> None:
     (tmp_path / "one.json").write_text(text)
-    with pytest.raises(InputError, match="no report"):
+    with pytest.raises(InputError, match="no report") as caught:
         store.compared(tmp_path / "one.json")
+    assert len(str(caught.value)) < 500
+
+
+def test_what_cannot_be_read_is_left_out_and_the_rest_is_there(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept, measured = tmp_path / "perf/history", tmp_path / ".perf"
+    compared, asv = tmp_path / ".perf/compare", tmp_path / ".asv/results"
+    for folder in (kept, measured, compared, asv / "vm"):
+        folder.mkdir(parents=True)
+    for one in history():
+        results.append(measured / "history.jsonl", one)
+    torn = {
+        kept / "torn.jsonl.gz": gzip.compress(b"{}\n" * 100)[:20],
+        kept / "plain.jsonl.gz": b"{}\n",
+        compared / "torn.json": b'{"sides":',
+        asv / "benchmarks.json": b'{"version": 2}',
+        asv / "vm" / "machine.json": b'{"machine": "vm", "version": 1}',
+        asv / "vm" / "torn.json": b"[" * 200_000,
+    }
+    for path, content in torn.items():
+        path.write_bytes(content)
+    assert len(store.collect(tmp_path)) == len(releases())
+    said = {path for path in torn if any(str(path) in one for one in caplog.messages)}
+    assert said == torn.keys() - {asv / "benchmarks.json", asv / "vm" / "machine.json"}
+    assert all(one.startswith("left out: ") and "\n" not in one for one in caplog.messages)
+    with pytest.raises(InputError, match="cannot be read"):
+        store.collect(tmp_path, [kept / "torn.jsonl.gz"])  # Who names it wants it.
+    with pytest.raises(InputError, match="no folder"):
+        store.collect(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("which", ["benchmarks.json", "vm/machine.json"])
+@pytest.mark.parametrize("text", BAD[:2])
+def test_an_index_of_asv_that_cannot_be_read_is_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, which: str, text: str
+) -> None:
+    folder = tmp_path / store.ASV_RESULTS
+    (folder / "vm").mkdir(parents=True)
+    (folder / "benchmarks.json").write_text("{}")
+    (folder / which).write_text(text)
+    assert store.collect(tmp_path) == []
+    (sentence,) = caplog.messages
+    assert str(folder / which) in sentence
+
+
+def test_memory_of_a_process_that_others_used_is_not_published() -> None:
+    names = [of_release("2026.9.0", 1e-3)]
+    names += [of_release("2026.9.0", 1e-3, name="history-ht-columnar", group="history, ht")]
+    names += [of_release("2026.9.0", 1e-3, name="history-import", kind="import", group="import")]
+    found = publish.series(names)
+    assert [name for name in found if "memory" in name] == ["import.import.peak_memory_bytes"]
+
+
+def test_two_machines_of_one_name_are_two_curves(tmp_path: Path) -> None:
+    one, other = history()[2:4]
+    faster = other.machine.model_copy(update={"cpu": "Another/1 (R) @ 5 GHz"})
+    records = [one, other.model_copy(update={"machine": faster})]
+    publish.publish(records, tmp_path / "asv")
+    machines = index(tmp_path / "asv")["params"]["machine"]
+    assert machines == ["made-up (Another_1 (R) @ 5 GHz)", "made-up (none)"]
+    assert all(len(one.records) == 2 for one in publish.series(records).values())
+
+
+def test_two_inputs_are_two_curves() -> None:
+    other = results.Input(digest="e" * 64, events=1_000, source="others")
+    made = [*history(), of_release("2026.9.0", 9e-3, input=other)]
+    (one,) = [one for name, one in publish.series(made).items() if name == CPU]
+    counts = Counter(what for _, _, what in one.records)
+    assert sorted(counts.values()) == [1, len(releases())]
+    assert len({tuple(axis.values()) for axis in one.axes.values()}) == 2
+
+
+def test_what_is_void_makes_no_second_curve() -> None:
+    other = results.Input(digest="e" * 64, events=1_000, source="others")
+    old = datetime(2020, 1, 1, tzinfo=UTC)
+    made = [of_release("2025.3.0", 9e-3, input=other, timestamp=old), *history()]
+    void = Void(benchmark="*", since=date(2021, 1, 1), reason="other events")
+    (one,) = [one for name, one in publish.series(made, [void]).items() if name == CPU]
+    assert len({what for _, _, what in one.records}) == 1
 
 
 # --- in a browser

@@ -110,30 +110,79 @@ def test_a_full_disk_leaves_no_half_record(
     assert path.read_bytes() == before
 
 
-def test_a_newer_schema_is_refused_in_one_sentence(tmp_path: Path) -> None:
-    path = tmp_path / "records.jsonl"
-    results.append(path, record())
-    newer = json.loads(path.read_text()) | {"schema_version": results.SCHEMA_VERSION + 1, "new": 1}
-    path.write_text(path.read_text() + json.dumps(newer) + "\n")
-    with pytest.raises(InputError, match=r"line 2 has schema 2, .* update the project"):
-        results.read(path)
-
-
 @pytest.mark.parametrize(
-    ("line", "message"),
+    ("line", "said"),
     [
-        ("not JSON", "line 1 is not JSON"),
-        ("[]", "line 1 is not a record"),
-        ('{"schema_version": 1}', "line 1 is not a record: at run"),
-        ("\xff", "line 1 is not JSON"),
+        ("not JSON", "line 2 is not JSON"),
+        ("[]", "line 2 is not a record"),
+        ('{"schema_version": 1}', "line 2 is not a record: at run"),
+        ("\xff", "line 2 is not JSON"),
+        ("\0" * 500, "line 2 is not JSON"),
+        ("[" * 200_000, "line 2 is not JSON"),
+        ('{"what": ' * 90_000, "line 2 is not JSON"),
+        ('{"schema_version": 2, "new": 1}', "line 2 has schema 2, this version reads up to 1"),
     ],
 )
-def test_a_malformed_line_is_named(tmp_path: Path, line: str, message: str) -> None:
+def test_what_is_no_record_is_left_out_and_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, line: str, said: str
+) -> None:
     path = tmp_path / "records.jsonl"
-    path.write_bytes(line.encode("latin-1") + b"\n")
-    with pytest.raises(InputError, match=message) as caught:
-        results.read(path)
-    assert "\n" not in str(caught.value)
+    for name in ("before", "after"):
+        results.append(path, record(name=name))
+    before, after = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(before + line.encode("latin-1") + b"\n" + after)
+    for _ in range(2):  # However often it is read, it is said once.
+        assert [one.what.name for one in results.read(path)] == ["before", "after"]
+    (sentence,) = caplog.messages
+    assert sentence.startswith(f"left out: {path}: {said}")
+    assert "\n" not in sentence
+
+
+def test_of_many_bad_lines_some_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "records.jsonl"
+    path.write_text("no\n" * 1000)
+    assert results.read(path) == []
+    (sentence,) = caplog.messages
+    three = "line 1 is not JSON; line 2 is not JSON; line 3 is not JSON"
+    assert sentence == f"left out: {path}: {three}, and 997 more"
+
+
+def test_what_is_taken_out_is_records_alone(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    for name in ("one", "two", "one"):
+        results.append(path, record(name=name))
+    path.write_text("kept\n" + path.read_text())
+    link = tmp_path / "link.jsonl"
+    link.symlink_to(path)
+    results.remove(link, lambda one: one.what.name == "one")
+    assert link.is_symlink()
+    first, second = path.read_text().splitlines()
+    assert first == "kept"
+    assert json.loads(second)["what"]["name"] == "two"
+    assert {one.name for one in tmp_path.iterdir()} == {"records.jsonl", "link.jsonl"}
+
+
+def _take_out(path: Path) -> None:
+    for number in range(EACH):
+        results.remove(path, lambda one, number=number: one.what.name == f"0-{number}")  # type: ignore[misc]
+
+
+def test_taking_out_loses_nothing_that_others_append(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    results.append(path, record(name="first"))
+    context = multiprocessing.get_context("spawn")
+    both = [
+        context.Process(target=_write, args=(path, 1)),
+        context.Process(target=_take_out, args=(path,)),
+    ]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join()
+    names = [one.what.name for one in results.read(path)]
+    assert names == ["first", *(f"1-{number}" for number in range(EACH))]
 
 
 def test_no_file_and_no_folder_are_named(tmp_path: Path) -> None:

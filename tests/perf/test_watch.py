@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import inspect
 import json
+import logging
+import sys
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
-from perf import publish, results, store, watch
+from perf import measure, publish, results, store, watch
 from perf.history.environments import releases
 from perf.store import Void
+from perf.table import plain
 from tests.perf.made import record
 
 if TYPE_CHECKING:
@@ -220,3 +223,25 @@ def test_trials_are_no_records() -> None:
 
     kept = inspect.signature(compare_trials_command).parameters["output"].default
     assert not [place for place in store.PLACES if kept.match(place)]
+
+
+def test_a_bad_line_is_left_out_of_the_pages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = written(tmp_path, history(noise(4, len(MAIN))))
+    (path,) = root.glob(".perf/*.jsonl")
+    path.write_text("{}\n" + path.read_text())
+    # As in a process of its own, where nobody handles what is logged.
+    handler = logging.StreamHandler(sys.stderr)
+    monkeypatch.setattr(logging.getLogger("perf.results"), "handlers", [handler])
+    assert command(monkeypatch, "publish", "--root", root) == 0
+    assert f"left out: {path}: line 1 is not a record" in capsys.readouterr().err
+    assert (root / publish.HTML / "index.html").is_file()
+
+
+def test_code_of_the_suite_that_changed_is_named() -> None:
+    values = noise(1, len(MAIN)) * np.where(np.arange(len(MAIN)) < 7, 1.0, 1.5)
+    code = {measure.SUITE: ["old"] * 7 + ["new"] * len(MAIN)}
+    (found,) = [one for one in changes(history(values, **code)) if "cpu" in one.benchmark]
+    assert found.versions[measure.SUITE] == ("old", "new")
+    assert "coffea-scaling old to new" in plain(watch.table([found]), 200)

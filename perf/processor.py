@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -60,35 +61,28 @@ def process(
     """
     from analysis import ttbar
     from analysis.errors import InputError
+    from analysis.fileset import FileSet
     from analysis.idiomatic import IdiomaticProcessor
-    from analysis.inputs import inspect
-    from analysis.run import run
+    from analysis.job import Job
     from perf.overheads import Deadly
 
-    branches = ttbar.branches(variations)
-    files = inspect(fileset, branches)
-    processor = (
-        IdiomaticProcessor()
-        if implementation == IDIOMATIC
-        else ttbar.TtbarProcessor(implementation, variations)
-    )
-
-    paths = [path for one in fileset.values() for path in one["files"]]
+    files = FileSet.of(fileset, analysis=True)
+    how = "columnar" if implementation == IDIOMATIC else implementation
+    job = Job.of_ttbar(files, how, variations, chunksize=chunksize)
+    if implementation == IDIOMATIC:
+        job = replace(job, processor=IdiomaticProcessor())
+    ready = job.inspect()
+    paths = [file.path for file in ready.files]
     middle = paths[len(paths) // 2]
 
     def act() -> Any:
         with tempfile.TemporaryDirectory(prefix="coffea-mark-") as folder:
             mark = Path(folder) / "killed"
-            done = run(
-                fileset,
-                Deadly(processor.process, middle, mark) if deadly else processor,
-                executor,
-                files=files,
-                chunksize=chunksize,
-                branches=branches,
-                column_cache=column_cache,
-                handler=handler,
-            )
+
+            def wrap(processor: Any) -> Any:
+                return Deadly(processor.process, middle, mark) if deadly else processor
+
+            done = ready.run(executor, wrap=wrap, column_cache=column_cache, handler=handler)
             killed = mark.exists()
         # A chunk that was at work in the killed worker need not have been processed to its end.
         if done.repeated is None or killed != deadly or (done.repeated and not deadly):
@@ -97,7 +91,7 @@ def process(
                 f"{int(killed)} workers killed: no speed is reported, run it again"
             )
             raise InputError(msg)
-        whole = ttbar.whole_cutflow(done.accumulated["cutflow"], fileset)
+        whole = ttbar.whole_cutflow(done.accumulated["cutflow"], files)
         return {**done.accumulated, "cutflow": whole}
 
     return act

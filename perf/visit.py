@@ -32,13 +32,11 @@ from analysis.executors import DEFAULT_CHUNKSIZE, open_executor, parse_options
 from perf import equal, identity, measure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Mapping
 
-    from coffea.nanoevents import BaseSchema
     from coffea.processor.executor import ExecutorBase
 
-    from analysis.fileset import FileSet
-    from analysis.inputs import File
+    from analysis.job import Inspected
     from analysis.run import Result
 
 # The analysis takes seconds to import, which looking at what was measured need not wait for.
@@ -256,55 +254,7 @@ class WrongError(Exception):
     """A result is not that of the reference, or chunks were not processed once each."""
 
 
-class Prepared(NamedTuple):
-    """A job, ready to run."""
-
-    fileset: FileSet
-    files: list[File]
-    processor: ProcessorABC | Callable[[Any], Any]
-    modules: tuple[str, ...]
-    branches: Collection[str]
-    schema: type[BaseSchema] | None
-    trace: bool
-    scratch: Path | None
-
-    @property
-    def events(self) -> int:
-        """Number of events."""
-        return sum(file.events for file in self.files)
-
-    @property
-    def digest(self) -> str:
-        """Identity of the file set and of its files, not of their content, maybe terabytes."""
-        seen = sorted(
-            (file.dataset, file.path, file.tree, file.uuid.hex(), file.events, _size(file.path))
-            for file in self.files
-        )
-        return identity.digest(self.fileset, seen)
-
-    def run(
-        self,
-        executor: ExecutorBase,
-        chunksize: int,
-        wrap: Callable[[Any], Any] = lambda processor: processor,
-    ) -> Result:
-        """Process every event."""
-        from analysis.run import run
-
-        return run(
-            self.fileset,
-            wrap(self.processor),
-            executor,
-            files=self.files,
-            chunksize=chunksize,
-            branches=self.branches,
-            schema=self.schema,
-            trace=self.trace,
-            scratch=self.scratch,
-        )
-
-
-def prepare(job: Job) -> Prepared:
+def prepare(job: Job) -> Inspected:
     """Look at the files and make the processor.
 
     Raises
@@ -312,34 +262,15 @@ def prepare(job: Job) -> Prepared:
     InputError
         If the file set, a file of it or the processor cannot be used.
     """
-    from analysis import inputs, processors, ttbar
-    from analysis.fileset import read_fileset
+    from analysis.job import Job as Made
 
+    how: dict[str, Any] = {"allow_empty": job.allow_empty, "scratch": job.scratch}
     if job.processor == TTBAR:
-        fileset = read_fileset(job.fileset)
-        branches = ttbar.branches(job.variations)
-        return Prepared(
-            fileset,
-            inputs.inspect(fileset, branches, allow_empty=job.allow_empty),
-            ttbar.TtbarProcessor(job.implementation, job.variations),
-            (),
-            branches,
-            schema=None,
-            trace=False,
-            scratch=job.scratch,
-        )
-    loaded = processors.load(job.processor, job.arguments)
-    fileset = read_fileset(job.fileset, analysis=False, tree=job.tree)
-    return Prepared(
-        fileset,
-        inputs.inspect(fileset, [], allow_empty=job.allow_empty),
-        loaded.processor,
-        loaded.modules,
-        (),
-        schema=processors.schema(job.schema_name),
-        trace=job.trace,
-        scratch=job.scratch,
-    )
+        made = Made.of_ttbar(job.fileset, job.implementation, job.variations, **how)
+    else:
+        named = job.fileset, job.processor, job.arguments, job.schema_name, job.tree
+        made = Made.of_processor(*named, trace=job.trace, **how)
+    return made.inspect()
 
 
 def source_of(executor: str) -> str:
@@ -348,12 +279,6 @@ def source_of(executor: str) -> str:
     return identity.digest(
         identity.modules("perf.visit", f"analysis.executors.{executor}", "analysis.kernels.*")
     )
-
-
-def _size(path: str) -> int:
-    with suppress(OSError):
-        return Path(path.removeprefix("file://")).stat().st_size
-    return -1
 
 
 # --- in the process of the visit
@@ -399,11 +324,11 @@ class Noted(ProcessorABC):
         return own(accumulator) if callable(own) else accumulator
 
 
-def reference(prepared: Prepared, chunksize: int) -> Reference:
+def reference(prepared: Inspected, chunksize: int) -> Reference:
     """Process every event by the iterative executor."""
     SEEN.clear()
     with open_executor("iterative") as executor, measure.settled():
-        result = prepared.run(executor, chunksize, Noted)
+        result = prepared.run(executor, chunksize=chunksize, wrap=Noted)
     single = any('"float32"' in form for form in SEEN)
     return Reference(result.accumulated, result.chunks, single)
 
@@ -457,7 +382,7 @@ def visit(request: Request) -> Outcome:
     want = Reference(*pickle.loads(request.reference.read_bytes()))
     check = partial(check_result, prepared, want)
     with measure.settled(), ExitStack() as stack:
-        executor, start = timed(lambda: stack.enter_context(opened(cell, prepared.modules)))
+        executor, start = timed(lambda: stack.enter_context(opened(cell, prepared.job.modules)))
         measured, last = _measure(request, prepared, executor, check)
         _, stop = timed(stack.close)
     measured |= {"start_wall": start.wall, "start_cpu": start.cpu, "stop_wall": stop.wall}
@@ -478,7 +403,7 @@ def opened(cell: Cell, modules: tuple[str, ...]) -> AbstractContextManager[Execu
 
 def _measure(
     request: Request,
-    prepared: Prepared,
+    prepared: Inspected,
     executor: ExecutorBase,
     check: Callable[[Result], None],
 ) -> tuple[dict[str, Any], Any]:
@@ -487,7 +412,7 @@ def _measure(
 
     cell = request.cell
     ledger = getattr(executor, "ledger", None)
-    first, first_spell = timed(lambda: prepared.run(executor, cell.chunksize))
+    first, first_spell = timed(lambda: prepared.run(executor, chunksize=cell.chunksize))
     check(first)
     # Before the runs: it also has the workers import the probe.
     task = _empty_tasks(executor, cell.workers)
@@ -500,7 +425,9 @@ def _measure(
             ledger.clear()
         if with_probe:
             other, probe = probed(executor)
-            result, spell = timed(partial(prepared.run, other, cell.chunksize, Watched))
+            result, spell = timed(
+                partial(prepared.run, other, chunksize=cell.chunksize, wrap=Watched)
+            )
             seen = probe.seen
             found |= {
                 "probed_wall": spell.wall,
@@ -512,7 +439,7 @@ def _measure(
                 **_peaks(seen.peaks),
             }
         else:
-            result, spell = timed(lambda: prepared.run(executor, cell.chunksize))
+            result, spell = timed(lambda: prepared.run(executor, chunksize=cell.chunksize))
             spells.append(spell)
         check(result)
     return {
@@ -577,7 +504,7 @@ def _peaks(of_workers: Mapping[str, int | None]) -> dict[str, int | None]:
     }
 
 
-def check_result(prepared: Prepared, want: Reference, result: Result) -> None:
+def check_result(prepared: Inspected, want: Reference, result: Result) -> None:
     """Raise if a result is not that of the reference, or a chunk was not processed once."""
     if result.events != prepared.events:
         msg = f"{result.events} of {prepared.events} events were processed"

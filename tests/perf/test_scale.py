@@ -272,7 +272,7 @@ def test_ordinary_results_are_equal_at_any_chunk_size(
     prepared = visit.prepare(Job(fileset=fileset, processor="tests.perf.wrong:Ordinary"))
     reference = visit.reference(prepared, chunksizes[0])
     assert reference.single
-    visit.check_result(prepared, reference, prepared.run(iterative, chunksizes[1]))
+    visit.check_result(prepared, reference, prepared.run(iterative, chunksize=chunksizes[1]))
 
 
 @pytest.mark.parametrize("name", ["ByLength", "MeanOfMeans"])
@@ -281,9 +281,9 @@ def test_results_that_depend_on_the_number_of_chunks_are_found(
 ) -> None:
     prepared = visit.prepare(Job(fileset=fileset, processor=f"tests.perf.wrong:{name}"))
     reference = visit.reference(prepared, 1000)
-    visit.check_result(prepared, reference, prepared.run(iterative, 1000))
+    visit.check_result(prepared, reference, prepared.run(iterative, chunksize=1000))
     with pytest.raises(visit.WrongError, match="the result differs from the reference: the res"):
-        visit.check_result(prepared, reference, prepared.run(iterative, 500))
+        visit.check_result(prepared, reference, prepared.run(iterative, chunksize=500))
 
 
 # --- what a measurement depends on

@@ -7,9 +7,11 @@ import re
 import socket
 from contextlib import suppress
 from functools import cache
+from http import HTTPStatus
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
 
 from uproot.source.chunk import Chunk
 from uproot.source.fsspec import FSSpecSource
@@ -229,6 +231,8 @@ def explain(path: str, cause: str) -> str:
         said = f"{host} is not trusted, name its authority's certificate in SSL_CERT_FILE"
     elif re.search(_REFUSED, cause):
         said = f"{host} does not let you read it, renew your credentials"
+    elif not late and _sends_whole_files(path):
+        said = f"{host} sends whole files only (no HTTP ranges), fetch it first"
     elif not late and not re.search(_LOST, cause, re.IGNORECASE):
         said = "it cannot be read, fetch it again or leave it out"
     elif why := _silent(_server(path), timeout=5):
@@ -238,6 +242,18 @@ def explain(path: str, cause: str) -> str:
     else:
         said = f"{host} ended the connection, run it again"
     return f"{path}: {said}: {_brief(cause)}"
+
+
+def _sends_whole_files(path: str) -> bool:
+    """Whether a server answers all of a file to who asks for its first byte."""
+    if protocol_of(path) not in {"http", "https"}:
+        return False
+    request = Request(path, headers={"Range": "bytes=0-0"})
+    try:
+        with urlopen(request, timeout=5) as answer:
+            return bool(answer.status == HTTPStatus.OK)
+    except (OSError, ValueError):
+        return False
 
 
 def _server(path: str) -> tuple[str, int]:

@@ -11,7 +11,9 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -351,3 +353,32 @@ def test_protocol(path: str, protocol: str) -> None:
     assert remote.protocol_of(path) == protocol
     assert bool(remote.options([path, "x"], 5)) == bool(protocol)
     np.testing.assert_equal(remote.options(["local.root"], 5), {})
+
+
+def test_what_a_processor_reads_is_found_on_servers(
+    server: Server, some: dict[str, Any], local: Result
+) -> None:
+    fileset = at(server, some)
+    with open_executor("iterative", status=False) as executor:
+        result = run(
+            fileset, Plain(), executor, files=inspect(fileset, []), trace=True, chunksize=1000
+        )
+    assert {name for one in result.traced.values() for name in one.branches} >= {"Jet_pt"}
+    assert result.events == local.events
+
+
+class _Whole(SimpleHTTPRequestHandler):
+    """A server without ranges, as Python's own is."""
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+def test_a_server_without_ranges_is_told(synthetic: Path, tmp_path: Path) -> None:
+    handler = partial(_Whole, directory=str(synthetic))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as http:
+        threading.Thread(target=http.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{http.server_address[1]}/ttbar__nominal_0.root"
+        outcome = analysis("adl", url, "-o", tmp_path / "adl.json")
+        http.shutdown()
+    assert_one_sentence(outcome, url, "sends whole files only", "fetch it first")

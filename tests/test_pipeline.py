@@ -69,14 +69,16 @@ def test_a_change_does_again_what_rests_on_it(
     assert kitchen.run(**{changed: 5}) == []
 
 
-@pytest.mark.parametrize("how", ["gone", "cut"])
-def test_a_file_that_is_gone_or_cut_is_made_again(kitchen: Kitchen, how: str) -> None:
+@pytest.mark.parametrize("how", ["gone", "cut", "replaced"])
+def test_a_file_that_is_gone_or_another_is_made_again(kitchen: Kitchen, how: str) -> None:
     kitchen.run()
     path = kitchen.folder / "two"
     if how == "gone":
         path.unlink()
-    else:
+    elif how == "cut":
         path.write_text("")
+    else:
+        path.write_text("y" * path.stat().st_size)
     assert kitchen.run() == ["two", "three"]
 
 

@@ -49,7 +49,7 @@ def _as_stranger() -> list[str]:
 @pytest.fixture
 def odd() -> Iterator[Path]:
     """A folder of odd names, which anyone may write to; those of pytest are only for its user."""
-    with tempfile.TemporaryDirectory(prefix="coffea for all ") as name:
+    with tempfile.TemporaryDirectory(prefix="coffea für alle ") as name:
         folder = Path(name)
         for one in (folder, folder / "tmp ü"):
             one.mkdir(exist_ok=True)
@@ -86,7 +86,7 @@ def run(odd: Path) -> Run:
     own = odd / "tmp ü" / f"coffea-scaling-{STRANGER if prefix else os.getuid()}"
     own.mkdir(mode=0o700)
     for cache in caches:
-        shutil.copytree(cache, own / cache.name, dirs_exist_ok=True)
+        shutil.copytree(cache, own / ".cache" / "coffea-scaling" / cache.name)
     if prefix:
         for one in (own, *own.rglob("*")):
             os.chown(one, STRANGER, STRANGER)

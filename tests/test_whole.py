@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
-from analysis import saved
+from analysis import saved, whole
 from analysis.pipeline import STATE, advance
 from analysis.whole import Whole
 from tests.cli import analysis
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.cli import Outcome
 
 STAGES = ["events", "delivery", "histograms", "fit", "limit", "pictures"]
@@ -54,6 +53,30 @@ def test_a_second_run_keeps_all_and_a_lost_file_is_made_again(folder: Path) -> N
     (folder / "limit.json").unlink()
     redone = list(advance(Whole(folder, events=EVENTS).stages(), folder))
     assert [one.name for one in redone if not one.kept] == ["limit", "pictures"]
+
+
+def test_stages_know_what_they_are_made_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another version of a library, other code, or another server: nothing is kept."""
+    config = tmp_path / "servicex.yaml"
+    config.write_text("one")
+
+    def about() -> list[Any]:
+        return [stage.about for stage in Whole(tmp_path, config=config).stages()]
+
+    before = about()
+    assert about() == before
+    config.write_text("another")
+    assert about()[1] != before[1]
+    config.write_text("one")
+    with monkeypatch.context() as other:
+        other.setattr(whole, "version", lambda name: f"another {name}")
+        assert about()[0] != before[0]
+    with monkeypatch.context() as other:
+        other.setattr(Path, "read_bytes", lambda _: b"other code")
+        assert about()[0] != before[0]
+    assert about() == before
 
 
 def test_own_files_without_delivery_make_the_same_histograms(folder: Path, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 ROOT: Final = Path(__file__).parents[2]
 EXECUTORS: Final = ("iterative", "futures", "dask", "parsl", "spark")
@@ -232,9 +232,9 @@ def campaign(
     seed: int,
     work: Path,
     shared: Path,
-    verbose: bool = False,  # noqa: FBT001, FBT002
+    tell: Callable[[Trial], None] = lambda _: None,
 ) -> list[Trial]:
-    """`number` signals, the commands in turn."""
+    """`number` signals, the commands in turn; `tell` is told of each as it is done."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # As a shell has it for what it starts in the background.
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -252,10 +252,15 @@ def campaign(
         )
         folder = work / f"{act.name}-{count}"
         trials.append(attempt(act, trial, folder, shared))
-        if verbose and (trial.ended in BAD or trial.left):
-            print(trial.line(), file=sys.stderr, flush=True)  # noqa: T201
+        tell(trial)
         shutil.rmtree(folder, ignore_errors=True)
     return trials
+
+
+def told(trial: Trial) -> None:
+    """Print what went wrong, at once."""
+    if trial.ended in BAD or trial.left:
+        print(trial.line(), file=sys.stderr, flush=True)  # noqa: T201
 
 
 def table(trials: Sequence[Trial]) -> Table:
@@ -293,7 +298,7 @@ def main() -> None:
         for acts, number in groups:
             if not number:
                 continue
-            trials = campaign(acts, number, asked.seed, Path(name), shared, verbose=True)
+            trials = campaign(acts, number, asked.seed, Path(name), shared, told)
             Console(width=150).print(table(trials))
             bad |= any(one.ended in BAD or one.left for one in trials)
     print(f"seed {asked.seed}")  # noqa: T201

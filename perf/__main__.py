@@ -702,9 +702,23 @@ def compare_command(
     processor: Annotated[
         list[str] | None,
         typer.Option(
-            help="package.module:Class of a processor to run. Given twice: that of A, that of B."
+            help="package.module:Class of a processor to run, or of a function of events. Given "
+            "twice: that of A, that of B."
         ),
     ] = None,
+    fileset: Annotated[
+        Path | None,
+        typer.Option(help="FILESET.json for --processor; by default synthetic events."),
+    ] = None,
+    arguments: Annotated[
+        str, typer.Option(help="JSON: keywords to make --processor with.")
+    ] = "{}",
+    schema: Annotated[
+        str, typer.Option(help="Of events for --processor: a name in coffea.nanoevents.")
+    ] = "NanoAODSchema",
+    tree: Annotated[
+        str, typer.Option(help="Of files that the file set lists without for --processor.")
+    ] = "Events",
     stack: StackOption = None,
     instructions: Annotated[  # noqa: FBT002  (a flag)
         bool, typer.Option("--instructions", help="Count instructions as well (needs valgrind).")
@@ -728,10 +742,19 @@ def compare_command(
     """
     from perf import compare_command as command  # noqa: PLC0415  (takes seconds)
 
+    if not processor and (fileset, arguments, schema) != (None, "{}", "NanoAODSchema"):
+        msg = "--fileset, --arguments and --schema are of a processor: name it with --processor"
+        raise InputError(msg)
+    processed = {
+        "fileset": fileset,
+        "arguments": _json(arguments, "--arguments"),
+        "schema": schema,
+        "tree": tree,
+    }
     sides = command.sides(a, b, set_a or (), set_b or (), processor or (), stack=stack)
     status = command.compared(
         *sides,
-        command.chosen(only, suite, data, processor or ()),
+        command.chosen(only, suite, data, processor or (), **processed),
         budget=budget,
         seed=seed,
         resolution=resolution,
@@ -809,7 +832,7 @@ def bisect_command(
         bad,
         benchmark,
         repo,
-        command.chosen([benchmark], suite, data, ()),
+        command.chosen([benchmark], suite, data),
         budget=budget,
         resolution=resolution,
         stack=stack,

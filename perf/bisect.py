@@ -9,7 +9,6 @@ once more with more time; if that is not enough the search ends with the commits
 from __future__ import annotations
 
 import math
-import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from analysis.errors import InputError
 from perf import compare, compare_statistics
 from perf.compare_statistics import Judgement
+from perf.history.environments import git
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -157,11 +157,12 @@ def commits(clone: Path, good: str, bad: str) -> list[str]:
         If they are no commits of the clone, or GOOD is no ancestor of BAD.
     """
     first, last = (_commit(clone, one) for one in (good, bad))
-    listed = _git(clone, "rev-list", "--first-parent", "--reverse", f"{first}..{last}").split()
-    ancestor = subprocess.run(
-        ["git", "-C", str(clone), "merge-base", "--is-ancestor", first, last], check=False
-    )
-    if ancestor.returncode or not listed:
+    listed = git(clone, "rev-list", "--first-parent", "--reverse", f"{first}..{last}").split()
+    try:
+        git(clone, "merge-base", "--is-ancestor", first, last)
+    except InputError:
+        listed = []
+    if not listed:
         msg = f"{good} is not before {bad} in {clone}: name the older one first"
         raise InputError(msg)
     return [first, *listed]
@@ -169,24 +170,12 @@ def commits(clone: Path, good: str, bad: str) -> list[str]:
 
 def described(clone: Path, commit: str) -> str:
     """A commit for people: its hash in short, day and subject."""
-    return _git(clone, "show", "--no-patch", "--format=%h %cs %s", commit).strip()
+    return git(clone, "show", "--no-patch", "--format=%h %cs %s", commit)
 
 
 def _commit(clone: Path, name: str) -> str:
     try:
-        return _git(clone, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}").strip()
-    except InputError:
-        msg = f"{clone} has no commit {name!r}: fetch it, or name another"
+        return git(clone, "rev-parse", "--verify", f"{name}^{{commit}}")
+    except InputError as error:
+        msg = f"{clone} has no commit {name!r} ({error}): fetch it, or name another"
         raise InputError(msg) from None
-
-
-def _git(clone: Path, *arguments: str) -> str:
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(clone), *arguments], capture_output=True, text=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError) as error:
-        said = getattr(error, "stderr", "") or str(error)
-        msg = f"git failed in {clone}: {said.strip()}"
-        raise InputError(msg) from error
-    return done.stdout

@@ -15,8 +15,9 @@ import subprocess
 import tempfile
 import time
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
+
+    from perf.equal import Arithmetic
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 """Folder that has our `analysis`."""
@@ -64,7 +67,7 @@ ACTS: Final = ("open-virtual", "read-virtual", "fill", "adl-4", "adl-8", "ttbar-
 do without."""
 
 COFFEA: Final = Path(__file__).with_name("compare_coffea.py")
-FILE_VARIABLE: Final = "COFFEA_SCALING_FILE"
+JOB_VARIABLE: Final = "COFFEA_SCALING_JOB"
 PROCESSOR_VARIABLE: Final = "COFFEA_SCALING_PROCESSOR"
 """Benchmark of a processor, and the environment variables that tell it what to read and to run."""
 
@@ -192,20 +195,27 @@ def side(spec: str, variables: Iterable[str] = (), *, stack: str | None = None) 
 
 def _of_this_project(spec: str) -> Path | None:
     """Folder of a checkout or commit that has an `analysis` as ours; None if it has not."""
+    from perf.history.environments import git  # noqa: PLC0415  (with what it needs)
+
     kernels = "analysis/kernels/__init__.py"
     if spec != "." and (Path(spec) / kernels).is_file():
         return Path(spec).resolve()
     ref, at, clone = spec.rpartition("@")
     if not (at and Path(clone).is_dir()):
         return None
-    have = _git(clone, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}")
-    if have is None or _git(clone, "cat-file", "-e", f"{ref}:{kernels}") is None:
+    try:
+        commit = git(Path(clone), "rev-parse", "--verify", f"{ref}^{{commit}}")
+        git(Path(clone), "cat-file", "-e", f"{commit}:{kernels}")
+    except InputError:
+        # Of coffea then, or of nothing, which whoever looks for it there says.
         return None
-    return exported(Path(clone), have.strip())
+    return exported(Path(clone), commit)
 
 
 def exported(clone: Path, commit: str) -> Path:
     """Folder with the files of a commit, made unless it is there."""
+    from perf.history.environments import git  # noqa: PLC0415  (with what it needs)
+
     folder = cache_folder() / "sources" / commit
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -213,9 +223,7 @@ def exported(clone: Path, commit: str) -> Path:
             tar = Path(made) / "all.tar"
             whole = Path(made) / "files"
             whole.mkdir()
-            if _git(str(clone), "archive", f"--output={tar}", commit) is None:
-                msg = f"git cannot export the commit {commit} of {clone}: is the clone whole?"
-                raise InputError(msg)
+            git(clone, "archive", f"--output={tar}", commit)
             subprocess.run(["tar", "-xf", tar, "-C", whole], check=True)
             try:
                 whole.rename(folder)
@@ -224,13 +232,6 @@ def exported(clone: Path, commit: str) -> Path:
                 if not folder.is_dir():
                     raise
     return folder
-
-
-def _git(clone: str, *arguments: str) -> str | None:
-    done = subprocess.run(
-        ["git", "-C", clone, *arguments], capture_output=True, text=True, check=False
-    )
-    return done.stdout if done.returncode == 0 else None
 
 
 # --- what is measured
@@ -360,9 +361,52 @@ def acts(data: Path, patterns: Sequence[str]) -> list[Benchmark]:
     ]
 
 
-def processors(data: Path) -> list[Benchmark]:
-    """The processor that each side names in PROCESSOR_VARIABLE, on a synthetic file."""
-    return functions(COFFEA, environ={FILE_VARIABLE: _file(data, PROCESSOR_EVENTS)})
+def processors(
+    data: Path,
+    fileset: Path | None = None,
+    arguments: Mapping[str, Any] | None = None,
+    schema: str = "NanoAODSchema",
+    tree: str = "Events",
+) -> list[Benchmark]:
+    """The processor that each side names in PROCESSOR_VARIABLE.
+
+    Parameters
+    ----------
+    data
+        Of the synthetic events.
+    fileset
+        File set that it processes; by default a file of synthetic events.
+    arguments, schema, tree
+        As of `analysis.job.Job.of_processor`.
+
+    Raises
+    ------
+    InputError
+        If the file set or a file of it cannot be used.
+    """
+    from analysis import inputs  # noqa: PLC0415  (takes seconds)
+    from analysis.fileset import FileSet, read_fileset  # noqa: PLC0415
+    from perf.equal import Arithmetic  # noqa: PLC0415
+
+    if fileset is None:
+        metadata = {"process": "ttbar", "variation": "nominal", "xsec": 729.84}
+        one = {"files": {_file(data, PROCESSOR_EVENTS): "Events"}, "metadata": metadata}
+        files = FileSet.of({"ttbar__nominal": one})
+    else:
+        files = read_fileset(fileset, analysis=False, tree=tree)
+    job = {
+        "fileset": {name: files[name] for name in files},
+        "format": files.data_format,
+        "arguments": arguments or {},
+        "schema": schema,
+    }
+    events = sum(one.selected for one in inputs.inspect(files, []))
+    # As NanoAOD is; both sides read the same chunks.
+    arithmetic = Arithmetic(events, single=True)
+    return [
+        replace(one, difference=partial(_difference, arithmetic=arithmetic))
+        for one in functions(COFFEA, environ={JOB_VARIABLE: json.dumps(job)})
+    ]
 
 
 def _file(data: Path, events: int) -> str:
@@ -417,6 +461,8 @@ def functions(
                 "file": str(path.resolve()),
                 "function": prefix + name,
                 "environ": dict(environ or {}),
+                # The environment of a side comes first: what it has is what is measured.
+                "path": [str(path.resolve().parent), *user_path()],
             },
             _difference,
         )
@@ -424,10 +470,16 @@ def functions(
     ]
 
 
-def _difference(got: Any, want: Any) -> str | None:
+def user_path() -> list[str]:
+    """Folders where the user's own modules are: the working folder, and those of PYTHONPATH."""
+    named = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    return [os.path.abspath(one) for one in ["", *named]]  # noqa: PTH100  (of what may be empty)
+
+
+def _difference(got: Any, want: Any, arithmetic: Arithmetic | None = None) -> str | None:
     from perf.equal import difference  # noqa: PLC0415  (imports numpy alone until it must)
 
-    return difference(got, want)
+    return difference(got, want, arithmetic=arithmetic)
 
 
 # --- processes

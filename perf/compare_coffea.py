@@ -5,6 +5,7 @@ Each side names its processor in an environment variable, so this file serves an
 
 from __future__ import annotations
 
+import json
 import os
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from coffea.nanoevents import NanoAODSchema
 from coffea.processor import IterativeExecutor, Runner
 
-from analysis.processors import load
+from analysis.processors import load, schema
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,19 +23,18 @@ NanoAODSchema.warn_missing_crossrefs = False
 
 @cache
 def prepared() -> Callable[[], Any]:
-    """One run over a file that was looked at before."""
-    processor = load(os.environ["COFFEA_SCALING_PROCESSOR"]).processor
-    runner = Runner(executor=IterativeExecutor(status=False), schema=NanoAODSchema)
-    fileset = {
-        "ttbar__nominal": {
-            "files": {os.environ["COFFEA_SCALING_FILE"]: "Events"},
-            "metadata": {"process": "ttbar", "variation": "nominal", "xsec": 729.84},
-        }
-    }
-    chunks = list(runner.preprocess(fileset, treename="Events"))
+    """One run over files that were looked at before."""
+    job = json.loads(os.environ["COFFEA_SCALING_JOB"])
+    processor = load(os.environ["COFFEA_SCALING_PROCESSOR"], job["arguments"]).processor
+    runner = Runner(
+        executor=IterativeExecutor(status=False),
+        schema=schema(job["schema"]),
+        format=job["format"],
+    )
+    chunks = list(runner.preprocess(job["fileset"], treename="Events"))
     return lambda: runner(chunks, processor_instance=processor, treename="Events")
 
 
 def bench_processor() -> Any:
-    """A processor on the file, by coffea's Runner."""
+    """A processor on the files, by coffea's Runner."""
     return prepared()()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from contextlib import contextmanager
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -247,6 +249,10 @@ def sides(
             f"--processor is given once, or once for A and once for B, not {len(processors)} times"
         )
         raise InputError(msg)
+    for name in processors:
+        if not all(name.partition(":")):
+            msg = f"a processor is named as package.module:Class, not {name!r}"
+            raise InputError(msg)
     of_a, of_b = (
         [*given, *([f"{compare.PROCESSOR_VARIABLE}={name}"] if name else [])]
         for given, name in (
@@ -254,19 +260,39 @@ def sides(
             (set_b, processors[-1] if processors else ""),
         )
     )
-    return compare.side(a, of_a, stack=stack), compare.side(b, of_b, stack=stack)
+    made = compare.side(a, of_a, stack=stack), compare.side(b, of_b, stack=stack)
+    if processors:
+        for side, name in zip(made, (processors[0], processors[-1]), strict=True):
+            _require_module(side, name.partition(":")[0].partition(".")[0])
+    return made
+
+
+def _require_module(side: compare.Side, name: str) -> None:
+    """Tell of a module that is nowhere before processes are started to find that out."""
+    places = [str(side.source), *compare.user_path(), *sys.path]
+    # What another environment has only it can tell.
+    if side.python == Path(sys.executable) and PathFinder.find_spec(name, places) is None:
+        msg = (
+            f"there is no module {name} in {Path.cwd()}, in PYTHONPATH or among what is installed: "
+            "correct --processor"
+        )
+        raise InputError(msg)
 
 
 def chosen(
-    only: Sequence[str] | None, suite: Path | None, data: Path, processors: Sequence[str]
+    only: Sequence[str] | None,
+    suite: Path | None,
+    data: Path,
+    processors: Sequence[str] = (),
+    **processed: Any,
 ) -> Callable[[Path], list[compare.Benchmark]]:
-    """Benchmarks from what was typed."""
+    """Benchmarks from what was typed; `processed` as of `compare.processors`."""
 
     def make(folder: Path) -> list[compare.Benchmark]:
         if suite is not None:
             return compare.functions(suite, only or ("*",))
         if processors:
-            return compare.processors(data)
+            return compare.processors(data, **processed)
         return compare.default(folder, data, only)
 
     return make

@@ -206,7 +206,9 @@ class Trials:
         benchmarks = where / "benchmarks"
         benchmarks.mkdir(parents=True, exist_ok=True)
         (benchmarks / "__init__.py").write_text("")
-        (benchmarks / "_worker.py").write_text(Path(compare_worker.__file__).read_text())
+        worker = Path(compare_worker.__file__)
+        (benchmarks / "_worker.py").write_text(worker.read_text())
+        (benchmarks / "plain.py").write_text(worker.with_name("plain.py").read_text())
         for one in compare.kernels(benchmarks, self.data, compare.KERNELS):
             # A module each: asv imports the one that it measures, in every process anew.
             path = benchmarks / f"{_asv_name(one.name)}.py"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import hashlib
+import importlib
 import importlib.util
 import json
 import os
@@ -46,6 +47,27 @@ PREFIX: Final = "bench_"
 """Functions of a user's file of benchmarks are those whose names begin so."""
 
 
+def _imported(name: str, path: Path) -> Any:
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    made = importlib.util.module_from_spec(spec)
+    sys.modules[name] = made
+    spec.loader.exec_module(made)
+    return made
+
+
+# As a script it is to have the module beside it, whatever `perf` a side has.
+plain: Any = (
+    importlib.import_module("perf.plain")
+    if __name__ == "perf.compare_worker"
+    else _imported("plain_of_compare", Path(__file__).with_name("plain.py"))
+)
+
+FORMS: Final = ("Histogram", "Rows", "State")
+"""Classes of `plain`."""
+
+
 # --- values as arrays: what both environments can read, whatever their versions
 
 
@@ -55,7 +77,7 @@ def dump(value: Any, path: Path) -> str:
     Parameters
     ----------
     value
-        numpy and awkward arrays, numbers, text, histograms, lists, tuples and dicts of these.
+        Whatever a processor may return.
     path
         File to write (.npz).
 
@@ -67,7 +89,7 @@ def dump(value: Any, path: Path) -> str:
     Raises
     ------
     TypeError
-        If it holds anything else.
+        If it holds what cannot be pickled either.
     """
     import numpy as np
 
@@ -82,7 +104,7 @@ def dump(value: Any, path: Path) -> str:
 
 
 def load(path: Path, copies: int = 1) -> list[Any]:
-    """Read what `dump` wrote; a histogram is a dict of its edges and contents.
+    """Read what `dump` wrote, with the classes of `plain` for those of packages.
 
     Parameters
     ----------
@@ -117,60 +139,69 @@ def _elsewhere(array: Any) -> Any:
     return copy
 
 
-def _plain(value: Any, arrays: dict[str, Any]) -> Any:
+def _plain(value: Any, arrays: dict[str, Any]) -> Any:  # noqa: PLR0911  (kinds of value)
     import numpy as np
 
     def keep(array: Any) -> str:
         name = f"a{len(arrays)}"
-        arrays[name] = np.ascontiguousarray(array)
+        arrays[name] = np.asarray(array, order="C")
         return name
+
+    def entries(values: Any) -> list[Any]:
+        return [_plain(one, arrays) for one in values]
 
     if value is None or isinstance(value, bool | int | float | str):
         return {"is": "value", "value": value}
+    try:
+        value = plain.plain(value)
+    except TypeError:
+        msg = f"a {type(value).__name__} cannot be compared: return arrays, histograms or numbers"
+        raise TypeError(msg) from None
+    kind = type(value).__name__
+    if kind in FORMS:
+        return {"is": kind, "of": entries(value)}
     if isinstance(value, list | tuple):
-        return {"is": type(value).__name__, "of": [_plain(one, arrays) for one in value]}
+        return {"is": kind, "of": entries(value)}
+    if isinstance(value, set):
+        return {"is": "set", "of": entries(sorted(value, key=repr))}
     if isinstance(value, dict):
-        return {
-            "is": "dict",
-            "of": [[str(key), _plain(value[key], arrays)] for key in sorted(value, key=str)],
-        }
-    if isinstance(value, np.ndarray | np.generic) and not np.asarray(value).dtype.hasobject:
-        return {"is": "array", "name": keep(value)}
-    if hasattr(value, "axes") and hasattr(value, "view"):
-        axes = [
-            list(axis) if axis.traits.discrete else np.asarray(axis.edges) for axis in value.axes
-        ]
-        return _plain({"axes": axes, "view": np.asarray(value.view(flow=True))}, arrays)
-    if type(value).__module__.partition(".")[0] == "awkward" or hasattr(value, "layout"):
-        import awkward as ak
+        pairs = [[str(key), _plain(value[key], arrays)] for key in sorted(value, key=str)]
+        return {"is": "dict", "of": pairs}
+    if isinstance(value, bytes | complex):
+        return {"is": "array", "name": keep(np.array(value))}
+    if isinstance(value, np.ndarray | np.generic):
+        if not np.asarray(value).dtype.hasobject:
+            return {"is": "array", "name": keep(value)}
+        return {"is": "tuple", "of": entries(np.asarray(value).ravel())}
+    import awkward as ak
 
-        packed = ak.to_packed(value) if hasattr(ak, "to_packed") else ak.packed(value)
-        packed = ak.without_parameters(packed)
-        form, length, buffers = ak.to_buffers(packed)
-        text = form.to_json() if hasattr(form, "to_json") else form.tojson()
-        kept = {key: keep(buffers[key]) for key in sorted(buffers)}
-        return {"is": "awkward", "form": text, "length": int(length), "buffers": kept}
-    msg = f"a {type(value).__name__} cannot be compared: return arrays, histograms or numbers"
-    raise TypeError(msg)
+    packed = ak.to_packed(value) if hasattr(ak, "to_packed") else ak.packed(value)
+    packed = ak.without_parameters(packed)
+    form, length, buffers = ak.to_buffers(packed)
+    text = form.to_json() if hasattr(form, "to_json") else form.tojson()
+    kept = {key: keep(buffers[key]) for key in sorted(buffers)}
+    return {"is": "awkward", "form": text, "length": int(length), "buffers": kept}
 
 
 def _rebuilt(node: dict[str, Any], file: dict[str, Any]) -> Any:
     match node["is"]:
         case "value":
             return node["value"]
-        case "list":
-            return [_rebuilt(one, file) for one in node["of"]]
-        case "tuple":
-            return tuple(_rebuilt(one, file) for one in node["of"])
+        case "list" | "tuple" | "set" as kind:
+            return {"list": list, "tuple": tuple, "set": set}[kind](
+                _rebuilt(one, file) for one in node["of"]
+            )
         case "dict":
             return {key: _rebuilt(one, file) for key, one in node["of"]}
         case "array":
             return file[node["name"]]
-        case _:
+        case "awkward":
             import awkward as ak
 
             buffers = {key: file[name] for key, name in node["buffers"].items()}
             return ak.from_buffers(node["form"], node["length"], buffers)
+        case form:
+            return getattr(plain, form)(*(_rebuilt(one, file) for one in node["of"]))
 
 
 # --- the benchmarks
@@ -232,20 +263,14 @@ def act(spec: dict[str, Any]) -> Opened:
 def function(spec: dict[str, Any]) -> Opened:
     """A function of a user's file of benchmarks."""
     os.environ.update(spec["environ"])
+    sys.path += [one for one in spec["path"] if one not in sys.path]
     return Opened([getattr(module(Path(spec["file"])), spec["function"])])
 
 
 def module(path: Path) -> Any:
     """A user's file of benchmarks, imported once."""
     name = "benchmarks_to_compare"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None
-        assert spec.loader is not None
-        made = importlib.util.module_from_spec(spec)
-        sys.modules[name] = made
-        spec.loader.exec_module(made)
-    return sys.modules[name]
+    return sys.modules.get(name) or _imported(name, path)
 
 
 KINDS: Final[dict[str, Callable[[dict[str, Any]], Opened]]] = {

@@ -7,22 +7,31 @@ import math
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from pathlib import Path
+from threading import Lock
+from typing import Any
 
 import numpy as np
 import psutil
 import pytest
 
 from analysis.errors import InputError
-from perf import compare, compare_command, compare_report, compare_statistics, compare_worker
+from perf import (
+    bisect,
+    compare,
+    compare_command,
+    compare_report,
+    compare_statistics,
+    compare_worker,
+)
 from perf.compare_trials import SPIN, Trial, Trials, busy, reached, table
+from perf.equal import difference
 from tests import made_up
 from tests.made_up import NAMES, TIMED, WORK
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from tests.perf.test_equal import EQUAL, UNEQUAL
 
 STATES = {
     "base": {},
@@ -192,8 +201,6 @@ def test_bad_input_says_what_to_do(
     repository: Path,
     tmp_path: Path,
 ) -> None:
-    from pathlib import Path
-
     def ask() -> None:
         compare_command.sides(f"base@{repository}", f"none@{repository}", variables, [], [])
         if suite:
@@ -272,6 +279,99 @@ def test_processor_of_each_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     other = compare.comparison(columnar, nominal, compare.processors(tmp_path))
     other.run(0)
     assert "results of A and B differ" in str(other.measured["processor"].failure)
+
+
+MINE = """
+import hist
+import numpy as np
+from coffea.processor import ProcessorABC, column_accumulator
+
+import cuts
+
+class P(ProcessorABC):
+    def __init__(self, least=0):
+        self.least = least
+
+    def process(self, events):
+        assert not hasattr(events, "Jet")
+        good = events.MET_pt[cuts.passing(events, self.least)]
+        return {
+            "n": len(good),
+            "names": {events.metadata["dataset"]},
+            "sum": float(np.sum(good)),
+            "met": column_accumulator(np.asarray(good)),
+            "mean": hist.Hist.new.Reg(2, 0, 200).Mean().fill(good, sample=good),
+        }
+
+    def postprocess(self, accumulator):
+        return accumulator
+"""
+
+
+def test_processor_of_the_user_on_files_of_the_user(
+    synthetic_fileset: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.py").write_text(MINE)
+    (tmp_path / "beside").mkdir()
+    (tmp_path / "beside" / "cuts.py").write_text(
+        "def passing(events, least):\n    return events.MET_pt > least\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "beside"))
+    name = "ttbar__nominal"
+    (tmp_path / "fileset.json").write_text(json.dumps({name: synthetic_fileset[name]}))
+    sides = compare_command.sides(".", ".", (), (), ["mine:P"])
+    made = compare.comparison(
+        *sides,
+        compare.processors(tmp_path, tmp_path / "fileset.json", {"least": 60}, "BaseSchema"),
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        made._rehearse(Path(folder))
+        assert made.measured["processor"].failure is None
+        _, read = made._wanted["processor"]
+    assert read["names"] == {name}
+    assert 0 < read["n"] < 4000
+    assert len(read["met"].columns["column"]) == read["n"]
+
+
+def test_suite_finds_what_is_beside_it(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "suite"
+    folder.mkdir()
+    (folder / "helper.py").write_text("import other\nVALUE = other.VALUE\n")
+    (folder / "bench.py").write_text("import helper\ndef bench_it():\n    return helper.VALUE\n")
+    (tmp_path / "other.py").write_text("VALUE = 7\n")
+    monkeypatch.chdir(tmp_path)
+    (one,) = compare.functions(folder / "bench.py")
+    with compare.Process(compare.side(f"base@{repository}"), 0) as process:
+        process.call("open", name="it", spec=one.spec, result=str(tmp_path / "it.npz"))
+    assert compare_worker.load(tmp_path / "it.npz") == [7]
+
+
+@pytest.mark.parametrize(
+    ("processor", "says"),
+    [("mine", "package.module:Class, not 'mine'"), ("nowhere_at_all:P", "no module nowhere")],
+)
+def test_processor_that_is_nowhere_is_told_at_once(processor: str, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        compare_command.sides(".", ".", (), (), [processor])
+
+
+def test_clone_of_another_user_is_read(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # By this git takes all for another's.
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    assert (compare.side(f"double~1@{repository}").source / "made_up.py").is_file()
+
+
+def test_git_says_why(repository: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"has no commit 'no-such' \(git: .*revision.*\): fetch"):
+        compare.side(f"no-such@{repository}")
+    (tmp_path / "none").mkdir()
+    with pytest.raises(InputError, match="not a git repository"):
+        compare.side(f"main@{tmp_path / 'none'}")
+    with pytest.raises(InputError, match=r"has no commit 'no-such' \(git: "):
+        bisect.commits(repository, "no-such", "double")
 
 
 def test_interrupted_it_leaves_no_process(repository: Path, tmp_path: Path) -> None:
@@ -406,9 +506,26 @@ def test_values_are_read_as_they_were_written(tmp_path: Path) -> None:
         assert ak.array_equal(read[0], jagged)
         assert read[1]["n"].tolist() == [0, 1, 2]
         assert read[2] == [1, 2.5, None]
-        assert read[3]["view"]["value"].sum() == 3
-    with pytest.raises(TypeError, match="cannot be compared"):
-        compare_worker.dump(object(), path)
+        assert read[3].view["value"].sum() == 3
+    with pytest.raises(TypeError, match="a lock cannot be compared"):
+        compare_worker.dump({"a": Lock()}, path)
+
+
+def test_whatever_a_processor_returns_is_compared(tmp_path: Path) -> None:
+    for number, (got, want) in enumerate(EQUAL):
+        paths = [tmp_path / f"{number}-{side}.npz" for side in "ab"]
+        for one, path in zip((got, want), paths, strict=True):
+            compare_worker.dump({"it": one}, path)
+        read = [compare_worker.load(path)[0] for path in paths]
+        assert difference(read[0], read[1]) is None
+    for number, (got, want, _) in enumerate(UNEQUAL):
+        if isinstance(want, type(Lock())):
+            continue
+        path = tmp_path / f"not-{number}.npz"
+        compare_worker.dump(got, path)
+        read = compare_worker.load(path)
+        compare_worker.dump(want, path)
+        assert difference(read[0], compare_worker.load(path)[0]) is not None
 
 
 # --- trials

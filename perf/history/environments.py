@@ -328,7 +328,7 @@ def _is_checkout(path: Path) -> bool:
 def _content(tree: Path) -> str:
     """Identity of the files that a checkout is built from."""
     try:
-        listed = _git(tree, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+        listed = git(tree, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
         names = sorted(name for name in listed.split("\0") if name)
     except InputError:
         names = sorted(
@@ -359,7 +359,7 @@ def _clone(kept: Path) -> Path:
         if not clone.is_dir():
             part = Path(tempfile.mkdtemp(dir=kept, prefix="clone-"))
             try:
-                _git(None, "clone", "--quiet", "--bare", PUBLIC_CLONE, part)
+                git(None, "clone", "--quiet", "--bare", PUBLIC_CLONE, part)
                 part.rename(clone)
             except InputError as error:
                 msg = (
@@ -398,36 +398,51 @@ def _commit(ref: str, clone: Path) -> str:
     if not clone.is_dir():
         msg = f"there is no clone at {clone}: name the folder of one"
         raise InputError(msg)
+    reason: InputError | None = None
     for name in (ref, f"origin/{ref}"):
-        with contextlib.suppress(InputError):
-            return _git(
-                clone, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}"
-            )
-    msg = f"{clone} has no commit {ref!r}: fetch it, or name a release that has pins"
+        try:
+            return git(clone, "rev-parse", "--verify", "--end-of-options", f"{name}^{{commit}}")
+        except InputError as error:
+            reason = reason or error
+    msg = f"{clone} has no commit {ref!r} ({reason}): fetch it, or name a release that has pins"
     raise InputError(msg)
 
 
 def _of_commit(ref: str, clone: Path, stack: _Stack | None, kept: Path) -> Environment:
     commit = _commit(ref, clone)
     committed = datetime.fromtimestamp(
-        int(_git(clone, "show", "--no-patch", "--format=%ct", commit)), UTC
+        int(git(clone, "show", "--no-patch", "--format=%ct", commit)), UTC
     )
     kept.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=kept, prefix="source-") as folder:
         tree = Path(folder) / "tree"
         # A clone with its tags, of which tools that derive a version from them make one.
-        _git(None, "clone", "--quiet", "--shared", "--no-checkout", clone.resolve(), tree)
-        _git(tree, "config", "core.sparseCheckout", "true")
+        git(None, "clone", "--quiet", "--shared", "--no-checkout", clone.resolve(), tree)
+        git(tree, "config", "core.sparseCheckout", "true")
         sparse = tree / ".git" / "info" / "sparse-checkout"
         sparse.parent.mkdir(exist_ok=True)
         sparse.write_text("/*\n" + "".join(f"!/{name}/\n" for name in UNBUILT))
-        _git(tree, "checkout", "--quiet", "--detach", commit)
+        git(tree, "checkout", "--quiet", "--detach", commit)
         return _make(_of_tree(tree, commit, committed, stack), kept)
 
 
-def _git(where: Path | None, *arguments: str | Path) -> str:
+def git(where: Path | None, *arguments: str | Path) -> str:
+    """What git says.
+
+    Parameters
+    ----------
+    where
+        Clone, of whatever user: whoever names it has its code run.
+    *arguments
+        Of git.
+
+    Raises
+    ------
+    InputError
+        With git's own words, if it fails.
+    """
     at = ["-C", str(where)] if where else []
-    return _run(["git", *at, *map(str, arguments)], "git").strip()
+    return _run(["git", "-c", "safe.directory=*", *at, *map(str, arguments)], "git").strip()
 
 
 # --- making one

@@ -9,10 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
-import threading
 import uuid
 from collections import Counter
-from concurrent.futures import Future
 from datetime import UTC, datetime
 from functools import partial
 from http import HTTPStatus
@@ -171,32 +169,17 @@ class _Object(FileResponse):
         await run_in_threadpool(self._sent, count)
 
 
-async def _in_daemon(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call it in a thread that does not keep the process from ending, whatever it waits for."""
-    future: Future[Any] = Future()
-
-    def call() -> None:
-        future.set_running_or_notify_cancel()
-        try:
-            future.set_result(function(*arguments))
-        except BaseException as error:  # noqa: BLE001  (raised where it is waited for)
-            future.set_exception(error)
-
-    threading.Thread(target=call, name="servicex-submit", daemon=True).start()
-    return await asyncio.wrap_future(future)
-
-
 def application(endpoint: Endpoint) -> Starlette:
     """The web application of an endpoint."""
-    submissions, turn = asyncio.Semaphore(SUBMISSIONS), asyncio.Lock()
+    submissions = asyncio.Semaphore(SUBMISSIONS)
 
     async def in_order(answer: Callable[[Request, bytes], Any], *arguments: Any) -> Any:
         """One after the other: their check takes time, and the other answers must not wait."""
         if submissions.locked():
             msg = f"{SUBMISSIONS} requests wait already: try again later"
             raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, msg)
-        async with submissions, turn:
-            return await _in_daemon(answer, *arguments)
+        async with submissions:
+            return await asyncio.wrap_future(endpoint.in_order(answer, *arguments))
 
     def route(
         path: str,

@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import hmac
 import json
+import queue
 import re
 import secrets
 import shutil
@@ -20,6 +21,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from concurrent.futures import Future
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -149,10 +151,14 @@ class Endpoint:
         self._troubles: dict[str, str] = {}
         self._sent: Counter[int] = Counter()
         self._checkers = self._worker_set("check")
+        self._waiting: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         # Daemons: none can keep the process from ending.
         self._threads = [
-            threading.Thread(target=self._work, args=(i,), name=f"servicex-{i}", daemon=True)
-            for i in range(workers)
+            threading.Thread(target=self._check_in_order, name="servicex-submit", daemon=True),
+            *(
+                threading.Thread(target=self._work, args=(i,), name=f"servicex-{i}", daemon=True)
+                for i in range(workers)
+            ),
         ]
         self._server = uvicorn.Server(
             uvicorn.Config(
@@ -175,7 +181,6 @@ class Endpoint:
 
     def start(self) -> None:
         """Start all that belongs to it, and write its servicex.yaml."""
-        self._checkers["uproot-raw"].start()  # imports what it needs meanwhile
         known = {one["request_id"] for one in self.state.transforms()}
         for left in self.folder.glob("file-*"):  # by an endpoint that was killed
             shutil.rmtree(left, ignore_errors=True)
@@ -225,11 +230,10 @@ class Endpoint:
         until = time.monotonic() + STOP_SECONDS
         self.stopping.set()
         self._server.should_exit = True
+        self._waiting.put(None)
         for thread in (self._serving, *self._threads):
             if thread.ident is not None:
                 thread.join(max(until - time.monotonic(), 0))
-        for worker in self._checkers.values():
-            worker.stop()
         self._opened.close()
 
     def trouble(self) -> str | None:
@@ -283,9 +287,37 @@ class Endpoint:
         ------
         JobError
             Says why not.
+        JobCanceled
+            If the endpoint is being stopped.
         """
+        if self.stopping.is_set():
+            raise JobCanceled
         job = {"kind": "check", "codegen": codegen, "selection": selection}
         self._checkers[codegen].run(job, limits, self.stopping.is_set)
+
+    def in_order(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        """Call it in the thread that checks selections, after those that came before."""
+        future: Future[Any] = Future()
+
+        def call() -> None:
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(function(*arguments))
+                except BaseException as error:  # noqa: BLE001  (raised where it is waited for)
+                    future.set_exception(error)
+
+        self._waiting.put(call)
+        return future
+
+    def _check_in_order(self) -> None:
+        # In this thread, because a worker ends with the thread that started it.
+        self._checkers["uproot-raw"].start()  # imports what it needs meanwhile
+        try:
+            while call := self._waiting.get():
+                call()
+        finally:
+            for worker in self._checkers.values():
+                worker.stop()
 
     def submit(self, asked: Submission) -> str:
         """Take a request; its identity.

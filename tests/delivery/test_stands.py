@@ -335,7 +335,7 @@ def test_it_ends_whatever_clients_do(
         ):
             waiting = [pool.submit(_swallowed, lambda: rest.submit(files[:1])) for _ in range(4)]
             process.send_signal(number)
-            process.wait(PATIENCE)
+            assert process.wait(PATIENCE) == 128 + number
             assert process.stdout
             said = process.stdout.read()
             assert "the endpoint has stopped" in said

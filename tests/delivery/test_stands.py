@@ -12,6 +12,7 @@ import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,6 +21,9 @@ import psutil
 import pytest
 import uproot
 import uvicorn
+from botocore.auth import HmacV1QueryAuth, S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 from servicex import query
 from starlette.applications import Starlette
 from starlette.responses import FileResponse, RedirectResponse
@@ -105,14 +109,10 @@ def test_what_is_damaged_on_the_way_is_fetched_anew(
                 [Request("one", files[:1], selection)], config=endpoint.config, cache=tmp_path
             )
             assert got["one"].events == (PER_FILE,)
-            (damaged,) = database.execute(
-                "SELECT count(*) FROM files WHERE sha256 = 'other'"
-            ).fetchone()
-            assert damaged == 1
+            asked = [one["selection"] for one in endpoint.state.transforms()]
+            assert sum("MET_pt >= -1" in one for one in asked) == 2
         finally:
             database.execute("DROP TRIGGER damage")
-            database.execute("UPDATE files SET sha256 = '' WHERE sha256 = 'other'")
-            database.commit()
 
 
 def test_what_is_damaged_in_the_cache_is_fetched_anew(
@@ -224,6 +224,13 @@ def test_a_locked_database(endpoint: Endpoint, rest: Rest, files: list[str]) -> 
     wait_for(lambda: rest("GET", path).json()["status"] == "Complete")
     assert rest("GET", path).json()["files-completed"] == 3
     wait_for(lambda: rest("GET", "/health").json() == {"status": "ok"})
+    # And again, when there is nothing to do.
+    with closing(sqlite3.connect(endpoint.folder / "transforms.sqlite")) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        wait_for(lambda: "its work fails" in rest("GET", "/health").json().get("reason", ""))
+        other.rollback()
+    wait_for(lambda: rest("GET", "/health").json() == {"status": "ok"})
+    assert rest.done(files[:1])["files-completed"] == 1
 
 
 def test_a_full_disk(synthetic: Path, files: list[str], tmp_path: Path) -> None:
@@ -440,8 +447,7 @@ def test_only_what_is_signed_is_read(endpoint: Endpoint, rest: Rest, files: list
     assert httpx.get(signed).status_code == 200
     signature = signed.partition("?")[2]
     stranger = Key(endpoint.key.access, "other").url(one)
-    late = signed.replace("X-Amz-Expires=604800", "X-Amz-Expires=604801")
-    for url in (one, f"{other}?{signature}", stranger, late, signed[:-1], f"{one}?Expires=9"):
+    for url in (one, f"{other}?{signature}", stranger, signed[:-1], f"{one}?Expires=9"):
         assert httpx.get(url).status_code == 403
     assert httpx.get(one, headers=rest.headers).status_code == 403
     for none in (f"{endpoint.url}/{NEVER}/x", f"{endpoint.url}/{request_id}/x"):
@@ -449,6 +455,41 @@ def test_only_what_is_signed_is_read(endpoint: Endpoint, rest: Rest, files: list
     for outside in ("..%2f..%2fendpoint.json", "%2e%2e", ".."):
         front = f"{endpoint.url}/{request_id}/"
         assert httpx.get(endpoint.key.url(front + outside)).status_code in {403, 404}
+
+
+def test_what_counts_as_signed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As botocore signs: by headers, in a URL, and in a URL by the version of 2006."""
+    key = Key("access", "secret")
+    url = f"http://{HOST}:1/bucket/x.parquet"
+    host = {"host": f"{HOST}:1"}
+
+    def by_headers(method: str = "GET", **more: str) -> bool:
+        request = AWSRequest(method, url, headers={"Host": host["host"], "Range": "bytes=0-9"})
+        S3SigV4Auth(Credentials(*key), "s3", "eu-west-1").add_auth(request)
+        sent = {name.lower(): value for name, value in request.headers.items()}
+        return key.signed("GET", url, sent | more)
+
+    def in_2006(expires: int) -> bool:
+        signer = HmacV1QueryAuth(Credentials(*key), expires=expires)
+        signer.add_auth(request := AWSRequest("GET", url))
+        return key.signed("GET", request.url, host)
+
+    signed = key.url(url)
+    assert key.signed("GET", signed, host)
+    assert by_headers()
+    assert in_2006(9)
+    assert not key.signed("HEAD", signed, host)
+    assert not key.signed("GET", signed.replace("604800", "604801"), host)
+    assert not key.signed("GET", signed, {"host": "other"})
+    assert not by_headers("PUT")
+    assert not by_headers(range="bytes=0-")
+    assert not by_headers(authorization="AWS4-HMAC-SHA256 \xe9")
+    assert not in_2006(-9)
+    for seconds, headers_too, url_too in ((800, True, True), (1000, False, True), (1e6, *2 * [0])):
+        past = datetime.now(UTC) - timedelta(seconds=seconds)
+        monkeypatch.setattr("botocore.auth.get_current_datetime", lambda past=past: past)
+        assert by_headers() == headers_too
+        assert key.signed("GET", key.url(url), host) == url_too
 
 
 @contextmanager

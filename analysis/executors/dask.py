@@ -34,6 +34,7 @@ from analysis.executors.batches import (
     process_batch,
     split,
 )
+from analysis.executors.lifetime import end_children
 from analysis.executors.worker import environment as worker_environment
 from analysis.executors.worker import warm
 from analysis.interruption import postponed
@@ -607,9 +608,11 @@ def _loop() -> Iterator[Any]:
 
 def _close(cluster: LocalCluster, finished: Callable[[], bool]) -> None:
     """Take a cluster down; after an exception nobody waits for chunks that are still at work."""
+    nannies = [one for one in cluster.workers.values() if isinstance(one, Nanny) and one.pid]
+    end_children(nanny.pid for nanny in nannies)
     if not finished():
-        for nanny in cluster.workers.values():
-            if isinstance(nanny, Nanny) and nanny.pid:
+        for nanny in nannies:
+            if nanny.pid:
                 nanny.close_gracefully()  # Do not start it again.
                 with suppress(ProcessLookupError):
                     os.kill(nanny.pid, signal.SIGKILL)

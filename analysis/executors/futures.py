@@ -21,7 +21,7 @@ from coffea.processor import FuturesExecutor
 from loky.process_executor import BrokenProcessPool
 
 from analysis.executors.batches import fetch, process_batch, spill
-from analysis.executors.lifetime import end_with
+from analysis.executors.lifetime import end_children, end_with
 from analysis.executors.pool import PoolExecutor
 from analysis.executors.worker import environment as worker_environment
 from analysis.executors.worker import warm
@@ -120,6 +120,7 @@ def start(options: FuturesOptions, workers: int) -> Iterator[ExecutorBase]:
             if threads:
                 held[-1].shutdown(wait=True, cancel_futures=True)
             else:
+                end_children(list(held[-1]._processes or ()))  # type: ignore[attr-defined]
                 held[-1].shutdown(wait=True, kill_workers=not finished)  # type: ignore[call-arg]
 
 

@@ -7,8 +7,12 @@ import runpy
 import sys
 import threading
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import psutil
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 def end_with(pid: int) -> None:
@@ -28,6 +32,17 @@ def end_with(pid: int) -> None:
                 one.kill()
 
     threading.Thread(target=wait, name=f"ends-with-{pid}", daemon=True).start()
+
+
+def end_children(pids: Iterable[int]) -> None:
+    """Kill what processes have started, and left at work: they might wait for it at their end."""
+    found = []
+    for pid in pids:
+        with suppress(psutil.NoSuchProcess):
+            found.extend(psutil.Process(pid).children(recursive=True))
+    for one in found:
+        with suppress(psutil.NoSuchProcess):
+            one.kill()
 
 
 def command(script: str) -> list[str]:

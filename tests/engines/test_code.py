@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from analysis.errors import InputError, NotInstalledError
-from analysis.executors import open_executor
+from analysis.errors import InputError
+from tests.engines.conftest import PROCESSES, total
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,21 +20,7 @@ if TYPE_CHECKING:
 
     from coffea.processor.executor import ExecutorBase
 
-ITEMS = list(range(40))
-
-
-@pytest.fixture(scope="module", params=["futures", "dask", "parsl", "spark", "taskvine"])
-def executor(request: pytest.FixtureRequest) -> Iterator[ExecutorBase]:
-    """Warm workers that know none of the modules below."""
-    try:
-        context = open_executor(request.param, workers=2, environment={"OF_WORKERS": "given"})
-        ready = context.__enter__()
-    except NotInstalledError as error:
-        pytest.skip(str(error))
-    try:
-        yield ready
-    finally:
-        context.__exit__(None, None, None)
+pytestmark = pytest.mark.parametrize("executor", PROCESSES, indirect=True)
 
 
 class Session:
@@ -65,13 +51,6 @@ def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Session
     for name in set(sys.modules) - before:
         if (file := getattr(sys.modules[name], "__file__", None)) and str(tmp_path) in file:
             del sys.modules[name]
-
-
-def total(executor: Any, function: Any) -> Any:
-    """Sum over all items, one item a task, so that both workers have some."""
-    result, problem = executor.copy(compression=None, batch=1, status=False)(ITEMS, function, None)
-    assert problem == 0
-    return result
 
 
 def test_a_module_that_is_edited_and_reloaded(executor: ExecutorBase, session: Session) -> None:

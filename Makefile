@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 SCALE ?= default
 REPORTS := reports
 
-.PHONY: help install bench test smoke claims report executors history trials signals damage publish browser valgrind java xrootd dask-awkward lint format clean
+.PHONY: help install bench test test-all smoke claims report executors history trials signals damage publish browser valgrind java xrootd dask-awkward lint format clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets
@@ -27,6 +27,9 @@ bench: $(VENV)/.ready ## Measure everything on data it makes itself (SCALE=small
 
 test: $(VENV)/.ready ## Prove every kernel, and test all else
 	$(BIN)/pytest
+
+test-all: $(VENV)/.ready ## The same, and every combination of what coffea's own tests ask of executors
+	$(BIN)/pytest -m "every or not every"
 
 smoke: $(VENV)/.ready ## Every benchmark once, on the smallest size
 	$(BIN)/pytest --benchmark-only --benchmark-scale small

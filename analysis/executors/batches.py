@@ -65,13 +65,13 @@ class RaisedError(Exception):
     details
         The traceback.
     data
-        Pickle, empty if there is none.
+        Pickles of it and of its causes, as far as there are any: coffea's Runner looks at all.
     """
 
     original: BaseException | None = None
     """It itself, in the process in which it was raised."""
 
-    def __init__(self, words: str, details: str, data: bytes) -> None:
+    def __init__(self, words: str, details: str, data: Sequence[bytes] = ()) -> None:
         super().__init__(words, details, data)
         self.words = words
         self.details = details
@@ -84,10 +84,12 @@ class RaisedError(Exception):
         with suppress(Exception):
             words = f"{words}: {error}"
         # What would end the client without a word, as SystemExit, travels as words only.
-        data = b""
-        if isinstance(error, Exception):
-            with suppress(Exception):
-                data = cloudpickle.dumps(error)
+        data: list[bytes] = []
+        one: BaseException | None = error
+        with suppress(Exception):
+            while isinstance(one, Exception):
+                data.append(cloudpickle.dumps(one))
+                one = one.__cause__
         made = cls(words, "".join(traceback.format_exception(error)), data)
         made.original = error
         return made
@@ -100,12 +102,14 @@ class RaisedError(Exception):
         """What was raised, or an exception that says as much."""
         if self.original is not None:
             return self.original
-        error: Exception = RuntimeError(self.words)
+        chain: list[BaseException] = []
         with suppress(Exception):
-            found = pickle.loads(self.data)
-            error = found if isinstance(found, Exception) else error
-        error.__cause__ = RaisedError(f"on a worker:\n{self.details}", "", b"")
-        return error
+            chain.extend(map(pickle.loads, self.data))
+        chain = chain or [RuntimeError(self.words)]
+        causes = [*chain[1:], RaisedError(f"on a worker:\n{self.details}", "")]
+        for one, cause in zip(chain, causes, strict=True):
+            one.__cause__ = cause
+        return chain[0]
 
     def __str__(self) -> str:
         return self.words

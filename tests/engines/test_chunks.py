@@ -18,7 +18,7 @@ from analysis.executors import open_executor
 from analysis.run import QuietSchema
 from tests.engines.conftest import total
 from tests.faulty import Plain
-from tests.jets import NAME, PATIENCE, children, one_sentence, wait_for
+from tests.jets import NAME, PATIENCE, one_sentence, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -217,30 +217,40 @@ def test_a_processor_that_forks(executor: Any, function: Callable[[int], Any]) -
     assert total(executor, _one) == {"n": 40}
 
 
-def _leaves_a_child(item: int) -> dict[str, int]:
-    if item < 2 and os.fork() == 0:
+def _leaves_a_child(item: int) -> dict[str, Any]:
+    if item < 2:
+        if pid := os.fork():
+            return {"n": 1, "left": {pid}}
         time.sleep(10 * PATIENCE)
-        os._exit(0)
-    return {"n": 1}
+    return {"n": 1, "left": set()}
 
 
-def _leaves_a_process(item: int) -> dict[str, int]:
-    fork = multiprocessing.get_context("fork")
+def _leaves_a_process(item: int) -> dict[str, Any]:
     if item < 2 and not multiprocessing.current_process().daemon:
+        fork = multiprocessing.get_context("fork")
         # At its end Python waits for such.
-        fork.Process(target=time.sleep, args=(10 * PATIENCE,)).start()
-    return {"n": 1}
+        process = fork.Process(target=time.sleep, args=(10 * PATIENCE,))
+        process.start()
+        return {"n": 1, "left": {process.pid}}
+    return {"n": 1, "left": set()}
 
 
-@pytest.mark.parametrize("name", ["futures", "dask", "parsl", "spark"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "futures",
+        "dask",
+        pytest.param("parsl", marks=pytest.mark.every),
+        pytest.param("spark", marks=pytest.mark.every),
+    ],
+)
 def test_what_a_processor_leaves_at_work_ends_with_the_executor(name: str) -> None:
-    before = children()
     with open_executor(name, workers=2) as executor:
-        assert total(executor, _leaves_a_child) == {"n": 40}
-        assert total(executor, _leaves_a_process) == {"n": 40}
-        family = children() - before
-        assert len(family) > 2
-    wait_for("the end of all", lambda: not any(map(_lives, family)))
+        outs = [total(executor, one) for one in (_leaves_a_child, _leaves_a_process)]
+        left = outs[0]["left"] | outs[1]["left"]
+        assert len(left) >= 2
+        assert all(map(_lives, left))
+    wait_for("the end of all", lambda: not any(map(_lives, left)))
 
 
 def _lives(pid: int) -> bool:

@@ -13,7 +13,7 @@ import time
 import traceback
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psutil
@@ -21,12 +21,13 @@ import pytest
 
 from analysis import processors, ttbar
 from analysis.adl import BTAGS, INPUTS, QUERIES, AdlProcessor
-from analysis.errors import InputError, NotInstalledError, WorkerLostError
+from analysis.errors import InputError, WorkerLostError
 from analysis.executors import open_executor
 from analysis.executors.worker import HASH_SEED
 from analysis.inputs import inspect
 from analysis.run import Result, run
 from perf.equal import agree
+from tests.engines.conftest import PROCESSES
 from tests.faulty import Plain, Raises, damage
 from tests.jets import PATIENCE, children, wait_for
 from tests.test_processors import MODULE
@@ -36,27 +37,6 @@ if TYPE_CHECKING:
 
     from coffea.processor.executor import ExecutorBase
 
-
-class Engine(NamedTuple):
-    """An executor to test, and how to open it."""
-
-    name: str
-    workers: int
-    options: dict[str, Any]
-
-
-ENGINES = {
-    "iterative": Engine("iterative", 1, {}),
-    "futures": Engine("futures", 2, {}),
-    "futures threads": Engine("futures", 2, {"pool": "threads"}),
-    "dask": Engine("dask", 2, {}),
-    "parsl": Engine("parsl", 2, {}),
-    "parsl threads": Engine("parsl", 2, {"pool": "threads"}),
-    "spark": Engine("spark", 2, {}),
-    "taskvine": Engine("taskvine", 2, {}),
-}
-PROCESSES = ("futures", "dask", "parsl", "spark", "taskvine")
-"""Those whose workers are processes."""
 
 UNSEEN = "unseen_by_workers"
 
@@ -73,25 +53,7 @@ def unseen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     del sys.modules[UNSEEN]
 
 
-@pytest.fixture(scope="module", params=list(ENGINES))
-def executor(request: pytest.FixtureRequest, unseen: str) -> Iterator[ExecutorBase]:
-    """Each executor with two workers, if it has any, open for the tests of this module."""
-    del unseen
-    engine = ENGINES[request.param]
-    try:
-        context = open_executor(
-            engine.name, workers=engine.workers, modules=[UNSEEN], **engine.options
-        )
-        ready = context.__enter__()
-    except NotInstalledError as error:
-        pytest.skip(str(error))
-    try:
-        yield ready
-    finally:
-        context.__exit__(None, None, None)
-
-
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def some(synthetic_fileset: dict[str, Any]) -> dict[str, Any]:
     """A sample with all variations, one without, and another process."""
     names = ("ttbar__nominal", "ttbar__ME_var", "single_top_tW__nominal")
@@ -114,7 +76,7 @@ def process(
     return result
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def expected(some: dict[str, Any]) -> Any:
     """The ttbar processor, one chunk a file, in this process."""
     with open_executor("iterative") as one:

@@ -401,7 +401,9 @@ def scale(
     with campaign.alone():
         if fresh:
             campaign.forget()
-        failed = _measured(campaign, visits, runs, cells[0].chunksize)
+        # By the smallest: of how much a sum is what chunks leave of each other is known then.
+        smallest = min(cell.chunksize for cell in cells)
+        failed = _measured(campaign, visits, runs, smallest)
     wanted = [visit.cell for visit in visits]
     found = [one for one in campaign.found() if one.visit.cell in wanted]
     _print_scaling(found, failed, None)

@@ -7,7 +7,8 @@ whole numbers, text, keys, members of   exactly; so is a whole number that a his
 sets                                    up in double precision
 floating-point numbers and arrays       to the rounding of sums over events: one by one in double
                                         precision, pairwise in that of the data, and chunk by
-                                        chunk in that of the number
+                                        chunk in that of the number; relative to what chunks
+                                        summed up to
 contents of histograms                  to the rounding of sums over events in double precision,
                                         relative to what was summed; means and spreads relative
                                         to the values that were averaged
@@ -23,7 +24,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
@@ -31,13 +32,15 @@ import numpy as np
 from perf.plain import Histogram, Rows, State, is_a, plain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 # coffea and hist take seconds, and were imported if there is a result of theirs.
 # ruff: noqa: PLC0415
 
 # A kind of result, a way to differ: each returns what it found.
 # ruff: noqa: PLR0911
+
+RESULT: Final = "the result"
 
 SHOWN: Final = 60
 """Characters of a value that a difference shows."""
@@ -102,7 +105,11 @@ def agree(got: Any, want: Any) -> bool:
 
 
 def difference(
-    got: Any, want: Any, at: str = "the result", arithmetic: Arithmetic | None = None
+    got: Any,
+    want: Any,
+    at: str = RESULT,
+    arithmetic: Arithmetic | None = None,
+    sizes: Mapping[str, Any] | None = None,
 ) -> str | None:
     """Where two results differ first.
 
@@ -115,13 +122,67 @@ def difference(
         What they are.
     arithmetic
         That they were made by; of a million numbers in double precision by default.
+    sizes
+        Of what sums were made of, as of `Sizes`: a sum of numbers of both signs is rounded as
+        these are, not as what is left of them.
 
     Returns
     -------
     str or None
         A clause, such as "result['m3']: 3 of 50 numbers differ"; None if they are equal.
     """
-    return _Comparison(arithmetic or Arithmetic(), "sums").difference(got, want, at)
+    return _Comparison(arithmetic or Arithmetic(), "sums", sizes or {}).difference(got, want, at)
+
+
+class Sizes:
+    """Sizes of the sums in the results of chunks.
+
+    Attributes
+    ----------
+    total, squares
+        Of each number or array that is a sum, by where it is: over chunks, the sum of it and of
+        its squares.
+    """
+
+    def __init__(self) -> None:
+        self.total: dict[str, Any] = {}
+        self.squares: dict[str, Any] = {}
+
+    def add(self, result: Any) -> None:
+        """Add the result of a chunk."""
+        for at, value in _sums(result, RESULT):
+            if np.shape(self.total.get(at, value)) == value.shape:
+                self.total[at] = self.total.get(at, 0.0) + value
+                self.squares[at] = self.squares.get(at, 0.0) + np.abs(value) ** 2
+
+    def of(self, merged: Any, arithmetic: Arithmetic) -> dict[str, Any]:
+        """Root of the sum of squares, of what is the sum of the chunks' in a merged result too.
+
+        What a processor makes of sums in the end has another size.
+        """
+        found = {}
+        for at, value in _sums(merged, RESULT):
+            total, size = self.total.get(at), np.sqrt(self.squares.get(at, 0.0))
+            if total is not None and total.shape == value.shape:
+                bound = arithmetic.sums(value.dtype) * np.maximum(np.abs(value), size)
+                if (np.abs(total - value) <= bound).all():
+                    found[at] = size
+        return found
+
+
+def _sums(value: Any, at: str) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
+    """Floating-point numbers and arrays that are summed over chunks, and where they are."""
+    match plain(value):
+        case dict() as content:
+            for key, one in content.items():
+                yield from _sums(one, f"{at}[{key!r}]")
+        case Rows(columns, True):
+            for name, one in columns.items():
+                yield from _sums(one, f"{at}, {name}")
+        case float() | complex() | np.inexact() | np.ndarray() as number:
+            array = np.asarray(number)
+            if array.dtype.kind in "fc":
+                yield at, array
 
 
 @dataclass(frozen=True)
@@ -130,6 +191,7 @@ class _Comparison:
 
     arithmetic: Arithmetic
     of: Literal["sums", "filled", "events"]
+    sizes: Mapping[str, Any] = field(default_factory=dict)
 
     def difference(self, got: Any, want: Any, at: str) -> str | None:  # noqa: PLR0912  (kinds)
         if got is want:
@@ -146,7 +208,7 @@ class _Comparison:
             case Histogram():
                 return self._histograms(ours, theirs, at)
             case Rows():
-                by = _Comparison(self.arithmetic, "sums" if theirs.summed else "events")
+                by = replace(self, of="sums" if theirs.summed else "events")
                 return by._rows(ours.columns, theirs.columns, at)
             case State():
                 return self._states(got, want, at)
@@ -162,7 +224,8 @@ class _Comparison:
             case _ if is_a(theirs, "awkward", "Array"):
                 return self.difference(_apart(ours), _apart(theirs), at)
             case _:
-                return None if self._close(ours, theirs).all() else _unlike(got, want, at)
+                same = bool(self._close(ours, theirs, self._size(at, theirs)).all())
+                return None if same else _unlike(got, want, at)
 
     def _mappings(self, got: dict[Any, Any], want: dict[Any, Any], at: str) -> str | None:
         if missing := want.keys() - got.keys():
@@ -237,11 +300,16 @@ class _Comparison:
         if want.dtype.hasobject:
             return self._sequences(tuple(got.ravel()), tuple(want.ravel()), at)
         for (name, ours, one), (_, theirs, other) in zip(_fields(got), _fields(want), strict=True):
-            ok = self._close(ours, theirs, np.maximum(one, other))
+            size = np.maximum(one, other) if name else self._size(at, theirs)
+            ok = self._close(ours, theirs, size)
             if not ok.all():
                 where = f" in {name}" if name else ""
                 return f"{at}: {(~ok).sum()} of {ok.size} numbers differ{where}"
         return None
+
+    def _size(self, at: str, value: Any) -> Any:
+        size = self.sizes.get(at, 0.0) if self.of == "sums" else 0.0
+        return size if np.shape(size) == np.shape(value) else 0.0
 
     def _close(self, got: Any, want: Any, scale: Any = 0.0) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """Which numbers are equal; `scale` is that of their rounding, where it is larger."""

@@ -16,7 +16,7 @@ import signal
 import sys
 import time
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
@@ -295,28 +295,40 @@ class Reference(NamedTuple):
         That it is merged of.
     single
         Whether the data are of single precision.
+    sizes
+        Of sums, as of `equal.Sizes`.
     """
 
     accumulated: Any
     chunks: int
     single: bool
+    sizes: dict[str, Any]
 
 
-SEEN: Final[set[str]] = set()
-"""Forms of events that a processor which is `Noted` was given in this process."""
+@dataclass
+class Seen:
+    """What a processor that is `Noted` was given and gave in this process: forms and sizes."""
+
+    forms: set[str] = field(default_factory=set)
+    sizes: equal.Sizes = field(default_factory=equal.Sizes)
+
+
+noted = Seen()
 
 
 class Noted(ProcessorABC):
-    """A processor that tells what form its events have."""
+    """A processor that tells what form its events have, and how large its sums are."""
 
     def __init__(self, processor: ProcessorABC | Callable[[Any], Any]) -> None:
         self.processor = processor
 
     def process(self, events: Any) -> Any:
         """As the processor's own."""
-        SEEN.add(events.layout.form.to_json())
+        noted.forms.add(events.layout.form.to_json())
         one = self.processor
-        return (one.process if isinstance(one, ProcessorABC) else one)(events)
+        made = (one.process if isinstance(one, ProcessorABC) else one)(events)
+        noted.sizes.add(made)
+        return made
 
     def postprocess(self, accumulator: Any) -> Any:
         """As the processor's own, if it has one."""
@@ -326,11 +338,13 @@ class Noted(ProcessorABC):
 
 def reference(prepared: Inspected, chunksize: int) -> Reference:
     """Process every event by the iterative executor."""
-    SEEN.clear()
+    vars(noted).update(vars(Seen()))
     with open_executor("iterative") as executor, measure.settled():
         result = prepared.run(executor, chunksize=chunksize, wrap=Noted)
-    single = any('"float32"' in form for form in SEEN)
-    return Reference(result.accumulated, result.chunks, single)
+    single = any('"float32"' in form for form in noted.forms)
+    arithmetic = equal.Arithmetic(prepared.events, result.chunks, single=single)
+    sizes = noted.sizes.of(result.accumulated, arithmetic)
+    return Reference(result.accumulated, result.chunks, single, sizes)
 
 
 class Spell(NamedTuple):
@@ -522,7 +536,7 @@ def check_result(prepared: Inspected, want: Reference, result: Result) -> None:
         prepared.events, max(result.chunks, want.chunks), single=want.single
     )
     found = equal.difference(
-        result.accumulated, want.accumulated, "the result", arithmetic=arithmetic
+        result.accumulated, want.accumulated, arithmetic=arithmetic, sizes=want.sizes
     )
     if found is not None:
         msg = f"the result differs from the reference: {found}"

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from coffea.processor import column_accumulator, value_accumulator
 
-from perf.equal import Arithmetic, difference, digest
+from perf.equal import Arithmetic, Sizes, difference, digest
 
 NEARLY = 1 + 1e-12
 FAR = 1 + 1e-8
@@ -270,6 +270,27 @@ def test_bound_holds_of_sums_that_are_really_made(dtype: type, chunks: int) -> N
         # A thousandth of an event's share is seen in double precision, half a chunk's in single.
         less = 1 - (1e-8 if dtype is np.float64 else 1e-4)
         assert difference(got * less, ak.sum(ak.Array(values)), arithmetic=by) is not None
+
+
+def test_sums_of_both_signs_are_rounded_as_what_they_are_made_of() -> None:
+    rng, alone = np.random.default_rng(1), 0
+    for _ in range(300):
+        values = rng.normal(size=10_000).astype(np.float32)
+        parts = np.array_split(values, 14)
+        sizes, got = Sizes(), {"eta": float(np.sum(values)), "n": len(values)}
+        for part in parts:
+            sizes.add({"eta": float(np.sum(part)), "n": len(part)})
+        want = {"eta": sum(float(np.sum(part)) for part in parts), "n": len(values)}
+        of_chunks = sizes.of(want, NANO)
+        assert list(of_chunks) == ["the result['eta']"]
+        assert difference(got, want, arithmetic=NANO, sizes=of_chunks) is None
+        alone += difference(got, want, arithmetic=NANO) is not None
+        # One event of ten thousand is seen.
+        less = {**got, "eta": got["eta"] - float(np.max(values))}
+        assert difference(less, want, arithmetic=NANO, sizes=of_chunks) is not None
+        # What is made of a sum in the end has another size.
+        assert sizes.of({"eta": want["eta"] / 1e4}, NANO) == {}
+    assert alone
 
 
 def test_digest_of_what_is_filled_apart() -> None:

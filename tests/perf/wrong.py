@@ -63,6 +63,7 @@ class Ordinary(Counts):
         axis, constant = hist.axis.Regular(4, 0, 200), np.full(len(met), 0.1)
         return {
             "python float": float(ak.sum(jets.pt)),
+            "of both signs": float(ak.sum(jets.eta)) + 1.5 * float(ak.sum(jets.phi)),
             "normalised": 0.123 * float(ak.sum(events.genWeight)),
             "single": ak.sum(jets.pt),
             "array": np.array([ak.sum(jets.pt), ak.sum(jets.mass)]),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
-import sysconfig
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,6 +13,7 @@ from coffea.nanoevents import BaseSchema
 from coffea.processor import ProcessorABC
 
 from analysis.errors import InputError
+from analysis.modules import installed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -94,8 +94,7 @@ def _installed(package: str) -> bool:
         return True
     spec = importlib.util.find_spec(package)
     places = [*(spec.submodule_search_locations or ()), spec.origin] if spec else []
-    homes = [Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")]
-    return any(Path(place).is_relative_to(home) for place in places if place for home in homes)
+    return any(installed(place) for place in places if place)
 
 
 def schema(name: str) -> type[BaseSchema]:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
 import os
 import pkgutil
 import sys
-import sysconfig
+from contextlib import suppress
 from functools import cache, lru_cache
 from importlib.metadata import distributions
-from importlib.util import resolve_name
+from importlib.util import decode_source
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from analysis.modules import find, imported_by, installed
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Mapping
     from importlib.machinery import ModuleSpec
 
 VARIABLES: Final = (
@@ -59,9 +60,8 @@ def _installed_packages() -> str:
 def modules(*names: str) -> dict[str, str]:
     """Modules and all that they import, but for installed packages: the digest of each.
 
-    They are read, not run: what a module imports stands in its source, also where it is imported
-    only when a function is called. `sys.modules` has not that, and has what others imported.
-    Names that are made up at run time are not found.
+    They are read, not run: `sys.modules` has not what is imported only when a function is called,
+    and has what others imported.
 
     Parameters
     ----------
@@ -74,99 +74,56 @@ def modules(*names: str) -> dict[str, str]:
         By "the module NAME"; packages without source are left out.
     """
     found: dict[str, str] = {}
-    seen: dict[str, ModuleSpec | None] = {}
-    todo = [part for name in names for one in _expanded(name) for part in _prefixes(one)]
+    specs: dict[str, ModuleSpec | None] = {}
+    todo = {one for name in names for one in _expanded(name, specs)}
+    done: set[str] = set()
     while todo:
         name = todo.pop()
-        if name in seen:
-            continue
-        spec = seen[name] = _find(name, seen)
-        if spec is None or spec.origin is None or _is_installed(spec.origin):
+        done.add(name)
+        spec = _find(name, specs)
+        if spec is None or spec.origin is None or installed(spec.origin):
             continue
         path = Path(spec.origin)
         try:
             status = path.stat()
         except OSError:  # built in, or frozen
             continue
-        package = name if spec.submodule_search_locations is not None else name.rpartition(".")[0]
-        content, imported = _read(path, package, status.st_mtime_ns, status.st_size)
+        content, source = _read(path, status.st_mtime_ns, status.st_size)
         found[f"the module {name}"] = content
-        todo += [part for one in imported for part in _prefixes(one)]
+        package = spec.submodule_search_locations is not None
+        todo |= set(imported_by(source, name, package=package)) - done
     return found
 
 
-def _expanded(name: str) -> list[str]:
+def _find(name: str, specs: dict[str, ModuleSpec | None]) -> ModuleSpec | None:
+    if name not in specs:
+        above = name.rpartition(".")[0]
+        spec = _find(above, specs) if above else None
+        specs[name] = find(name, None if spec is None else _locations(spec))
+    return specs[name]
+
+
+def _locations(package: ModuleSpec) -> list[str] | None:
+    places = package.submodule_search_locations
+    # Those of a package without __init__.py look for it among what is imported.
+    return None if places is None else list(getattr(places, "_path", places))
+
+
+def _expanded(name: str, specs: dict[str, ModuleSpec | None]) -> list[str]:
     package = name.removesuffix(".*")
     if package == name:
         return [name]
-    spec = _find(package, {})
-    places = [] if spec is None else list(spec.submodule_search_locations or ())
-    return [f"{package}.{one.name}" for one in pkgutil.iter_modules(places)]
-
-
-def _prefixes(name: str) -> Iterator[str]:
-    """A module and the packages that it is in, the outermost last."""
-    while name:
-        yield name
-        name = name.rpartition(".")[0]
-
-
-def _find(name: str, seen: dict[str, ModuleSpec | None]) -> ModuleSpec | None:
-    """Where a module is, which is not imported for it, nor are the packages that it is in."""
-    parent = name.rpartition(".")[0]
-    path: Iterable[str] | None = None
-    if parent:
-        if parent not in seen:
-            seen[parent] = _find(parent, seen)
-        of = seen[parent]
-        if of is None or of.submodule_search_locations is None:
-            return None
-        # That of a package without __init__.py looks for its parent among what is imported.
-        path = getattr(of.submodule_search_locations, "_path", of.submodule_search_locations)
-        if of.origin is not None and _is_installed(of.origin):
-            return None
-    for finder in sys.meta_path:
-        try:
-            spec = finder.find_spec(name, None if path is None else list(path))
-        except (AttributeError, ImportError, ValueError):
-            continue
-        if spec is not None:
-            return spec
-    return None
-
-
-@cache
-def _is_installed(origin: str) -> bool:
-    path = Path(origin)
-    homes = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib")]
-    return bool({"site-packages", "dist-packages"} & set(path.parts)) or any(
-        path.is_relative_to(home) for home in homes
-    )
+    spec = _find(package, specs)
+    places = None if spec is None else _locations(spec)
+    return [f"{package}.{one.name}" for one in pkgutil.iter_modules(places or [])]
 
 
 @lru_cache(4096)
-def _read(path: Path, package: str, changed: int, size: int) -> tuple[str, tuple[str, ...]]:  # noqa: ARG001  (of what is remembered)
-    """Digest of a module, and names that it imports, some of which are no modules."""
+def _read(path: Path, changed: int, size: int) -> tuple[str, str]:  # noqa: ARG001  (of what is remembered)
+    """Digest and source of a module, which is empty if it is compiled."""
     content = path.read_bytes()
-    names: set[str] = set()
-    try:
-        tree = ast.parse(content) if path.suffix == ".py" else ast.Module([], [])
-    except (SyntaxError, ValueError):
-        tree = ast.Module([], [])
-    for node in ast.walk(tree):
-        match node:
-            case ast.Import():
-                names |= {one.name for one in node.names}
-            case ast.ImportFrom():
-                base = "." * node.level + (node.module or "")
-                try:
-                    base = resolve_name(base, package) if node.level else base
-                except ImportError:
-                    continue
-                names |= {base, *(f"{base}.{one.name}" for one in node.names)}
-            case ast.Call(
-                func=ast.Name(id="import_module") | ast.Attribute(attr="import_module"),
-                args=[ast.Constant(value=str(name)), *_],
-            ):
-                names.add(name)
-    return hashlib.sha256(content).hexdigest(), tuple(sorted(names))
+    source = ""
+    if path.suffix == ".py":
+        with suppress(SyntaxError, UnicodeError):
+            source = decode_source(content)
+    return hashlib.sha256(content).hexdigest(), source

@@ -11,7 +11,6 @@ A visit that is done is in the file of results at once. What is there is not mea
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import signal
@@ -30,6 +29,7 @@ import psutil
 from analysis.errors import InputError
 from analysis.executors import EXECUTORS, options_of, parse_options
 from analysis.executors.worker import ALLOCATOR
+from analysis.place import alone
 from perf import identity, measure, results
 from perf.results import Input, Record, What
 from perf.visit import Cell, Job, Measured, Outcome, Request, prepare, source_of
@@ -245,28 +245,19 @@ class Campaign:
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
-        """Have the file of results for this process only, until it ends.
+        """Have the folder of results for this process only.
 
         Raises
         ------
         InputError
-            If another process has it, or the file cannot be written.
+            If another process has it, or it cannot be made.
         """
-        with contextlib.ExitStack() as stack:
-            try:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                lock = self.path.with_name(f"{self.path.name}.lock")
-                # Given back when this process ends, however that is.
-                fcntl.flock(stack.enter_context(lock.open("w")), fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                msg = (
-                    f"another `perf scale` is at work with {self.path}: wait until it has ended, "
-                    "or name another file with --output"
-                )
-                raise InputError(msg) from None
-            except OSError as error:
-                msg = f"{self.path} cannot be written: {error.strerror}"
-                raise InputError(msg) from error
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            msg = f"{self.path} cannot be written: {error.strerror}"
+            raise InputError(msg) from error
+        with alone(self.path.parent):
             yield
 
     def outdated(self, visits: Sequence[Visit]) -> tuple[int, list[str]]:

@@ -13,22 +13,19 @@ environment variables that the client has changed.
 
 from __future__ import annotations
 
-import ast
 import os
 import pickle
-import site
 import sys
-import sysconfig
 import threading
 import types
 import uuid
 from contextlib import contextmanager, suppress
-from functools import cache, lru_cache
+from functools import lru_cache
 from hashlib import blake2b
 from importlib import import_module, invalidate_caches
 from importlib.abc import InspectLoader, MetaPathFinder
-from importlib.machinery import ExtensionFileLoader, ModuleSpec, PathFinder, SourceFileLoader
-from importlib.util import decode_source, resolve_name
+from importlib.machinery import ExtensionFileLoader, ModuleSpec, SourceFileLoader
+from importlib.util import decode_source
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -37,6 +34,7 @@ import numpy as np
 
 from analysis.errors import InputError
 from analysis.executors.worker import ALLOCATOR, FREEZE
+from analysis.modules import find, imported_by, installed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -247,10 +245,10 @@ def _modules() -> dict[str, _Module]:
     while todo:
         name = todo.pop()
         one = found[name]
-        imports[name] = set(_imports(one.source, name, package=one.locations is not None))
+        imports[name] = set(imported_by(one.source, name, package=one.locations is not None))
         for other in imports[name] - found.keys() - sys.modules.keys():
             parent = found.get(other.rpartition(".")[0])
-            spec = _find(other, None if parent is None else parent.locations)
+            spec = find(other, None if parent is None else parent.locations)
             if spec is not None and _travels(other, spec):
                 with suppress(OSError, SyntaxError, UnicodeError):
                     found[other] = _module(spec, _read(spec), pickle.dumps({}))
@@ -277,25 +275,7 @@ def _travels(name: str, spec: ModuleSpec) -> bool:
     places = [spec.origin] if spec.has_location else list(spec.submodule_search_locations or ())
     if any(name == one or name.startswith(f"{one}.") for one in _named):
         return bool(places)
-    return any(place and not _installed(place) for place in places)
-
-
-@lru_cache(100_000)
-def _installed(place: str) -> bool:
-    path = Path(place)
-    return any(one in path.parts for one in ("site-packages", "dist-packages")) or any(
-        path.is_relative_to(home) for home in _homes()
-    )
-
-
-@cache
-def _homes() -> set[str]:
-    names = ("stdlib", "platstdlib", "purelib", "platlib")
-    return {
-        *(sysconfig.get_path(name) for name in names),
-        *site.getsitepackages(),
-        site.getusersitepackages(),
-    }
+    return any(place and not installed(place) for place in places)
 
 
 def _module(spec: ModuleSpec, source: str, constants: bytes) -> _Module:
@@ -388,39 +368,6 @@ def _is_constant(value: Any, depth: int = 0) -> bool:
     if kind is np.ndarray:
         return not value.dtype.hasobject and value.nbytes <= LARGEST
     return value is None or kind in {bool, int, float, complex} or isinstance(value, np.number)
-
-
-@lru_cache(10_000)
-def _imports(source: str, name: str, *, package: bool) -> tuple[str, ...]:
-    """Names of modules that a module may import, the packages that they are in, and its own."""
-    here = name if package else name.rpartition(".")[0]
-    names = {name}
-    tree: ast.AST = ast.Module([], [])
-    with suppress(SyntaxError, ValueError):
-        tree = ast.parse(source)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                with suppress(ImportError):
-                    base = resolve_name("." * node.level + base, here)
-            names.add(base)
-            names.update(f"{base}.{alias.name}" for alias in node.names)
-    found: set[str] = set()
-    for one in names:
-        parts = one.split(".")
-        found.update(".".join(parts[: n + 1]) for n in range(len(parts)))
-    return tuple(sorted(found - {""}))
-
-
-def _find(name: str, locations: list[str] | None) -> ModuleSpec | None:
-    if "." in name and locations is None:
-        return None
-    with suppress(Exception):  # of a user's finders
-        return PathFinder.find_spec(name, locations)
-    return None
 
 
 def _reached(name: str, imports: Mapping[str, set[str]]) -> list[str]:

@@ -18,6 +18,7 @@ import shutil
 import sys
 import time
 import tomllib
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -70,8 +71,8 @@ def setup() -> None:
 def machine(name: str) -> dict[str, str]:
     """What asv says of this machine."""
     found: dict[str, str] = Machine.get_defaults()
-    memory = round(float(found["ram"] or 0) / BYTES_A_GIGABYTE)
-    return found | {"machine": name, "os": platform.system(), "ram": f"{memory} GB"}
+    memory = f"{round(float(found['ram']) / BYTES_A_GIGABYTE)} GB" if found["ram"] else ""
+    return found | {"machine": name, "os": platform.system(), "ram": memory}
 
 
 def suite_requirements() -> list[str]:
@@ -236,7 +237,9 @@ class Exact(environment.Environment):
         """Write beside asv's results what they were measured with, and how busy the machine was."""
         path = self._notes / f"{commit[:12]}-{self.hashname[:8]}.json"
         installed = json.loads((Path(self._path) / "installed.json").read_text())
-        before = json.loads(path.read_text()) if path.is_file() else {}
+        before: dict[str, Any] = {}
+        with suppress(OSError, ValueError, RecursionError):
+            before = json.loads(path.read_text())
         loads = before.get("loads", []) if before.get("installed") == installed else []
         now = datetime.now(UTC).isoformat(timespec="seconds")
         found = {

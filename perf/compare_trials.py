@@ -259,7 +259,7 @@ def _read(path: Path) -> list[dict[str, Any]]:
     for line in path.read_text().splitlines():
         try:
             found.append(json.loads(line))
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
     return found
 

@@ -35,7 +35,7 @@ from perf.results import Input, Record, What
 from perf.visit import Cell, Job, Measured, Outcome, Request, prepare, source_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 BASELINE: Final = "iterative"
@@ -293,7 +293,7 @@ class Campaign:
         """Visits of this job, with the code as it is now, that are in the file."""
         if not self.path.exists():
             return []
-        return [read(record) for record in results.read(self.path) if self._is_ours(record)]
+        return read_all(record for record in results.read(self.path) if self._is_ours(record))
 
     def forget(self, cell: Cell | None = None) -> None:
         """Take visits out of the file: all of this job, or those of a cell."""
@@ -301,7 +301,10 @@ class Campaign:
             return
         results.remove(
             self.path,
-            lambda one: self._is_ours(one) and (cell is None or read(one).visit.cell == cell),
+            lambda one: (
+                self._is_ours(one)
+                and (cell is None or any(done.visit.cell == cell for done in read_all([one])))
+            ),
         )
         if cell is None:
             self.reference.unlink(missing_ok=True)
@@ -470,6 +473,17 @@ def read(record: Record) -> Done:
         raise InputError(msg) from None
 
 
+def read_all(records: Iterable[Record]) -> list[Done]:
+    """The visits that records are of; what is of none is left out, and a sentence says so."""
+    found = []
+    for record in records:
+        try:
+            found.append(read(record))
+        except InputError as error:
+            results.leave_out(str(error))
+    return found
+
+
 def last_campaign(path: Path) -> tuple[list[Done], Record]:
     """Visits of the job that was measured last, and its newest record.
 
@@ -494,7 +508,8 @@ def last_campaign(path: Path) -> tuple[list[Done], Record]:
     newest = records[-1]
     members = [one for one in records if of(one, "campaign") == of(newest, "campaign")]
     codes = {one.what.executor: of(one, "code") for one in members}
-    return [read(one) for one in members if of(one, "code") == codes[one.what.executor]], newest
+    found = read_all(one for one in members if of(one, "code") == codes[one.what.executor])
+    return found, newest
 
 
 def versions() -> dict[str, str]:

@@ -355,22 +355,12 @@ class Spell(NamedTuple):
 
 
 def timed(act: Callable[[], Any]) -> tuple[Any, Spell]:
-    """What an act gives, and what it took.
-
-    Raises
-    ------
-    InputError
-        If a process ended meanwhile whose CPU time nobody knows.
-    """
-    before = measure.cpu_of_tree()
+    """What an act gives, and what it took."""
+    cpu = measure.cpu_of_tree()
     begin = time.perf_counter()
     got = act()
     wall = time.perf_counter() - begin
-    cpu = measure.cpu_of_tree() - before
-    if math.isnan(cpu):
-        msg = "a worker ended during the measurement, and took its CPU time with it: measure again"
-        raise InputError(msg)
-    return got, Spell(wall, cpu)
+    return got, Spell(wall, measure.cpu_of_tree() - cpu)
 
 
 def visit(request: Request) -> Outcome:
@@ -400,6 +390,10 @@ def visit(request: Request) -> Outcome:
         measured, last = _measure(request, prepared, executor, check)
         _, stop = timed(stack.close)
     measured |= {"start_wall": start.wall, "start_cpu": start.cpu, "stop_wall": stop.wall}
+    once = (start.cpu, *(measured[f"{name}_cpu"] for name in ("first", "task", "probed")))
+    if any(math.isnan(cpu) for cpu in (*once, *measured["cpu"])):
+        msg = "a worker ended during a run and took its CPU time with it: measure again"
+        raise InputError(msg)
     try:
         digest = equal.digest(last)
     except TypeError:

@@ -19,6 +19,7 @@ from analysis.errors import InputError
 from perf import ledger, publish, results, store
 from perf.history.environments import releases
 from perf.store import Void
+from perf.table import made_with
 from tests.perf.made import record
 
 if TYPE_CHECKING:
@@ -373,6 +374,17 @@ def test_an_index_of_asv_that_cannot_be_read_is_left_out(
     assert store.collect(tmp_path) == []
     (sentence,) = caplog.messages
     assert str(folder / which) in sentence
+
+
+def test_of_a_machine_asv_knows_what_it_knows() -> None:
+    """No memory and no cores are none of which anybody knows, and not 0 GiB and one."""
+    machine = store._machine({"machine": "vm", "cpu": "AMD", "ram": "", "num_cpu": ""}, "3.11")
+    assert (machine.memory, machine.cores) == (None, None)
+    assert made_with({}, machine).splitlines()[-1] == "vm: AMD"
+    about = publish._machine("vm", record(machine=machine))
+    assert (about["ram"], about["num_cpu"]) == ("", "")
+    known = store._machine({"machine": "vm", "ram": "24 GB", "num_cpu": "2"}, "3.11")
+    assert (known.memory, known.cores) == (24 * 2**30, 2)
 
 
 def test_memory_of_a_process_that_others_used_is_not_published() -> None:

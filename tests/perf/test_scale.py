@@ -481,7 +481,7 @@ def test_wrong_arguments(
     assert not list(tmp_path.iterdir())
 
 
-def test_wrong_files(fileset: Path, tmp_path: Path) -> None:
+def test_wrong_files(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "scale.jsonl"
     outcome = perf_scale(tmp_path / "none.json", "--output", path)
     assert (outcome.exit_code, outcome.error[:24]) == (2, "error: there is no file ")
@@ -491,10 +491,8 @@ def test_wrong_files(fileset: Path, tmp_path: Path) -> None:
     results.append(path, record())
     assert "holds no scaling measurement" in perf_scale("--show", path).error
     path.write_text("no record\n")
-    for arguments in (("--show", path), (fileset, "--output", path)):
-        outcome = perf_scale(*arguments)
-        assert outcome.exit_code == 2
-        assert "line 1 is not JSON" in outcome.error
+    assert "holds no scaling measurement" in perf_scale("--show", path).error
+    assert caplog.messages == [f"left out: {path}: line 1 is not JSON"]
 
 
 # --- cells, order and options
@@ -638,3 +636,9 @@ def test_law_of_scaling_is_fitted_where_it_is_determined() -> None:
     cells = {str(column.header): next(iter(column.cells)) for column in table.columns}
     assert cells["law"] == "amdahl"
     assert str(cells["serial"]).startswith("10 %")
+
+
+def test_a_record_of_no_visit_is_left_out_and_named(caplog: pytest.LogCaptureFixture) -> None:
+    assert scale.read_all([record(parameters={"campaign": "old", "round": 1})]) == []
+    (sentence,) = caplog.messages
+    assert sentence.startswith("left out: the record ht-1e3-columnar is not of a scaling")

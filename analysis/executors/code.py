@@ -380,7 +380,6 @@ def _reached(name: str, imports: Mapping[str, set[str]]) -> list[str]:
     return sorted(reached)
 
 
-@lru_cache(10_000)
 def _digest(data: bytes | str) -> str:
     data = data if isinstance(data, bytes) else data.encode(errors="surrogatepass")
     return blake2b(data, digest_size=16).hexdigest()

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 if __name__ == "__main__":
     # Before what takes long to import: signals are heeded from here on, and libraries find a home.
-    from analysis import interruption, place
+    from analysis import interruption
 
     interruption.listen()
+
+    from analysis import place
+
     place.settle()
 
 import json

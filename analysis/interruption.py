@@ -6,7 +6,6 @@ It imports nothing that takes long, so that signals are heeded before what does.
 from __future__ import annotations
 
 import io
-import logging
 import os
 import signal
 import sys
@@ -82,7 +81,8 @@ def _heed(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
     _State.number = number
     # From here on there is one sentence to say. Engines that are taken down log and warn, also
     # in their threads.
-    logging.disable()
+    if logging := sys.modules.get("logging"):
+        logging.disable()
     warnings.simplefilter("ignore")
     threading.excepthook = lambda _: None
     raise Interrupted(number)

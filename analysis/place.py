@@ -5,9 +5,11 @@ from __future__ import annotations
 import atexit
 import fcntl
 import getpass
+import locale
 import os
 import shutil
 import stat
+import sys
 import tempfile
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -23,8 +25,12 @@ if TYPE_CHECKING:
 def settle() -> None:
     """Give a process a home and a user's name that has none, before libraries look for them.
 
-    They would make a folder named ``~`` wherever they are, or fail.
+    They would make a folder named ``~`` wherever they are, or fail. And have files and names of
+    files be in UTF-8 whatever the locale, as Python 3.15 has them; for what is started, too.
     """
+    if not sys.flags.utf8_mode and locale.getencoding().lower() not in {"utf-8", "utf8"}:
+        os.environ["PYTHONUTF8"] = "1"
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
     try:
         getpass.getuser()
     except (KeyError, OSError):  # the second since Python 3.13

@@ -109,19 +109,28 @@ def test_the_analysis_for_a_stranger_without_a_home(run: Run, odd: Path) -> None
     assert list((odd / "Bilder ü").glob("postfit_*.png"))
 
 
-def test_names_that_a_terminal_cannot_show(tmp_path: Path) -> None:
-    """They are escaped, as is all that its encoding does not have."""
-    for name in ("für", os.fsdecode(b"f\xfcr")):
-        command = [sys.executable, "-m", "analysis", "plot", f"{name}.json", "-o", name]
+@pytest.mark.parametrize(
+    ("variables", "shown"),
+    [
+        # A terminal that knows no umlauts: they are escaped.
+        ({"PYTHONIOENCODING": "ascii"}, b"f\\xfcr"),
+        # A locale that is not UTF-8: files and names are, all the same.
+        ({"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, "für".encode()),
+    ],
+)
+def test_names_that_the_locale_does_not_have(
+    variables: dict[str, str], shown: bytes, tmp_path: Path
+) -> None:
+    for name, expected in (("für", shown), (b"f\xfcr", b"f\\udcfcr")):
         done = subprocess.run(
-            command,
+            [sys.executable, "-m", "analysis", "plot", name, "-o", "pictures"],
             cwd=tmp_path,
-            env={**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONPATH": str(ROOT)},
+            env={**os.environ, **variables, "PYTHONPATH": str(ROOT)},
             capture_output=True,
             check=False,
         )
-        assert done.returncode == 2
-        assert done.stderr.startswith(b"error: there is no f\\")
+        assert done.returncode == 2, done.stderr
+        assert done.stderr.startswith(b"error: " + expected), done.stderr
         assert done.stderr.count(b"\n") == 1
 
 

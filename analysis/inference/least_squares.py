@@ -17,6 +17,7 @@ import numpy as np
 import pyhf
 import scipy.optimize
 
+from analysis.inference.model import LEAST
 from analysis.inference.optimizer import DirectOptimizer, Problem
 
 if TYPE_CHECKING:
@@ -28,6 +29,10 @@ MAX_PREDICTIONS: Final = 1000
 
 TOLERANCE: Final = 1e-10
 """Relative change of the sum of squares, or of the parameters, at which a fit ends."""
+
+UNOBSERVED: Final = 10.0
+"""Events. The larger, the less the residual of a bin without events bends, and the more of the
+tolerance it takes."""
 
 
 class least_squares_optimizer(DirectOptimizer):
@@ -86,16 +91,22 @@ class least_squares_optimizer(DirectOptimizer):
                 x=start, nfev=1, success=not free.any(), message="the likelihood has no value here"
             )
         else:
-            found = scipy.optimize.least_squares(
-                residuals,
-                start,
-                bounds=(lower, upper),
-                x_scale="jac",
-                ftol=tolerance,
-                xtol=tolerance,
-                gtol=None,
-                max_nfev=maxiter,
-            )
+            try:
+                found = scipy.optimize.least_squares(
+                    residuals,
+                    start,
+                    bounds=(lower, upper),
+                    x_scale="jac",
+                    ftol=tolerance,
+                    xtol=tolerance,
+                    gtol=None,
+                    max_nfev=maxiter,
+                )
+            except ValueError as error:
+                # A derivative that reached over the edge of the likelihood is not a number.
+                found = scipy.optimize.OptimizeResult(
+                    x=start, nfev=1, success=False, message=str(error)
+                )
         x[free] = found.x
         value = float(np.asarray(problem.objective(x, data, problem.pdf)).item())
         return scipy.optimize.OptimizeResult(
@@ -110,11 +121,16 @@ class least_squares_optimizer(DirectOptimizer):
 def _deviance(observed: NDArray[np.float64], expected: NDArray[np.float64]) -> NDArray[np.float64]:
     """Square root of the deviance of each bin, with the sign of expected - observed.
 
-    As accurate where both agree as where they do not, or the derivatives would be rounding.
+    As accurate where both agree as where they do not, or the derivatives would be rounding. Where
+    hardly any events are expected it goes on as the likelihood does (`model.LEAST`). Of a bin
+    without events the deviance is twice what is expected, whose root has no slope at zero: it is
+    counted from -UNOBSERVED, a constant in the sum of squares.
     """
-    with np.errstate(divide="ignore", invalid="ignore"):
-        excess = np.where(observed > 0, expected / observed - 1, 0.0)
-        half = np.where(observed > 0, observed * (excess - np.log1p(excess)), expected)
-        # Below zero by rounding alone.
-        size = np.sqrt(2 * np.where(half < 0, 0.0, half))
-        return np.where(expected < 0, np.nan, np.sign(expected - observed) * size)
+    seen = observed > 0
+    rate = np.maximum(expected, LEAST)
+    excess = np.divide(rate, observed, out=np.ones_like(rate), where=seen) - 1
+    half = observed * (excess - np.log1p(excess) + (rate - expected) / LEAST)
+    # Below zero by rounding alone.
+    size = np.sqrt(2 * np.maximum(half + np.abs(expected) - rate, 0.0))
+    empty = np.sqrt(2 * (np.abs(expected) + UNOBSERVED))
+    return np.where(seen, np.sign(expected - observed) * size, empty)

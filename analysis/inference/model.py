@@ -22,6 +22,10 @@ INTERPOLATION: Final = {"normsys": {"interpcode": "code4"}, "histosys": {"interp
 """As in ROOT's HistFactory and cabinetry: smooth at nominal."""
 
 
+LEAST: Final = 1e-3
+"""Events expected in a bin, below which the likelihood is one that leads back (`_Counts`)."""
+
+
 @dataclass(frozen=True, eq=False)
 class Model:
     """A likelihood and its data.
@@ -157,7 +161,27 @@ def from_workspace(
     """Make the model of a workspace, which pyhf checks against its schema."""
     checked = pyhf.Workspace(spec)
     pdf = checked.model(modifier_settings=INTERPOLATION)
+    pdf.main_model.make_pdf = lambda parameters: pyhf.probability.Independent(
+        _Counts(pdf.main_model.expected_data(parameters))
+    )
     return Model(spec, pdf, np.array(checked.data(pdf), dtype=float), edges, notes)
+
+
+class _Counts(pyhf.probability.Poisson):
+    """Poisson distributions that have a value where fewer than no events are expected.
+
+    A histogram that is moved far along a variation goes below zero. There pyhf's likelihood is
+    not a number, and without events in the bin larger than anywhere else; a minimiser that looks
+    there once does not come back. This one gets smaller the further it goes, with a slope that
+    leads back.
+    """
+
+    def log_prob(self, observed: Any) -> Any:
+        """As pyhf's where at least LEAST are expected."""
+        lib = pyhf.tensorlib
+        rate = lib.clip(self.rate, LEAST, None)
+        steep = observed * (rate - self.rate) / LEAST
+        return lib.poisson_logpdf(observed, rate) - steep + rate - lib.abs(self.rate)
 
 
 def tensor(numbers: NDArray[np.float64]) -> Any:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from analysis.errors import InputError
@@ -69,6 +70,7 @@ TimeoutOption = Annotated[
     float,
     typer.Option(help="Seconds that a server of files (root://, http://, https://) may take."),
 ]
+DataOption = Annotated[str, typer.Option("--data", help="Process that is taken for data.")]
 AllowEmptyOption = Annotated[bool, typer.Option("--allow-empty", help="Accept empty trees.")]
 TracebackOption = Annotated[
     bool, typer.Option("--traceback", help="Print the traceback of an error in a chunk, too.")
@@ -221,13 +223,17 @@ def run_command(
     implementation, variations = implementation or "columnar", variations or "all"
     replacements = _replacements(mapping)
     job = Job.of_ttbar(fileset_path, implementation, variations, replacements, **how)
+    saved.check(output, ttbar.check(job.fileset, variations))
     result, fileset, _ = _execute(job, executor, workers, engine, output, traceback=traceback)
     cutflow = ttbar.whole_cutflow(result.accumulated["cutflow"], fileset)
+    scaled = ttbar.normalise(result.accumulated, fileset)
     saved.write(
         output,
-        histograms.named(ttbar.normalise(result.accumulated, fileset)),
+        histograms.named(scaled),
         {
             "schema": 1,
+            "names": histograms.names(scaled),
+            "data": ttbar.real_data(fileset),
             "cutflow": cutflow,
             "provenance": provenance(
                 fileset=dict(fileset),
@@ -247,7 +253,9 @@ def run_command(
     for process, samples in sorted(cutflow.items()):
         for sample, shifts in sorted(samples.items()):
             for shift, steps in shifts.items():
-                table.add_row(process, sample, shift, *(str(steps[s]) for s in ttbar.STEPS))
+                table.add_row(
+                    escape(process), escape(sample), shift, *(str(steps[s]) for s in ttbar.STEPS)
+                )
     _report(table, result, output)
 
 
@@ -259,11 +267,12 @@ def plot(
     fit: Annotated[
         Path | None, typer.Option(metavar="FIT.json", help="Output of `fit`, to draw as well.")
     ] = None,
+    data: DataOption = "pseudodata",
 ) -> None:
     """Draw prediction and data of each region and channel, and of a fit before and after it."""
     from analysis import pictures, saved
 
-    for path in pictures.plot(saved.read(histograms), output, data_format, fit):
+    for path in pictures.plot(saved.read(histograms, data), output, data_format, fit):
         Console().print(str(path), soft_wrap=True, highlight=False)
 
 
@@ -327,7 +336,6 @@ InputsOption = Annotated[
 FilesPerProcessOption = Annotated[
     int | None, typer.Option(help="Of published histograms: the files of each process.")
 ]
-DataOption = Annotated[str, typer.Option("--data", help="Process that is taken for data.")]
 SignalOption = Annotated[
     str, typer.Option("--signal", help="Process whose strength is the parameter of interest.")
 ]

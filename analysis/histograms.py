@@ -7,17 +7,28 @@ which chunks are merged. What scales them to the luminosity is multiplied once, 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+import functools
+import operator
+import re
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import hist
-import numpy as np
 
+from analysis.kernels.btag_weights import VARIATIONS as BTAG_VARIATIONS
 from analysis.kernels.histogram import BINS, HIGH, LOW
-from analysis.samples import NOMINAL, sample_name
+from analysis.samples import (
+    KINEMATIC_VARIATIONS,
+    NOMINAL,
+    SAMPLE_VARIATIONS,
+    SCALE_PROCESS,
+    SCALE_WEIGHTS,
+    sample_name,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
 
 CHANNELS: Final = ("electron", "muon")
@@ -28,6 +39,56 @@ _PSEUDODATA_PARTS: Final = (
     ("ttbar", "PS_var", 0.5),
     ("wjets", NOMINAL, 1.0),
 )
+
+SHARED_VARIATIONS: Final = (*KINEMATIC_VARIATIONS, *BTAG_VARIATIONS)
+"""Of every simulated process alike: of jets and of their tags. Others of one name are each
+process's own."""
+
+_SUMS: Final = ("process", "channel", "region", "observable", "variation")
+"""Axes of what the histogram kernel fills, once categories are channels and regions."""
+
+
+class Name(NamedTuple):
+    """What a histogram is of."""
+
+    region: str
+    process: str
+    variation: str
+
+    @property
+    def published(self) -> str:
+        """Name of the histogram as the AGC publishes it: ``4j1b_ttbar_pt_scale_up``."""
+        return "_".join(part for part in self if part != NOMINAL)
+
+
+def variations(process: str, variation: str) -> tuple[str, ...]:
+    """Variations that are filled of a simulated sample: the nominal one has all others."""
+    if variation != NOMINAL:
+        return (variation,)
+    scales = tuple(SCALE_WEIGHTS) if process == SCALE_PROCESS else ()
+    return (NOMINAL, *SHARED_VARIATIONS, *scales)
+
+
+def side_of(variation: str) -> tuple[str, str]:
+    """The source of uncertainty of a variation, and to which side it goes: up, down or nowhere.
+
+    btag_var_0 and up of btag_var_0_up, scale and down of scaledown.
+    """
+    found = re.fullmatch(r"(.+?)_?(up|down)", variation, re.IGNORECASE)
+    return (found[1], found[2].lower()) if found else (variation, "")
+
+
+def known_names() -> dict[str, Name]:
+    """What the histograms are of that the AGC publishes, by the names that they have there."""
+    every = [
+        Name(region, process, one)
+        for region in REGIONS
+        for process, samples in SAMPLE_VARIATIONS.items()
+        for sample in samples
+        for one in variations(process, sample)
+    ]
+    every += [Name(region, PSEUDODATA, NOMINAL) for region in REGIONS]
+    return {one.published: one for one in every}
 
 
 def new(process: str, variations: Sequence[str]) -> hist.Hist:
@@ -62,16 +123,28 @@ def add_sums(histogram: hist.Hist, sums: NDArray[np.float64]) -> None:
     Parameters
     ----------
     histogram
-        Of one process, with as many variations as `sums`.
+        Of one process, with as many variations as `sums`; its axes in any order.
     sums
         2 x categories x (underflow, bins, overflow) x variations: sums of weights and of squared
         weights; category = region + len(REGIONS) * channel.
+
+    Raises
+    ------
+    ValueError
+        If its axes are others, or of other lengths.
     """
+    names = [axis.name for axis in histogram.axes]
+    if sorted(names) != sorted(_SUMS):
+        msg = f"the kernel fills the axes {', '.join(_SUMS)}, and the histogram has {names}"
+        raise ValueError(msg)
     view = histogram.view(flow=True)
     for field, one in zip(("value", "variance"), sums, strict=True):
-        # The observable is the last axis of a histogram, the variation that of the kernel's sums.
-        by_category = one.reshape(len(CHANNELS), len(REGIONS), *one.shape[1:])
-        view[field] += np.moveaxis(by_category, -1, 2)[:, :, np.newaxis]
+        parts = one.reshape(1, len(CHANNELS), len(REGIONS), *one.shape[1:])
+        ordered = parts.transpose([_SUMS.index(name) for name in names])
+        if ordered.shape != view.shape:
+            msg = f"sums of shape {ordered.shape} do not fit a histogram of {view.shape}"
+            raise ValueError(msg)
+        view[field] += ordered
 
 
 def pseudodata(scaled: Mapping[str, hist.Hist]) -> hist.Hist | None:
@@ -90,12 +163,15 @@ def pseudodata(scaled: Mapping[str, hist.Hist]) -> hist.Hist | None:
     """
     if not all(sample_name(process, name) in scaled for process, name, _ in _PSEUDODATA_PARTS):
         return None
+    parts = (
+        scaled[sample_name(process, name)][{"process": 0, "variation": name}] * share
+        for process, name, share in _PSEUDODATA_PARTS
+    )
     total = new(PSEUDODATA, [NOMINAL])
-    for process, name, share in _PSEUDODATA_PARTS:
-        part = scaled[sample_name(process, name)] * share
-        total.view(flow=True)[:, :, 0, 0] += part[{"process": 0, "variation": name}].view(
-            flow=True
-        )
+    # In the order of the axes by name; others are summed over.
+    rest = [name for name in total.axes.name if name not in {"process", "variation"}]
+    summed = functools.reduce(operator.add, parts).project(*rest)
+    total[{"process": 0, "variation": 0}] = summed.view(flow=True)
     return total
 
 
@@ -135,14 +211,24 @@ def named(scaled: Mapping[str, hist.Hist]) -> dict[str, hist.Hist]:
         By name, sorted. Axes channel and observable; the sum over the channels is what the AGC
         publishes.
     """
-    found = {}
-    for part in _with_pseudodata(scaled):
-        (process,) = part.axes["process"]
-        for region in REGIONS:
-            for variation in part.axes["variation"]:
-                where = {"region": region, "process": process, "variation": variation}
-                found[published_name(region, process, variation)] = part[where]
+    found = {
+        name.published: part[name._asdict()]
+        for part in _with_pseudodata(scaled)
+        for name in _names(part)
+    }
     return dict(sorted(found.items()))
+
+
+def names(scaled: Mapping[str, hist.Hist]) -> dict[str, list[str]]:
+    """Region, process and variation of the histograms of `named`, by name."""
+    return {
+        name.published: list(name) for part in _with_pseudodata(scaled) for name in _names(part)
+    }
+
+
+def _names(part: hist.Hist) -> list[Name]:
+    (process,) = part.axes["process"]
+    return [Name(region, process, one) for region in REGIONS for one in part.axes["variation"]]
 
 
 def plain(histograms: Mapping[str, hist.Hist]) -> dict[str, Any]:
@@ -175,8 +261,8 @@ def published(scaled: Mapping[str, hist.Hist]) -> dict[str, Any]:
 
 
 def published_name(region: str, process: str, variation: str) -> str:
-    """Name of a histogram as the AGC publishes it: ``4j1b_ttbar_pt_scale_up``."""
-    return "_".join(part for part in (region, process, variation) if part != NOMINAL)
+    """As of `Name.published`."""
+    return Name(region, process, variation).published
 
 
 def _with_pseudodata(scaled: Mapping[str, hist.Hist]) -> list[hist.Hist]:
@@ -198,8 +284,9 @@ def numbers(histogram: hist.Hist) -> dict[str, list[float]]:
     dict
         ``edges`` of the bins, ``values`` and ``variances`` with underflow and overflow.
     """
+    (axis,) = histogram.axes
     return {
-        "edges": histogram.axes[0].edges.tolist(),
+        "edges": axis.edges.tolist(),
         "values": histogram.values(flow=True).tolist(),
         "variances": histogram.variances(flow=True).tolist(),
     }

@@ -6,9 +6,9 @@ predicts.
 
 from __future__ import annotations
 
-import re
+import itertools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 import matplotlib as mpl
 import mplhep
@@ -18,13 +18,14 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.progress import track
 
+from analysis import saved
 from analysis.errors import InputError
-from analysis.histograms import CHANNELS, PSEUDODATA, REGIONS, published_name
-from analysis.output import whole
+from analysis.histograms import PSEUDODATA, REGIONS, SHARED_VARIATIONS, Name, side_of
+from analysis.output import check_folder, whole
 from analysis.samples import CROSS_SECTIONS, LUMINOSITY, NOMINAL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from matplotlib.axes import Axes
@@ -47,6 +48,7 @@ COLOURS: Final = {
     "single_top_tW": "#f89c20",
     "wjets": "#5790fc",
 }
+OTHER_COLOURS: Final = ("#7a21dd", "#86c8dd", "#a96b59", "#e76300", "#b9ac70", "#717581")
 """Of processes, in the legend; the colours are told apart by all (Petroff, arXiv:2107.02270)."""
 
 STACKED: Final = tuple(reversed(CROSS_SECTIONS))
@@ -84,6 +86,8 @@ class Picture:
         Of their sum (bins).
     data
         Number of events seen (bins); None where there is none.
+    data_name
+        Process that they are of.
     """
 
     name: str
@@ -93,6 +97,7 @@ class Picture:
     samples: Mapping[str, NDArray[np.float64]]
     uncertainty: NDArray[np.float64]
     data: NDArray[np.float64] | None = None
+    data_name: str = PSEUDODATA
 
     @property
     def total(self) -> NDArray[np.float64]:
@@ -100,49 +105,91 @@ class Picture:
         return np.asarray(np.sum(list(self.samples.values()), axis=0))
 
 
-def before_fit(content: Mapping[str, Any]) -> Iterator[Picture]:
+def before_fit(run: saved.Run) -> Iterator[Picture]:
     """Each region, of all events and of each channel, as predicted.
 
     The uncertainty is the sum in quadrature of the statistical one of the prediction and of what
     each source of systematic variation moves it by: all processes together, the larger of up and
-    down.
+    down. A variation of one process (`histograms.SHARED_VARIATIONS` are of all) is a source of
+    its own.
 
     Parameters
     ----------
-    content
-        Of `saved.read`.
+    run
+        As of `saved.read`.
 
     Yields
     ------
     Picture
-        Without data if the samples that pseudodata are made of were not processed.
+        Without data if they are not there.
+
+    Raises
+    ------
+    InputError
+        If there are no channels, bins differ, or contents are none that a histogram can have.
     """
-    everything = {"": content["histograms"]} | {
-        name: content["channels"][name] for name in CHANNELS
-    }
+    if not run.channels:
+        msg = f"{run.source} has no histograms of channels: give what `run` wrote"
+        raise InputError(msg)
     for region in REGIONS:
-        for channel, histograms in everything.items():
+        for channel, histograms in {"": run.histograms, **run.channels}.items():
+            contents = {
+                name: _Bins.of(run.source, name, one)
+                for name, one in histograms.items()
+                if name.region == region and name.process in {*run.processes, run.data}
+            }
+            seen = contents.pop(Name(region, run.data, NOMINAL), None)
             nominal = {
-                process: histograms[name]
-                for process in STACKED
-                if (name := published_name(region, process, NOMINAL)) in histograms
+                process: contents[name]
+                for process in _stacked(run.processes)
+                if (name := Name(region, process, NOMINAL)) in contents
             }
             if not nominal:
                 continue
-            seen = histograms.get(published_name(region, PSEUDODATA, NOMINAL))
-            first = next(iter(nominal.values()))
-            variance = np.sum([_inside(one["variances"]) for one in nominal.values()], axis=0)
-            for shift in _shifts(region, nominal, histograms):
+            edges = next(iter(nominal.values())).edges
+            if any(
+                not np.array_equal(one.edges, edges)
+                for one in (*contents.values(), *filter(None, [seen]))
+            ):
+                msg = f"{run.source}: histograms of {region} have different bins: make them anew"
+                raise InputError(msg)
+            variance = np.sum([one.variances for one in nominal.values()], axis=0)
+            for shift in _shifts(nominal, contents):
                 variance = variance + shift**2
             yield Picture(
                 name="_".join(filter(None, ("before", region, channel))),
                 title=f"{region}{channel and f', {channel} channel'}, before the fit",
                 observable=OBSERVABLES[region],
-                edges=np.array(first["edges"]),
-                samples={name: _inside(one["values"]) for name, one in nominal.items()},
+                edges=edges,
+                samples={process: one.values for process, one in nominal.items()},
                 uncertainty=np.sqrt(variance),
-                data=None if seen is None else _inside(seen["values"]),
+                data=None if seen is None else seen.values,
+                data_name=run.data,
             )
+
+
+class _Bins(NamedTuple):
+    """A histogram without underflow and overflow."""
+
+    edges: NDArray[np.float64]
+    values: NDArray[np.float64]
+    variances: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, source: str, name: Name, one: saved.Histogram) -> Self:
+        if one.variances is None:
+            msg = f"{source}: {name.published} has no variances: give what `run` wrote"
+            raise InputError(msg)
+        values, variances = (
+            saved.inside(source, name, what, given, len(one.edges) - 1)
+            for what, given in (("values", one.values), ("variances", one.variances))
+        )
+        return cls(np.array(one.edges), values, variances)
+
+
+def _stacked(processes: Iterable[str]) -> list[str]:
+    """Processes from below: the signal is on top, and on it what is not known here."""
+    return sorted(processes, key=lambda process: (*STACKED, process).index(process))
 
 
 class _Prediction(pydantic.BaseModel):
@@ -167,10 +214,15 @@ class _Predictions(pydantic.BaseModel):
     postfit: dict[str, _Prediction]
 
 
+class _Provenance(pydantic.BaseModel):
+    data: str = PSEUDODATA
+
+
 class _Fit(pydantic.BaseModel):
     """What is read of the output of ``python -m analysis fit``."""
 
     prediction: _Predictions
+    provenance: _Provenance = _Provenance()
 
 
 def of_fit(path: Path) -> Iterator[Picture]:
@@ -192,7 +244,7 @@ def of_fit(path: Path) -> Iterator[Picture]:
         If there is no such file, or it holds something else.
     """
     try:
-        fit = _Fit.model_validate_json(path.read_bytes()).prediction
+        found = _Fit.model_validate_json(path.read_bytes())
     except OSError as error:
         msg = f"the fit {path} cannot be read: {error.strerror}"
         raise InputError(msg) from None
@@ -202,49 +254,34 @@ def of_fit(path: Path) -> Iterator[Picture]:
         msg = f"{path} does not hold a fit: at {where}: {first['msg']}"
         raise InputError(msg) from None
     for name, title, regions in (
-        ("prefit", "before the fit", fit.prefit),
-        ("postfit", "after the fit", fit.postfit),
+        ("prefit", "before the fit", found.prediction.prefit),
+        ("postfit", "after the fit", found.prediction.postfit),
     ):
         for region, one in regions.items():
-            # Processes that are not known here are on top.
-            order = sorted(one.samples, key=lambda process: (*STACKED, process).index(process))
             yield Picture(
                 name=f"{name}_{region}",
                 title=f"{region}, {title}",
                 observable=OBSERVABLES.get(region, "Observable [GeV]"),
                 edges=np.array(one.edges),
-                samples={process: np.array(one.samples[process]) for process in order},
+                samples={one_: np.array(one.samples[one_]) for one_ in _stacked(one.samples)},
                 uncertainty=np.array(one.uncertainty),
                 data=np.array(one.data),
+                data_name=found.provenance.data,
             )
 
 
 def _shifts(
-    region: str, nominal: Mapping[str, Any], histograms: Mapping[str, Any]
+    nominal: Mapping[str, _Bins], contents: Mapping[Name, _Bins]
 ) -> list[NDArray[np.float64]]:
     """By how much each source of systematic uncertainty moves the prediction (bins)."""
-    moved: dict[str, NDArray[np.float64]] = {}
-    for process, one in nominal.items():
-        prefix = f"{published_name(region, process, NOMINAL)}_"
-        for name, varied in histograms.items():
-            if name.startswith(prefix):
-                variation = name.removeprefix(prefix)
-                difference = _inside(varied["values"]) - _inside(one["values"])
-                moved[variation] = moved.get(variation, 0) + difference
-    sources: dict[str, list[NDArray[np.float64]]] = {}
-    for variation, shift in moved.items():
-        sources.setdefault(source_of(variation), []).append(np.abs(shift))
-    return [np.max(both, axis=0) for both in sources.values()]
-
-
-def source_of(variation: str) -> str:
-    """The source of uncertainty of a variation: btag_var_0 of btag_var_0_up, scale of scaledown."""
-    return re.sub(r"_?(up|down)$", "", variation)
-
-
-def _inside(values: Sequence[float]) -> NDArray[np.float64]:
-    """Without underflow and overflow."""
-    return np.array(values[1:-1], dtype=np.float64)
+    sources: dict[tuple[str, str], dict[str, NDArray[np.float64]]] = {}
+    for (_, process, variation), varied in contents.items():
+        if variation != NOMINAL and process in nominal:
+            owner = "" if variation in SHARED_VARIATIONS else process
+            sides = sources.setdefault((owner, side_of(variation)[0]), {})
+            difference = varied.values - nominal[process].values
+            sides[variation] = sides.get(variation, 0) + difference
+    return [np.max(np.abs(list(sides.values())), axis=0) for sides in sources.values()]
 
 
 def draw(picture: Picture) -> Figure:
@@ -262,24 +299,31 @@ def draw(picture: Picture) -> Figure:
 
 def _stack(axes: Axes, picture: Picture) -> None:
     total = picture.total
+    others = itertools.cycle(OTHER_COLOURS)
     common: dict[str, Any] = {"bins": picture.edges, "ax": axes, "flow": "none"}
     mplhep.histplot(
         list(picture.samples.values()),
         stack=True,
         histtype="fill",
-        label=[LABELS.get(name, name) for name in picture.samples],
-        color=[COLOURS.get(name) for name in picture.samples],
+        label=[_label(name) for name in picture.samples],
+        color=[COLOURS.get(name) or next(others) for name in picture.samples],
         **common,
     )
     mplhep.histplot(total, yerr=picture.uncertainty, label="uncertainty", **_BAND, **common)
     top = total + picture.uncertainty
     if picture.data is not None:
         errors = np.sqrt(picture.data)
-        _points(axes, picture, picture.data, errors, label="pseudodata")
+        _points(axes, picture, picture.data, errors, label=_label(picture.data_name))
         top = np.maximum(top, picture.data + errors)
     axes.set_ylim(0, 1.35 * max(top.max(), 1e-9))
     axes.set_ylabel("Events")
     axes.legend(fontsize="xx-small", ncols=2)
+
+
+def _label(process: str) -> str:
+    """In the legend, which takes no name that begins with _ and sets formulae between dollars."""
+    plain = process.replace("$", r"\$")
+    return LABELS.get(process, f" {plain}" if plain.startswith("_") else plain)
 
 
 def _ratio(axes: Axes, picture: Picture) -> None:
@@ -323,15 +367,13 @@ def _points(
     )
 
 
-def plot(
-    content: Mapping[str, Any], directory: Path, data_format: str, fit: Path | None = None
-) -> list[Path]:
+def plot(run: saved.Run, directory: Path, data_format: str, fit: Path | None = None) -> list[Path]:
     """Draw all pictures of a run's histograms.
 
     Parameters
     ----------
-    content
-        Of `saved.read`.
+    run
+        As of `saved.read`.
     directory
         Made if there is none.
     data_format
@@ -349,12 +391,13 @@ def plot(
     InputError
         If there is nothing to draw, or it cannot be written so.
     """
-    pictures = list(before_fit(content))
+    pictures = list(before_fit(run))
     if not pictures:
         msg = "there is no nominal histogram to draw: process a nominal sample"
         raise InputError(msg)
     if fit is not None:
         pictures += of_fit(fit)
+    check_folder(directory)
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -32,6 +32,14 @@ SAMPLE_VARIATIONS: Final[dict[str, tuple[str, ...]]] = {
 """Variations of each process that are samples of their own."""
 
 
+KINEMATIC_VARIATIONS: Final = ("pt_scale_up", "pt_res_up")
+"""Variations of the energies of jets."""
+
+SCALE_PROCESS: Final = "wjets"
+SCALE_WEIGHTS: Final = {"scale_var_up": 1.025, "scale_var_down": 0.975}
+"""Weights of the W+jets scale variation (AGC version 2, ``corrections.json``)."""
+
+
 def sample_name(process: str, variation: str) -> str:
     """Name of a sample in a file set, as the AGC names it: ``ttbar__nominal``."""
     return f"{process}__{variation}"

@@ -21,7 +21,14 @@ from analysis.kernels._layout import flat
 from analysis.kernels.btag_weights import VARIATIONS as BTAG_VARIATIONS
 from analysis.kernels.leptons import NEITHER
 from analysis.kernels.regions import FOUR_JETS, FOUR_JETS_ONE_B, FOUR_JETS_TWO_B
-from analysis.samples import NOMINAL, event_weight, sample_name
+from analysis.samples import (
+    KINEMATIC_VARIATIONS,
+    NOMINAL,
+    SCALE_PROCESS,
+    SCALE_WEIGHTS,
+    event_weight,
+    sample_name,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -53,11 +60,6 @@ INPUTS: Final = (
     "Jet_btagCSVV2",
 )
 """Branches that the processor reads; the first three only for the jet resolution."""
-
-KINEMATIC_VARIATIONS: Final = ("pt_scale_up", "pt_res_up")
-SCALE_WEIGHTS: Final = {"scale_var_up": 1.025, "scale_var_down": 0.975}
-"""Weights of the W+jets scale variation (AGC version 2, ``corrections.json``)."""
-SCALE_PROCESS: Final = "wjets"
 
 STEPS: Final = ("all", "one_lepton", "four_jets", *histograms.REGIONS)
 """Steps of the cutflow; both regions are subsets of four_jets."""
@@ -114,7 +116,9 @@ class TtbarProcessor(processor.ProcessorABC):
         process, variation = events.metadata["process"], events.metadata["variation"]
         kernels = bind(self.implementation)
         columns = Columns(events, self.replacements)
-        every_variation = self.variations == "all" and variation == NOMINAL
+        every_variation = (
+            self.variations == "all" and variation == NOMINAL and not is_data(events.metadata)
+        )
 
         channel = _channel(columns, kernels)
         one_lepton = channel != NEITHER
@@ -126,8 +130,11 @@ class TtbarProcessor(processor.ProcessorABC):
             identity = (
                 flat(columns[name])[one_lepton] for name in ("run", "luminosityBlock", "event")
             )
-            shifted["pt_scale_up"] = kernels("jet_scale", jets["pt"])
-            shifted["pt_res_up"] = kernels("jet_resolution", *identity, jets["pt"])
+            varied = (
+                kernels("jet_scale", jets["pt"]),
+                kernels("jet_resolution", *identity, jets["pt"]),
+            )
+            shifted |= zip(KINEMATIC_VARIATIONS, varied, strict=True)
 
         names: list[str] = []
         sums, cutflow = [], {}
@@ -228,6 +235,83 @@ def _steps(n_events: int, region: NDArray[np.int8]) -> dict[str, int]:
     return {step: int(count) for step, count in zip(STEPS, counts, strict=True)}
 
 
+def is_data(metadata: Mapping[str, Any]) -> bool:
+    """Whether a data set is of real data: it weighs 1 and has no variations."""
+    return bool(metadata.get("isData"))
+
+
+def _samples(fileset: Mapping[str, Any]) -> dict[tuple[str, str], list[Mapping[str, Any]]]:
+    """Metadata of the data sets of each sample, by process and variation."""
+    samples: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for dataset in fileset.values():
+        metadata = dataset["metadata"]
+        sample = metadata["process"], metadata.get("variation", NOMINAL)
+        samples.setdefault(sample, []).append(metadata)
+    return samples
+
+
+def real_data(fileset: Mapping[str, Any]) -> list[str]:
+    """Processes of real data."""
+    return sorted(
+        {process for (process, _), every in _samples(fileset).items() if is_data(every[0])}
+    )
+
+
+def check(fileset: Mapping[str, Any], variations: Variations = "all") -> list[str]:
+    """Whether a file set's histograms can be told apart by name, found out before the work.
+
+    Parameters
+    ----------
+    fileset
+        Of coffea's form, as of `normalise`.
+    variations
+        As of `TtbarProcessor`.
+
+    Returns
+    -------
+    list of str
+        The names that the histograms will have.
+
+    Raises
+    ------
+    InputError
+        If two samples would have one name, a process is both real and simulated data, or one is
+        called as the pseudodata are.
+    """
+    samples = _samples(fileset)
+    kinds: dict[str, bool] = {}
+    known: dict[str, tuple[str, str]] = {}
+    names: dict[str, tuple[str, str]] = {}
+    for (process, variation), every in samples.items():
+        of_process = f"the process {process!r}"
+        real = is_data(every[0])
+        if process == histograms.PSEUDODATA:
+            msg = f"{of_process} has the name that is made of samples: give it another"
+            raise InputError(msg)
+        if any(is_data(one) != kinds.setdefault(process, real) for one in every):
+            msg = f"{of_process} is real data in one data set and simulated in another: name two"
+            raise InputError(msg)
+        filled = histograms.variations(process, variation)
+        if variations != "all" or real:
+            filled = (variation,)
+        for where, name in (
+            (known, sample_name(process, variation)),
+            *(
+                (names, histograms.published_name(r, process, one))
+                for r in histograms.REGIONS
+                for one in filled
+            ),
+        ):
+            other = where.setdefault(name, (process, variation))
+            if other != (process, variation):
+                msg = (
+                    f"the samples {other[0]!r}, {other[1]!r} and {process!r}, {variation!r} would "
+                    f"both be called {name}: name the process of one otherwise"
+                )
+                raise InputError(msg)
+    return list(names)
+
+
 def whole_cutflow(
     cutflow: Mapping[str, Any], fileset: Mapping[str, Any]
 ) -> dict[str, dict[str, dict[str, dict[str, int]]]]:
@@ -246,15 +330,14 @@ def whole_cutflow(
     dict
         The same cutflow but for the step ``all``.
     """
-    cut: dict[tuple[str, str], float] = {}
-    for dataset in fileset.values():
-        metadata = dataset["metadata"]
-        sample = metadata["process"], metadata["variation"]
-        cut[sample] = cut.get(sample, 0) + metadata.get(CUT_IN_DELIVERY, 0)
+    cut = {
+        sample: round(sum(one.get(CUT_IN_DELIVERY, 0) for one in every))
+        for sample, every in _samples(fileset).items()
+    }
     return {
         process: {
             variation: {
-                shift: {**steps, "all": steps["all"] + round(cut[process, variation])}
+                shift: {**steps, "all": steps["all"] + cut[process, variation]}
                 for shift, steps in shifts.items()
             }
             for variation, shifts in samples.items()
@@ -273,37 +356,39 @@ def normalise(accumulated: Mapping[str, Any], fileset: Mapping[str, Any]) -> dic
     fileset
         The file set that was processed: coffea's form, with ``process``, ``variation`` and
         ``xsec`` (pb) in each data set's metadata; ``nevts`` is the number of events processed
-        where it is not given.
+        where it is not given. Real data (``"isData": true``) need none of both.
 
     Returns
     -------
     dict[str, hist.Hist]
-        By sample. Each event weighs cross section x luminosity / number of events.
+        By sample. Each event weighs cross section x luminosity / number of events, and 1 in real
+        data.
 
     Raises
     ------
     InputError
         If data sets of one sample have different cross sections, or no events at all.
     """
-    sections: dict[str, set[float]] = {}
-    events: dict[str, float | None] = {}
-    for dataset in fileset.values():
-        metadata = dataset["metadata"]
-        name = sample_name(metadata["process"], metadata["variation"])
-        sections.setdefault(name, set()).add(metadata["xsec"])
-        known = events.get(name, 0)
-        one = metadata.get("nevts")
-        events[name] = None if one is None or known is None else known + one
     scaled = {}
-    for name, histogram in accumulated["histograms"].items():
-        section, *others = sections[name]
-        if others:
-            msg = f"the data sets of {name} have different cross sections: give them the same xsec"
-            raise InputError(msg)
-        process, _, variation = name.partition("__")
-        processed = accumulated["cutflow"][process][variation][NOMINAL]["all"]
-        if not (n_events := events[name] or processed):
-            msg = f"the sample {name} has no events to normalise to: leave it out"
-            raise InputError(msg)
-        scaled[name] = histogram * event_weight(section, n_events)
+    for (process, variation), every in _samples(fileset).items():
+        name = sample_name(process, variation)
+        if name not in accumulated["histograms"]:
+            continue
+        weight = 1.0
+        if not is_data(every[0]):
+            section, *others = {one["xsec"] for one in every}
+            if others:
+                msg = (
+                    f"the data sets of {name} have different cross sections: "
+                    "give them the same xsec"
+                )
+                raise InputError(msg)
+            events = [one.get("nevts") for one in every]
+            given = 0 if None in events else sum(filter(None, events))
+            n_events = given or accumulated["cutflow"][process][variation][NOMINAL]["all"]
+            if not n_events:
+                msg = f"the sample {name} has no events to normalise to: leave it out"
+                raise InputError(msg)
+            weight = event_weight(section, n_events)
+        scaled[name] = accumulated["histograms"][name] * weight
     return scaled

@@ -218,5 +218,5 @@ class Whole:
         """Prediction and data, before and after the fit."""
         from analysis import pictures, saved
 
-        content = saved.read(self.histograms)
-        return pictures.plot(content, self.folder / "pictures", "png", self.fitted)
+        run = saved.read(self.histograms)
+        return pictures.plot(run, self.folder / "pictures", "png", self.fitted)

@@ -149,6 +149,6 @@ def _histograms(path: Path) -> dict[str, Any]:
 
     return {
         f"{name} {field}": np.asarray(one[field])
-        for name, one in saved.read(path)["histograms"].items()
+        for name, one in saved.read(path).content["histograms"].items()
         for field in ("values", "variances")
     }

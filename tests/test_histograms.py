@@ -11,8 +11,14 @@ import pytest
 
 from analysis import histograms
 from analysis.kernels.btag_weights import VARIATIONS as BTAG_VARIATIONS
-from analysis.samples import NOMINAL, SAMPLE_VARIATIONS, sample_name
-from analysis.ttbar import KINEMATIC_VARIATIONS, SCALE_PROCESS, SCALE_WEIGHTS
+from analysis.samples import (
+    KINEMATIC_VARIATIONS,
+    NOMINAL,
+    SAMPLE_VARIATIONS,
+    SCALE_PROCESS,
+    SCALE_WEIGHTS,
+    sample_name,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -120,3 +126,40 @@ def test_sums_of_the_kernel_land_in_their_cells() -> None:
                 ]
                 np.testing.assert_array_equal(one.values(flow=True), sums[0, r + 2 * c, :, v])
                 np.testing.assert_array_equal(one.variances(flow=True), sums[1, r + 2 * c, :, v])
+
+
+def test_sums_go_by_the_names_of_axes() -> None:
+    sums = np.random.default_rng(2).uniform(size=(2, 4, 27, 2))
+    plain = histograms.new("ttbar", ["a", "b"])
+    histograms.add_sums(plain, sums)
+    backwards = hist.Hist(*reversed(plain.axes), storage=hist.storage.Weight())
+    histograms.add_sums(backwards, sums)
+    assert backwards.project(*plain.axes.name) == plain
+    assert plain.sum(flow=True).value == pytest.approx(sums[0].sum())
+
+
+@pytest.mark.parametrize("bins", [1, 2])
+def test_sums_do_not_spread_over_an_axis_that_is_new(bins: int) -> None:
+    channel, *others = histograms.new("ttbar", ["nominal"]).axes
+    more = hist.axis.Integer(0, bins, name="more", flow=False)
+    histogram = hist.Hist(channel, more, *others, storage=hist.storage.Weight())
+    with pytest.raises(ValueError, match="more"):
+        histograms.add_sums(histogram, np.ones((2, 4, 27, 1)))
+    assert histogram.sum(flow=True).value == 0
+    with pytest.raises(ValueError, match="do not fit"):
+        histograms.add_sums(histograms.new("ttbar", ["a", "b"]), np.ones((2, 4, 27, 1)))
+
+
+def test_pseudodata_go_by_the_names_of_axes(every_sample: dict[str, hist.Hist]) -> None:
+    want = histograms.pseudodata(every_sample)
+    swapped = {
+        name: one.project("region", "channel", "observable", "variation", "process")
+        for name, one in every_sample.items()
+    }
+    assert histograms.pseudodata(swapped) == want
+
+
+def test_known_names_are_the_published_ones(every_sample: dict[str, hist.Hist]) -> None:
+    want = histograms.names(every_sample)
+    assert {name: list(one) for name, one in histograms.known_names().items()} == want
+    assert len(want) == 124

@@ -191,7 +191,7 @@ def _cabinetry_workspace(templates: Templates, path: Path, folder: Path) -> dict
                     "Type": "NormPlusShape",
                     "Up": {"VariationPath": f"_{one.up}"},
                     "Down": {"VariationPath": f"_{one.down}"} if one.down else mirrored,
-                    "Samples": list(one.samples),
+                    "Samples": list(one.samples or CROSS_SECTIONS),
                 }
                 for one in SYSTEMATICS
             ),
@@ -416,16 +416,16 @@ def test_ranking_is_of_refits(
 
 def test_impact_of_what_cannot_be_is_none(models: Callable[..., Model]) -> None:
     spec = copy.deepcopy(build(made()).spec)
-    (sample,) = (one for one in spec["channels"][0]["samples"] if one["name"] == "ttbar")
+    (sample,) = (one for one in spec["channels"][0]["samples"] if one["name"] == "wjets")
     for modifier in sample["modifiers"]:
-        if modifier["name"] == "ME_variation" and modifier["type"] == "histosys":
-            # As of a mirrored variation with many times the events of one bin.
-            modifier["data"]["lo_data"][0] = -3 * sum(
+        if modifier["name"] == "wjets_scale" and modifier["type"] == "histosys":
+            # As of a variation with many times the events of one bin: no ttbar makes up for it.
+            modifier["data"]["lo_data"][0] = -1000 * sum(
                 s["data"][0] for s in spec["channels"][0]["samples"]
             )
     with open_backend("numpy"):
         model = from_workspace(spec, models(made()).edges)
-        (impact,) = ranking(model, fit(model), names=["ME_variation"])
+        (impact,) = ranking(model, fit(model), names=["wjets_scale"])
     assert impact.prefit_down is None
     assert impact.prefit_up is not None
     assert impact.largest > 0
@@ -712,9 +712,12 @@ def _zero(*names: str) -> Callable[[dict[str, Any]], None]:
     [
         (_set("4j1b_ttbar", "contents", 5, float("nan")), "4j1b_ttbar is not finite in bin 5"),
         (_set("4j2b_wjets", "contents", 7, -3.0), "4j2b_wjets is negative in bin 7 of 25"),
-        (_set("4j1b_wjets", "contents", 7, "many"), "4j1b_wjets is not a histogram"),
+        (
+            _set("4j1b_wjets", "contents", 7, "many"),
+            r"at histograms.4j1b_wjets.contents.7: Input should be a valid number",
+        ),
         (_set("4j1b_wjets", "edges", 3, 111.0), "4j1b_wjets has bins from 50 to 550"),
-        (_set("4j1b_wjets", "edges", 9, 231.0), "4j1b_wjets has other bins than 4j1b_pseudo"),
+        (_set("4j1b_wjets", "edges", 9, 231.0), "4j1b_wjets has other bins than the data"),
         (lambda c: c["4j1b_ttbar"]["contents"].pop(), "has 26 values for 25 bins"),
         (lambda c: c.pop("4j2b_ttbar"), "no 4j2b_ttbar: run the analysis over a file set with"),
         (lambda c: c.pop("4j2b_pseudodata"), "no 4j2b_pseudodata: it is made of the ttbar"),
@@ -738,17 +741,15 @@ def test_histograms_that_no_model_can_be_made_of(
 
 def test_files_that_are_no_histograms(reference_files: tuple[Path, Path], tmp_path: Path) -> None:
     histograms, inputs = reference_files
-    with pytest.raises(InputError, match="there are no histograms"):
+    with pytest.raises(InputError, match=r"there is no .*missing.json: write it with"):
         read(tmp_path / "missing.json")
+    (tmp_path / "folder.json").mkdir()
     with pytest.raises(InputError, match="cannot be read: Is a directory"):
-        read(tmp_path)
+        read(tmp_path / "folder.json")
     (tmp_path / "text.json").write_text("{")
-    with pytest.raises(InputError, match="is not JSON"):
+    with pytest.raises(InputError, match="does not hold the histograms of a run, make it anew"):
         read(tmp_path / "text.json")
-    (tmp_path / "text.json").write_text("[1]")
-    with pytest.raises(InputError, match="holds no histograms"):
-        read(tmp_path / "text.json")
-    with pytest.raises(InputError, match="has no histograms of the ttbar analysis"):
+    with pytest.raises(InputError, match="does not hold the histograms of a run: at"):
         read(inputs)
     with pytest.raises(InputError, match="no variances: give --inputs"):
         read(histograms)
@@ -772,7 +773,7 @@ def _templates(nominal: NDArray[np.float64], up: float = 1.1) -> Templates:
         templates[process, NOMINAL] = template
         for systematic in SYSTEMATICS:
             for name in (systematic.up, systematic.down):
-                if name and process in systematic.samples:
+                if name and systematic.acts_on(process):
                     templates[process, name] = Template(up * nominal, None)
     edges = np.linspace(110, 550, len(nominal) + 1)
     return Templates("a test", {"4j1b": Region(edges, 5 * nominal, templates)})
@@ -812,6 +813,83 @@ def test_bins_with_nothing_but_signal_are_merged_to_test_its_absence() -> None:
         assert significance(build(fewer)).observed > 0
         with pytest.raises(InputError, match="nothing but signal"):
             significance(build(templates))
+
+
+def _with_another(templates: Templates, process: str, variations: tuple[str, ...]) -> Templates:
+    """A process like tW, and so many variations of 10 % each."""
+    regions = {}
+    for name, region in templates.regions.items():
+        nominal = region.templates["single_top_tW", NOMINAL]
+        more = {(process, one): Template(1.1 * nominal.values, None) for one in variations}
+        regions[name] = replace(
+            region, templates={**region.templates, (process, NOMINAL): nominal, **more}
+        )
+    return replace(templates, regions=regions)
+
+
+def test_another_process_is_in_the_model() -> None:
+    shared = ("pt_scale_up", "btag_var_0_up", "btag_var_0_down")
+    own = ("hdamp_up", "hdamp_down", "tune", "scaledown")
+    templates = _with_another(made(), "qcd__HT", (*shared, *own))
+    spec, notes = workspace(templates)
+    pyhf.schema.validate(spec, "workspace.json")
+    for channel in spec["channels"]:
+        (sample,) = (one for one in channel["samples"] if one["name"] == "qcd__HT")
+        by_name = {(one["name"], one["type"]): one["data"] for one in sample["modifiers"]}
+        assert by_name["qcd__HT_normalisation", "normsys"] == {"hi": 1.5, "lo": 0.5}
+        assert {name for name, kind in by_name if kind == "histosys"} == {
+            "jet_energy_scale",
+            "btag_0",
+            "qcd__HT_hdamp",
+            "qcd__HT_tune",
+            "qcd__HT_scale",
+        }
+        for mirrored, side in (("qcd__HT_tune", "hi"), ("qcd__HT_scale", "lo")):
+            found = by_name[mirrored, "normsys"]
+            assert found[side] == pytest.approx(1.1)
+            assert found["lo" if side == "hi" else "hi"] == pytest.approx(0.9)
+    assert any("jet_energy_resolution was left out of qcd__HT" in note for note in notes)
+    # The AGC's own are as without it.
+    ours = build(made()).spec
+    for channel, other in zip(spec["channels"], ours["channels"], strict=True):
+        assert [one for one in channel["samples"] if one["name"] != "qcd__HT"] == other["samples"]
+
+
+def test_another_process_can_be_the_signal() -> None:
+    model = build(_with_another(made(), "qcd", ()), "qcd")
+    assert model.names[model.poi] == "qcd_norm"
+    assert "qcd_normalisation" not in model.names
+
+
+def test_another_variation_of_the_agc_is_in_the_model() -> None:
+    templates = made()
+    regions = {
+        name: replace(
+            region,
+            templates={
+                **region.templates,
+                ("ttbar", "hdamp"): region.templates["ttbar", "ME_var"],
+            },
+        )
+        for name, region in templates.regions.items()
+    }
+    assert "ttbar_hdamp" in build(replace(templates, regions=regions)).names
+
+
+@pytest.mark.parametrize(
+    ("process", "variations"),
+    [
+        ("qcd", ("tune", "tuneup")),
+        ("qcd", ("tune", "tunedown")),
+        ("qcd", ("tune_up", "tuneup")),
+        ("qcd", ("normalisation",)),
+    ],
+)
+def test_two_uncertainties_are_not_one_parameter(
+    process: str, variations: tuple[str, ...]
+) -> None:
+    with pytest.raises(InputError, match="same parameter"):
+        build(_with_another(made(), process, variations))
 
 
 def test_what_too_few_events_make_impossible_is_left_out_and_said() -> None:
@@ -876,7 +954,7 @@ def test_commands_say_what_is_wrong(tmp_path: Path) -> None:
     missing = tmp_path / "OUT.json"
     outcome = analysis("fit", missing, "-o", tmp_path / "FIT.json")
     assert outcome.exit_code == 2
-    assert outcome.error.startswith("error: there are no histograms")
+    assert outcome.error.startswith("error: there is no ")
     outcome = analysis("limit", missing, "-o", tmp_path / "no" / "LIMIT.json")
     assert outcome.exit_code == 2
     assert "there is no folder" in outcome.error

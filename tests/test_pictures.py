@@ -56,7 +56,7 @@ def content() -> dict[str, Any]:
 
 
 def test_band_is_the_sum_in_quadrature(content: dict[str, Any]) -> None:
-    (picture,) = pictures.before_fit(content)
+    (picture,) = pictures.before_fit(saved.parse(content, "a test"))
     assert list(picture.samples) == ["wjets", "ttbar"]
     np.testing.assert_array_equal(picture.edges, EDGES)
     np.testing.assert_array_equal(picture.total, [110, 220, 55])
@@ -64,6 +64,62 @@ def test_band_is_the_sum_in_quadrature(content: dict[str, Any]) -> None:
     systematic = np.array([11**2, 3**2 + 2**2 + 6**2, 12**2])
     np.testing.assert_allclose(picture.uncertainty, np.sqrt(statistical + systematic), rtol=1e-12)
     np.testing.assert_array_equal(picture.data, [121, 0, 49])
+
+
+def test_other_processes_and_data_are_drawn(content: dict[str, Any]) -> None:
+    """A process that the AGC has not is on top, its own variations move nothing else."""
+    content["histograms"] |= {
+        "4j1b__qcd$": one([5, 6, 7], [1, 1, 1]),
+        "4j1b__qcd$_scaleup": one([7, 6, 7]),
+        "4j1b_SingleMuon": one([100, 0, 40]),
+    }
+    known = {name: list(one_) for name, one_ in histograms.known_names().items()}
+    content["names"] = known | {
+        "4j1b__qcd$": ["4j1b", "_qcd$", "nominal"],
+        "4j1b__qcd$_scaleup": ["4j1b", "_qcd$", "scaleup"],
+        "4j1b_SingleMuon": ["4j1b", "SingleMuon", "nominal"],
+    }
+    content["data"] = ["SingleMuon"]
+    (picture,) = pictures.before_fit(saved.parse(content, "a test", "SingleMuon"))
+    assert list(picture.samples) == ["wjets", "ttbar", "_qcd$"]
+    np.testing.assert_array_equal(picture.total, [115, 226, 62])
+    np.testing.assert_array_equal(picture.data, [100, 0, 40])
+    variance = 25 + 1 + 11**2 + 2**2
+    assert picture.uncertainty[0] == pytest.approx(np.sqrt(variance))
+    legend = pictures.draw(picture).axes[0].get_legend()
+    assert legend is not None
+    labels = [text.get_text() for text in legend.get_texts()]
+    assert "SingleMuon" in labels
+    assert r" _qcd\$" in labels
+    (other,) = pictures.before_fit(saved.parse(content, "a test"))
+    np.testing.assert_array_equal(other.data, [121, 0, 49])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        ({"variances": [0, 1, -1, 1, 0]}, ("4j1b_wjets is negative in bin 2", "variances: -1")),
+        ({"variances": [0, 1, np.nan, 1, 0]}, ("4j1b_wjets is not finite",)),
+        ({"variances": [0, 1, 1, np.inf, 0]}, ("4j1b_wjets is not finite in bin 3",)),
+        ({"values": [0, np.nan, 1, 1, 0]}, ("4j1b_wjets is not finite in bin 1",)),
+        ({"variances": None}, ("4j1b_wjets has no variances",)),
+        ({"edges": [50, 70, 90, 111]}, ("have different bins",)),
+        ({"values": [1]}, ("1 values for 3 bins",)),
+    ],
+)
+def test_what_cannot_be_drawn_is_one_sentence(
+    content: dict[str, Any], tmp_path: Path, spoil: dict[str, Any], words: tuple[str, ...]
+) -> None:
+    content["histograms"]["4j1b_wjets"] |= spoil
+    path = tmp_path / "out.json"
+    path.write_text(json.dumps(content))
+    assert_one_sentence(analysis("plot", path, "-o", tmp_path), *words)
+
+
+def test_published_histograms_have_no_channels(content: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "out.json"
+    path.write_text(json.dumps(content["histograms"]))
+    assert_one_sentence(analysis("plot", path, "-o", tmp_path), "no histograms of channels")
 
 
 @pytest.mark.parametrize(
@@ -78,7 +134,7 @@ def test_band_is_the_sum_in_quadrature(content: dict[str, Any]) -> None:
     ],
 )
 def test_sources(variation: str, source: str) -> None:
-    assert pictures.source_of(variation) == source
+    assert histograms.side_of(variation)[0] == source
 
 
 def drawn(picture: Picture) -> tuple[list[Any], list[Any], list[Any]]:
@@ -97,7 +153,7 @@ def drawn(picture: Picture) -> tuple[list[Any], list[Any], list[Any]]:
 
 
 def test_what_is_drawn(content: dict[str, Any]) -> None:
-    (picture,) = pictures.before_fit(content)
+    (picture,) = pictures.before_fit(saved.parse(content, "a test"))
     steps, (data,), (ratio,) = drawn(picture)
     wjets, ttbar, band = (
         next(one for one in steps if one.get_label() == label)
@@ -117,7 +173,7 @@ def test_without_data_and_in_empty_bins(content: dict[str, Any]) -> None:
     content["histograms"] = {
         name: one([0, 20, 5]) for name in content["histograms"] if name.endswith("wjets")
     }
-    (picture,) = pictures.before_fit(content)
+    (picture,) = pictures.before_fit(saved.parse(content, "a test"))
     _, data, ratio = drawn(picture)
     assert picture.data is None
     assert data == ratio == []
@@ -165,7 +221,7 @@ def test_before_and_after_the_fit(content: dict[str, Any], tmp_path: Path) -> No
     np.testing.assert_array_equal(after.total, [9, 25, 4])
     np.testing.assert_array_equal(after.uncertainty, [1, 1, 1])
     np.testing.assert_array_equal(after.data, [12, 30, 7])
-    content["channels"] = {name: {"a": 1} for name in CHANNELS}
+    content["channels"] = {name: {} for name in CHANNELS}
     histograms_.write_text(json.dumps(content))
     outcome = analysis("plot", histograms_, "-o", tmp_path, "--fit", fit, "--format", "svg")
     assert outcome.exit_code == 0, outcome.error
@@ -191,8 +247,8 @@ def test_bad_input(content: dict[str, Any], tmp_path: Path) -> None:
     assert_one_sentence(
         analysis("plot", path, "-o", tmp_path, "--format", "bmp"), "'bmp'", "png, pdf, svg"
     )
-    assert_one_sentence(analysis("plot", path, "-o", path), "cannot be made")
-    content["channels"] = {name: {"a": 1} for name in CHANNELS}
+    assert_one_sentence(analysis("plot", path, "-o", path), "is not a folder")
+    content["channels"] = {name: {} for name in CHANNELS}
     content["histograms"] = {"4j1b_ttbar_ME_var": one([1, 2, 3])}
     path.write_text(json.dumps(content))
     assert_one_sentence(analysis("plot", path, "-o", tmp_path), "no nominal histogram")

@@ -21,7 +21,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ENDS = (".json", ".uhi.json", ".root", ".coffea")
-ABOUT = {"schema": 1, "cutflow": {"ttbar": {"all": 7}}, "provenance": {"text": "é" * 300}}
+ABOUT = {
+    "schema": 1,
+    "names": {
+        "4j1b_ttbar": ["4j1b", "ttbar", "nominal"],
+        "4j2b_ttbar": ["4j2b", "ttbar", "nominal"],
+        "4j1b_ttbar_pt_scale_up": ["4j1b", "ttbar", "pt_scale_up"],
+        "4j2b_ttbar_pt_scale_up": ["4j2b", "ttbar", "pt_scale_up"],
+    },
+    "cutflow": {"ttbar": {"all": 7}},
+    "provenance": {"text": "é" * 300},
+}
 
 
 @pytest.fixture
@@ -41,7 +51,7 @@ def test_what_is_read_is_what_was_written(
 ) -> None:
     path = tmp_path / f"out{end}"
     saved.write(path, named, ABOUT)
-    content = saved.read(path)
+    content = saved.read(path).content
     assert {key: content[key] for key in ABOUT} == ABOUT
     want = histograms.plain(named)
     assert content["histograms"].keys() == {
@@ -92,9 +102,17 @@ def test_run_writes_every_format(synthetic_fileset: dict[str, Any], tmp_path: Pa
         output = tmp_path / f"out{end}"
         outcome = analysis("run", fileset, "--output", output)
         assert outcome.exit_code == 0, outcome.error
-        found.append(saved.read(output))
+        found.append(saved.read(output).content)
     assert all(one == found[0] for one in found)
-    assert found[0].keys() == {"schema", "cutflow", "histograms", "channels", "provenance"}
+    assert found[0].keys() == {
+        "schema",
+        "cutflow",
+        "histograms",
+        "channels",
+        "provenance",
+        "names",
+        "data",
+    }
     assert sum(found[0]["histograms"]["4j2b_pseudodata"]["values"]) > 0
 
 
@@ -110,6 +128,99 @@ def test_other_content(tmp_path: Path, end: str, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(InputError, match="does not hold the histograms of a run"):
         saved.read(path)
+
+
+class _Spy:
+    """What runs code when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self.path).touch, (self.path,)
+
+
+@pytest.mark.parametrize("where", ["histograms", "beside"])
+def test_no_code_is_run_by_reading(
+    named: dict[str, hist.Hist], tmp_path: Path, where: str
+) -> None:
+    path, touched = tmp_path / "out.coffea", tmp_path / "touched"
+    content = {"histograms": {**named}, "beside": 1}
+    content[where] = _Spy(touched)
+    coffea.util.save(content, str(path))
+    with pytest.raises(InputError, match="histograms need none"):
+        saved.read(path)
+    assert not touched.exists()
+    coffea.util.load(str(path))
+    assert touched.exists()
+
+
+@pytest.mark.parametrize("end", [".json", ".uhi.json"])
+def test_deeply_nested_json_is_one_sentence(tmp_path: Path, end: str) -> None:
+    path, fit = tmp_path / f"out{end}", tmp_path / "fit.json"
+    path.write_text("[" * 200_000)
+    fit.write_text("[" * 200_000)
+    for command in ("plot", "fit", "limit"):
+        outcome = analysis(command, path, "-o", tmp_path / "made")
+        assert_one_sentence(outcome, "does not hold the histograms of a run")
+    inputs = ("--inputs", fit, "--files-per-process", 1)
+    path.write_text(json.dumps({"4j1b_ttbar": {"edges": [1, 2], "contents": [1]}}))
+    if end == ".json":
+        outcome = analysis("fit", path, "-o", tmp_path / "made", *inputs)
+        assert_one_sentence(outcome, "is not JSON")
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_names_are_read_as_they_were_given(tmp_path: Path, end: str) -> None:
+    """Nothing of a name is taken for an end of another: only the table beside them counts."""
+    samples = {
+        name: histograms.new(process, variations)
+        for name, process, variations in (
+            ("ttbar__nominal", "ttbar", ["nominal", "pt_scale_up"]),
+            ("TTTo2L2Nu__2018__nominal", "TTTo2L2Nu__2018", ["nominal"]),
+            ("ttbar_pt__up", "ttbar_pt", ["up"]),
+            ("é\tb__nominal", "é\tb", ["nominal"]),
+        )
+    }
+    path = tmp_path / f"out{end}"
+    saved.write(
+        path,
+        histograms.named(samples),
+        {"names": histograms.names(samples), "data": ["TTTo2L2Nu__2018"]},
+    )
+    run = saved.read(path, "TTTo2L2Nu__2018")
+    assert set(run.histograms) == {
+        histograms.Name(region, process, variation)
+        for region in histograms.REGIONS
+        for process, variation in (
+            ("ttbar", "nominal"),
+            ("ttbar", "pt_scale_up"),
+            ("TTTo2L2Nu__2018", "nominal"),
+            ("ttbar_pt", "up"),
+            ("é\tb", "nominal"),
+        )
+    }
+    assert run.processes == ("ttbar", "ttbar_pt", "é\tb")
+    with pytest.raises(InputError, match="ttbar is a process that the model predicts"):
+        saved.read(path, "ttbar")
+
+
+def test_a_name_that_nothing_explains_is_refused() -> None:
+    one = {"edges": [0, 1], "values": [1]}
+    content = {"4j1b_ttbar_pt_scale_up": one, "4j1b_qcd": one}
+    with pytest.raises(InputError, match="does not say which process 4j1b_qcd is of"):
+        saved.parse(content, "a test")
+    run = saved.parse(content, "a test", "qcd")
+    assert run.processes == ("ttbar",)
+    assert histograms.Name("4j1b", "ttbar", "pt_scale_up") in run.histograms
+
+
+@pytest.mark.parametrize("process", ["tt/2l", "a;1"])
+def test_root_has_no_such_names(tmp_path: Path, process: str) -> None:
+    name = histograms.published_name("4j1b", process, "nominal")
+    with pytest.raises(InputError, match="a ROOT file has no histogram"):
+        saved.check(tmp_path / "out.root", [name])
+    saved.check(tmp_path / "out.json", [name])
 
 
 @pytest.mark.parametrize("end", ENDS)

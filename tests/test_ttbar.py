@@ -10,14 +10,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from analysis import histograms, ttbar
+from analysis import histograms, pictures, saved, ttbar
 from analysis.errors import InputError
 from analysis.executors import open_executor
 from analysis.fileset import read_fileset
 from analysis.idiomatic import IdiomaticProcessor
+from analysis.inference import build, read
 from analysis.inputs import inspect
 from analysis.run import run
-from analysis.samples import CROSS_SECTIONS, SAMPLE_VARIATIONS, event_weight, sample_name
+from analysis.samples import (
+    CROSS_SECTIONS,
+    KINEMATIC_VARIATIONS,
+    SAMPLE_VARIATIONS,
+    event_weight,
+    sample_name,
+)
 from tests.cli import analysis
 from tests.conftest import EVENTS
 
@@ -173,7 +180,7 @@ def test_cutflow(expected: Any) -> None:
             nominal_sample = variation == "nominal"
             assert set(shifts) == {
                 "nominal",
-                *(ttbar.KINEMATIC_VARIATIONS if nominal_sample else ()),
+                *(KINEMATIC_VARIATIONS if nominal_sample else ()),
             }
             for steps in shifts.values():
                 assert tuple(steps) == ttbar.STEPS
@@ -255,6 +262,138 @@ def test_one_sample_in_two_data_sets(expected: Any, synthetic_fileset: dict[str,
         ttbar.normalise(got, halves)
 
 
+@pytest.mark.parametrize("process_name", ["TTTo2L2Nu__2018", "tt/2l", "a;1", "é\tb"])
+def test_any_name_is_normalised(
+    process_name: str, expected: Any, synthetic_fileset: dict[str, Any]
+) -> None:
+    whole = synthetic_fileset["ttbar__nominal"]
+    metadata = {**whole["metadata"], "process": process_name}
+    fileset = {"any": {**whole, "metadata": metadata}}
+    ttbar.check(fileset)
+    got = process(fileset, ttbar.TtbarProcessor("compiled"))
+    (scaled,) = ttbar.normalise(got, fileset).values()
+    want = ttbar.normalise(expected, synthetic_fileset)["ttbar__nominal"]
+    np.testing.assert_allclose(scaled.values(flow=True), want.values(flow=True), rtol=1e-12)
+    cutflow = ttbar.whole_cutflow(got["cutflow"], fileset)
+    assert cutflow[process_name]["nominal"]["nominal"]["all"] == EVENTS
+
+
+def test_real_data_weigh_one_and_have_no_variations(synthetic_fileset: dict[str, Any]) -> None:
+    files = synthetic_fileset["ttbar__nominal"]["files"]
+    metadata = {"process": "SingleMuon", "variation": "nominal", "isData": True}
+    # Whatever is beside it: an event of data is an event.
+    fileset = {
+        "Run2015C": {"files": dict([next(iter(files.items()))]), "metadata": metadata},
+        "Run2015D": {
+            "files": dict(list(files.items())[1:]),
+            "metadata": {**metadata, "xsec": 3.0, "nevts": 7},
+        },
+    }
+    assert len(ttbar.check(fileset)) == len(histograms.REGIONS)
+    assert ttbar.real_data(fileset) == ["SingleMuon"]
+    got = process(fileset, ttbar.TtbarProcessor("compiled"))
+    (scaled,) = ttbar.normalise(got, fileset).values()
+    steps = got["cutflow"]["SingleMuon"]["nominal"]["nominal"]
+    assert list(scaled.axes["variation"]) == ["nominal"]
+    assert scaled.sum(flow=True).value == steps["4j1b"] + steps["4j2b"] > 0
+    assert scaled.sum(flow=True).variance == scaled.sum(flow=True).value
+
+
+@pytest.mark.parametrize("end", [".json", ".uhi.json", ".root", ".coffea"])
+def test_any_process_goes_on_to_model_and_picture(
+    end: str, expected: Any, synthetic_fileset: dict[str, Any], tmp_path: Path
+) -> None:
+    """A process that the AGC has not, with a name that is hard to take apart, and real data."""
+    files = synthetic_fileset["single_top_tW__nominal"]["files"]
+    name = "TTTo2L2Nu__2018" if end == ".root" else "tt/2l;1_é"
+    more = {
+        "one": {
+            "files": files,
+            "metadata": {"process": name, "variation": "nominal", "xsec": 9.0},
+        },
+        "up": {"files": files, "metadata": {"process": name, "variation": "tune_up", "xsec": 9.9}},
+        "seen": {
+            "files": synthetic_fileset["ttbar__nominal"]["files"],
+            "metadata": {"process": "SingleMuon", "variation": "nominal", "isData": True},
+        },
+    }
+    got = process(more, ttbar.TtbarProcessor("compiled"))
+    accumulated = {key: {**expected[key], **got[key]} for key in expected}
+    scaled = ttbar.normalise(accumulated, {**synthetic_fileset, **more})
+    path = tmp_path / f"out{end}"
+    saved.write(
+        path,
+        histograms.named(scaled),
+        {"names": histograms.names(scaled), "data": ttbar.real_data(more)},
+    )
+    templates = read(path, data="SingleMuon")
+    spec = build(templates).spec
+    for channel in spec["channels"]:
+        assert name in {one["name"] for one in channel["samples"]}
+        assert "SingleMuon" not in {one["name"] for one in channel["samples"]}
+    (sample,) = (one for one in channel["samples"] if one["name"] == name)
+    parameters = {one["name"] for one in sample["modifiers"]}
+    assert {f"{name}_normalisation", f"{name}_tune", "jet_energy_scale"} <= parameters
+    # An event is an event, so that 4j1b has the cutflow's from 110 GeV up.
+    seen = sum(region.data.sum() for region in templates.regions.values())
+    assert (
+        0
+        < seen
+        <= sum(
+            got["cutflow"]["SingleMuon"]["nominal"]["nominal"][region]
+            for region in histograms.REGIONS
+        )
+    )
+    assert seen == round(seen)
+    (picture, *_) = pictures.before_fit(saved.read(path, "SingleMuon"))
+    assert list(picture.samples)[-1] == name
+    assert picture.samples[name].sum() > 0
+    assert picture.data_name == "SingleMuon"
+    # Pseudodata are still there, and are no prediction.
+    assert pictures.before_fit(saved.read(path)).__next__().data is not None
+    # What is predicted can be taken for data, as events that are made for it.
+    (picture, *_) = pictures.before_fit(saved.read(path, name))
+    assert name not in picture.samples
+
+
+def _of(process_name: str, variation: str = "nominal", **more: Any) -> dict[str, Any]:
+    return {
+        "files": {},
+        "metadata": {"process": process_name, "variation": variation, "xsec": 1.0, **more},
+    }
+
+
+@pytest.mark.parametrize(
+    ("datasets", "message"),
+    [
+        ([_of("ttbar", "ME_var"), _of("ttbar_ME_var")], "would both be called 4j1b_ttbar_ME_var"),
+        ([_of("a__b", "c"), _of("a", "b__c")], "would both be called a__b__c"),
+        ([_of("ttbar"), _of("ttbar", "pt_scale_up")], "called 4j1b_ttbar_pt_scale_up"),
+        ([_of("pseudodata")], "'pseudodata' has the name that is made"),
+        ([_of("x", isData=True), _of("x")], "real data in one data set and simulated"),
+    ],
+)
+def test_names_that_are_not_told_apart(datasets: list[dict[str, Any]], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        ttbar.check({str(number): one for number, one in enumerate(datasets)})
+
+
+def test_names_are_looked_at_before_the_events(synthetic: Path, tmp_path: Path) -> None:
+    fileset = json.loads((synthetic / "fileset.json").read_text())
+    one = fileset["ttbar__nominal"]
+    one["metadata"]["process"] = "tt/2l"
+    # Nor are files opened: this one is not there.
+    one["files"] = {"/missing.root": "Events"}
+    path = tmp_path / "fileset.json"
+    path.write_text(json.dumps({"one": one}))
+    outcome = analysis("run", path, "-o", tmp_path / "out.root")
+    assert outcome.exit_code == 2
+    assert "a ROOT file has no histogram 4j1b_tt/2l" in outcome.error
+    one["metadata"]["process"] = "pseudodata"
+    path.write_text(json.dumps({"one": one}))
+    assert "'pseudodata' has the name" in analysis("run", path, "-o", tmp_path / "o.json").error
+
+
 def test_unknown_implementation_and_variations() -> None:
     with pytest.raises(InputError, match="use one of reference, columnar, compiled"):
         ttbar.TtbarProcessor("fortran")  # type: ignore[arg-type]
@@ -269,7 +408,15 @@ def test_command_line(synthetic: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.error
     assert "4j2b" in result.output
     written = json.loads(output.read_text())
-    assert set(written) == {"schema", "cutflow", "histograms", "channels", "provenance"}
+    assert set(written) == {
+        "schema",
+        "names",
+        "data",
+        "cutflow",
+        "histograms",
+        "channels",
+        "provenance",
+    }
     assert written["schema"] == 1
     assert len(written["histograms"]) == 124
     assert set(written["channels"]) == {"electron", "muon"}

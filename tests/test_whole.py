@@ -83,7 +83,7 @@ def test_own_files_without_delivery_make_the_same_histograms(folder: Path, tmp_p
     own = Whole(tmp_path, folder / "data" / "fileset.json", delivery=False, workers=1)
     first = [stage for stage in own.stages() if stage.name in {"events", "histograms"}]
     assert len(list(advance(first, tmp_path))) == 2
-    got, want = (saved.read(at / "histograms.json") for at in (tmp_path, folder))
+    got, want = (saved.read(at / "histograms.json").content for at in (tmp_path, folder))
     assert got["cutflow"] == want["cutflow"]
     assert got["histograms"].keys() == want["histograms"].keys()
     for name, one in want["histograms"].items():

@@ -9,16 +9,17 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
-from analysis.errors import InputError
 from analysis.inference.backends import open_backend
 from analysis.inference.fits import Fit, Impact, Prediction, fit, prediction, ranking, scan
 from analysis.inference.limits import significance, upper_limit
 from analysis.inference.model import build
 from analysis.inference.optimizer import NotConvergedWarning
 from analysis.inference.templates import Templates, merged, read
+from analysis.output import check
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,6 +59,11 @@ class Source:
     backend: Backend = "numpy"
     optimizer: Optimizer | None = None
 
+    @property
+    def files(self) -> list[Path]:
+        """That are read."""
+        return [self.histograms, *filter(None, [self.inputs])]
+
     def read(self) -> Templates:
         """The histograms."""
         return read(
@@ -86,7 +92,8 @@ def fit_command(
     """
     from analysis.run import write_json
 
-    _check(output, workspace)
+    for path in filter(None, (output, workspace)):
+        check(path, inputs=source.files)
     templates = source.read()
     console = Console(stderr=True)
     with open_backend(source.backend, source.optimizer), _spoken(console):
@@ -141,6 +148,7 @@ def fit_command(
         f"likelihood {result.twice_nll:.3f}; goodness of fit: chi2 {quality.chi2:.2f} for "
         f"{quality.degrees_of_freedom} degrees of freedom{p_value}; written to {output}",
         soft_wrap=True,
+        markup=False,
         highlight=False,
     )
 
@@ -159,7 +167,8 @@ def limit_command(source: Source, output: Path | None, *, level: float) -> None:
     """
     from analysis.run import write_json
 
-    _check(output)
+    if output is not None:
+        check(output, inputs=source.files)
     templates = merged(source.read(), source.signal)
     console = Console(stderr=True)
     with open_backend(source.backend, source.optimizer), _spoken(console):
@@ -186,13 +195,6 @@ def limit_command(source: Source, output: Path | None, *, level: float) -> None:
     out.print(_limits(limit, discovery))
     if output is not None:
         out.print(f"written to {output}", soft_wrap=True, highlight=False)
-
-
-def _check(*paths: Path | None) -> None:
-    for path in paths:
-        if path is not None and not path.parent.is_dir():
-            msg = f"there is no folder {path.parent} to write {path.name} to: make it first"
-            raise InputError(msg)
 
 
 def _quiet(console: Console) -> bool:
@@ -269,7 +271,7 @@ def _parameters(result: Fit) -> Table:
         table.add_column(heading, justify="right")
     for one in result.parameters.values():
         table.add_row(
-            one.name,
+            escape(one.name),
             f"{one.value:.4f}",
             f"{one.uncertainty:.4f}",
             "" if one.pull is None else f"{one.pull:+.3f}",
@@ -279,19 +281,19 @@ def _parameters(result: Fit) -> Table:
 
 
 def _impacts(impacts: list[Impact], poi: str) -> Table:
-    table = Table("parameter", title=f"Impact on {poi}, the largest {SHOWN}")
+    table = Table("parameter", title=f"Impact on {escape(poi)}, the largest {SHOWN}")
     for heading in ("up", "down", "prefit up", "prefit down"):
         table.add_column(heading, justify="right")
     for one in impacts[:SHOWN]:
         numbers = (one.up, one.down, one.prefit_up, one.prefit_down)
         table.add_row(
-            one.name, *("-" if number is None else f"{number:+.4f}" for number in numbers)
+            escape(one.name), *("-" if number is None else f"{number:+.4f}" for number in numbers)
         )
     return table
 
 
 def _limits(limit: Limit, discovery: Significance) -> Table:
-    table = Table("", title=f"{limit.poi}, {limit.level:.0%} confidence")
+    table = Table("", title=f"{escape(limit.poi)}, {limit.level:.0%} confidence")
     for heading in ("observed", "expected", "68 %", "95 %"):
         table.add_column(heading, justify="right")
     low_2, low_1, median, high_1, high_2 = limit.expected

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import pydantic
 
+from analysis import saved
 from analysis.errors import InputError
-from analysis.histograms import PSEUDODATA, REGIONS, published_name
+from analysis.histograms import PSEUDODATA, REGIONS, Name
 from analysis.samples import CROSS_SECTIONS, NOMINAL, event_weight
 
 if TYPE_CHECKING:
@@ -24,16 +24,6 @@ FIRST_EDGE: Final = 110.0
 
 MERGED: Final = 2
 """Bins that are merged into one of the model (AGC version 2)."""
-
-
-class _Histogram(pydantic.BaseModel):
-    """One histogram of either form; with underflow and overflow, or without both."""
-
-    edges: list[float] = pydantic.Field(min_length=2)
-    values: list[float] = pydantic.Field(
-        validation_alias=pydantic.AliasChoices("values", "contents")
-    )
-    variances: list[float] | None = None
 
 
 @dataclass(frozen=True)
@@ -77,6 +67,11 @@ class Region:
     edges: NDArray[np.float64]
     data: NDArray[np.float64]
     templates: Mapping[tuple[str, str], Template]
+
+    @property
+    def processes(self) -> list[str]:
+        """That are predicted, with events or without."""
+        return list(dict.fromkeys(process for process, _ in self.templates))
 
     @property
     def nominal(self) -> dict[str, Template]:
@@ -137,8 +132,9 @@ def read(
     Parameters
     ----------
     path
-        What ``python -m analysis run`` wrote, or histograms in the form that the AGC publishes:
-        ``{name: {"contents", "edges"}}``, with underflow and overflow or without.
+        What ``python -m analysis run`` wrote, in any of its formats, or histograms in the form
+        that the AGC publishes: ``{name: {"contents", "edges"}}``, with underflow and overflow or
+        without.
     inputs
         Of published histograms, which have no variances: the AGC's ``nanoaod_inputs.json``. Every
         event of a sample has the same weight there, so that variance = content x weight.
@@ -159,45 +155,27 @@ def read(
         If the file cannot be read, is of another form, lacks a nominal histogram or the data, or
         has contents that no prediction can have.
     """
-    if data in CROSS_SECTIONS:
-        msg = f"{data} is a process that the model predicts: name another as --data"
-        raise InputError(msg)
-    content = _load(path, "histograms", "`python -m analysis run FILESET.json --output`")
-    histograms = content.get("histograms", content)
-    if not isinstance(histograms, dict):
-        histograms = {}
-    wanted = {
-        published_name(region, process, NOMINAL)
-        for region in REGIONS
-        for process in (*CROSS_SECTIONS, data)
-    }
-    if not wanted & histograms.keys():
-        msg = (
-            f"{path} has no histograms of the ttbar analysis, such as 4j1b_ttbar: give what "
-            "`python -m analysis run FILESET.json --output` wrote"
-        )
-        raise InputError(msg)
+    run = saved.read(path, data)
     weights = _weights(inputs, files_per_process) if inputs else {}
+    needed = dict.fromkeys((*CROSS_SECTIONS, *run.processes, data))
     regions = {}
     for region in REGIONS:
+        for process in needed:
+            name = Name(region, process, NOMINAL)
+            if name not in run.histograms:
+                msg = f"{path} has no {name.published}: {_remedy(process, data)}"
+                raise InputError(msg)
         ours = {
-            (process, variation): _read_one(path, name, histograms[name], weights.get(process))
-            for name in histograms
-            for process, variation in _sample(name, region, data)
+            name: _read_one(run, name, weights.get(name.process))
+            for name in run.histograms
+            if name.region == region and name.process in needed
         }
-        for process in (*CROSS_SECTIONS, data):
-            if (process, NOMINAL) not in ours:
-                name = published_name(region, process, NOMINAL)
-                msg = f"{path} has no {name}: {_remedy(process, data)}"
-                raise InputError(msg)
-        edges, observed = ours.pop((data, NOMINAL))
-        for (process, variation), (other, _) in ours.items():
+        edges, observed = ours.pop(Name(region, data, NOMINAL))
+        for name, (other, template) in ours.items():
             if not np.array_equal(other, edges):
-                name = published_name(region, process, variation)
-                msg = f"{path}: {name} has other bins than {region}_{data}: make them together"
+                msg = f"{path}: {name.published} has other bins than the data: make them together"
                 raise InputError(msg)
-        for process in CROSS_SECTIONS:
-            if ours[process, NOMINAL][1].variances is None:
+            if name.variation == NOMINAL and template.variances is None:
                 msg = (
                     f"{path} has no variances: give --inputs nanoaod_inputs.json and "
                     "--files-per-process, from which event weights follow"
@@ -206,27 +184,20 @@ def read(
         regions[region] = Region(
             edges,
             observed.values,
-            {key: template for key, (_, template) in ours.items() if key[0] in CROSS_SECTIONS},
+            {
+                (name.process, name.variation): template
+                for name, (_, template) in ours.items()
+                if name.process != data
+            },
         )
     return merged(Templates(str(path), regions))
 
 
-def _sample(name: str, region: str, data: str) -> list[tuple[str, str]]:
-    """Process and variation of a published name, if it is of this region."""
-    if not name.startswith(f"{region}_"):
-        return []
-    rest = name.removeprefix(f"{region}_")
-    for process in sorted((*CROSS_SECTIONS, data), key=len, reverse=True):
-        if rest == process:
-            return [(process, NOMINAL)]
-        if rest.startswith(f"{process}_"):
-            return [(process, rest.removeprefix(f"{process}_"))]
-    return []
-
-
 def _remedy(process: str, data: str) -> str:
-    if process != data:
+    if process in CROSS_SECTIONS:
         return "run the analysis over a file set with every process"
+    if process != data:
+        return f"run the analysis over the nominal sample of {process}, or without its variations"
     if data == PSEUDODATA:
         return "it is made of the ttbar samples ME_var and PS_var and of wjets, run over them too"
     return "name another process by --data"
@@ -241,7 +212,7 @@ def _load(path: Path, what: str, maker: str) -> dict[str, Any]:
     except OSError as error:
         msg = f"{path} cannot be read: {error.strerror}"
         raise InputError(msg) from None
-    except ValueError:
+    except (ValueError, RecursionError):
         msg = f"{path} is not JSON: give what {maker} wrote"
         raise InputError(msg) from None
     if not isinstance(content, dict):
@@ -271,30 +242,24 @@ def _weights(path: Path, files_per_process: int | None) -> dict[str, float]:
 
 
 def _read_one(
-    path: Path, name: str, content: Any, weight: float | None
+    run: saved.Run, name: Name, weight: float | None
 ) -> tuple[NDArray[np.float64], Template]:
     """Edges and contents in the bins of the model."""
-    where = f"{path}: {name}"
-    try:
-        one = _Histogram.model_validate(content)
-    except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        at = ".".join(map(str, first["loc"]))
-        msg = f"{where} is not a histogram: {at}: {first['msg']}"
-        raise InputError(msg) from None
+    one = run.histograms[name]
     edges = np.array(one.edges)
-    values = _inside(where, "values", one.values, len(edges) - 1)
+    values = saved.inside(run.source, name, "values", one.values, len(edges) - 1)
     variances: NDArray[np.float64] | None
     if one.variances is not None:
-        variances = _inside(where, "variances", one.variances, len(edges) - 1)
+        variances = saved.inside(run.source, name, "variances", one.variances, len(edges) - 1)
     else:
         variances = None if weight is None else values * weight
     first_bin = np.flatnonzero(np.isclose(edges, FIRST_EDGE))
     number = len(edges) - 1 - int(first_bin[0]) if len(first_bin) else 0
     if number < MERGED or number % MERGED or not (np.diff(edges) > 0).all():
         msg = (
-            f"{where} has bins from {edges[0]:g} to {edges[-1]:g}, and the model takes an even "
-            f"number of them from {FIRST_EDGE:g} GeV up: use the binning of `run`"
+            f"{run.source}: {name.published} has bins from {edges[0]:g} to {edges[-1]:g}, and the "
+            f"model takes an even number of them from {FIRST_EDGE:g} GeV up: use the binning of "
+            "`run`"
         )
         raise InputError(msg)
     starts = np.arange(0, number, MERGED)
@@ -302,25 +267,6 @@ def _read_one(
         values[-number:], None if variances is None else variances[-number:]
     ).merge(starts)
     return np.append(edges[-number - 1 :][starts], edges[-1]), template
-
-
-def _inside(where: str, what: str, given: list[float], bins: int) -> NDArray[np.float64]:
-    """Contents without underflow and overflow; none of them negative, none not finite."""
-    contents = np.array(given)
-    if len(contents) == bins + 2:
-        contents = contents[1:-1]
-    if len(contents) != bins:
-        msg = f"{where} has {len(given)} {what} for {bins} bins: with flow there are {bins + 2}"
-        raise InputError(msg)
-    for wrong, kind in ((~np.isfinite(contents), "not finite"), (contents < 0, "negative")):
-        if wrong.any():
-            number = int(np.flatnonzero(wrong)[0])
-            msg = (
-                f"{where} is {kind} in bin {number + 1} of {bins} ({what}: {contents[number]}): "
-                "look for what weights its events so, no model can be made of it"
-            )
-            raise InputError(msg)
-    return contents
 
 
 def merged(templates: Templates, signal: str | None = None) -> Templates:

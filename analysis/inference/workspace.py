@@ -1,6 +1,6 @@
 """The HistFactory model of the ttbar cross section, as a pyhf workspace.
 
-Five samples in two regions, a free normalisation of ttbar, eleven systematic variations and the
+Five samples in two regions (and those that a user adds), a free normalisation of ttbar, eleven systematic variations and the
 statistical uncertainty of the total in each bin: 34 parameters. Definition: the statistical model
 of the Analysis Grand Challenge, version 2 (``cabinetry_config.yml``), which cabinetry builds
 likewise: of a variation, the change of the total is a ``normsys`` and the change of the shape a
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 
 from analysis.errors import InputError
+from analysis.histograms import published_name, side_of
 from analysis.inference.templates import total
 from analysis.kernels.btag_weights import N_JETS
 from analysis.samples import CROSS_SECTIONS, NOMINAL
@@ -44,37 +45,81 @@ class Systematic(NamedTuple):
     name
         Of its parameter.
     up, down
-        Variations of the histograms at +1 and -1; with no `down`, it is mirrored.
+        Variations of the histograms at +1 and -1; with one of them, it is mirrored.
     samples
-        Which it acts on.
+        Which it acts on; None for all.
     """
 
     name: str
-    up: str
+    up: str | None
     down: str | None
-    samples: tuple[str, ...]
+    samples: tuple[str, ...] | None
 
+    def acts_on(self, process: str) -> bool:
+        """Whether it is one of this process."""
+        return self.samples is None or process in self.samples
 
-_EVERY: Final = tuple(CROSS_SECTIONS)
 
 SYSTEMATICS: Final = (
     Systematic("ME_variation", "ME_var", None, ("ttbar",)),
     Systematic("PS_variation", "PS_var", None, ("ttbar",)),
     Systematic("ttbar_scale", "scaleup", "scaledown", ("ttbar",)),
-    Systematic("jet_energy_scale", "pt_scale_up", None, _EVERY),
-    Systematic("jet_energy_resolution", "pt_res_up", None, _EVERY),
+    Systematic("jet_energy_scale", "pt_scale_up", None, None),
+    Systematic("jet_energy_resolution", "pt_res_up", None, None),
     *(
-        Systematic(f"btag_{i}", f"btag_var_{i}_up", f"btag_var_{i}_down", _EVERY)
+        Systematic(f"btag_{i}", f"btag_var_{i}_up", f"btag_var_{i}_down", None)
         for i in range(N_JETS)
     ),
     Systematic("wjets_scale", "scale_var_up", "scale_var_down", ("wjets",)),
 )
-"""Beside them: the luminosity."""
+"""Beside them: the luminosity, and of each process what its histograms have of others."""
+
+NORMALISATION: Final = 0.5
+"""Relative uncertainty of the total of a process that is not one of the AGC's."""
 
 
 def norm(process: str) -> str:
     """Name of the parameter that scales a process: ``ttbar_norm``."""
     return f"{process}_norm"
+
+
+def systematics(templates: Templates) -> list[Systematic]:
+    """SYSTEMATICS, and of each process those of its other variations, uncorrelated.
+
+    Raises
+    ------
+    InputError
+        If two of them would be one parameter.
+    """
+    every = dict.fromkeys(key for region in templates.regions.values() for key in region.templates)
+    found = {one.name: one for one in SYSTEMATICS}
+    taken = {*found, "luminosity"}
+    for process, _ in every:
+        taken |= {norm(process), normalisation(process)}
+    for process, variation in every:
+        known = (one for one in SYSTEMATICS if one.acts_on(process))
+        if variation in {NOMINAL, *(name for one in known for name in (one.up, one.down))}:
+            continue
+        source, side = side_of(variation)
+        name = f"{process}_{source}"
+        up, down = (None, variation) if side == "down" else (variation, None)
+        one = found.get(name, Systematic(name, None, None, (process,)))
+        # Only up and down of one source are together.
+        pair = one.samples == (process,) and side and not (one.up if up else one.down)
+        pair = pair and all(side_of(other)[1] for other in (one.up, one.down) if other)
+        if name in taken or (name in found and not pair):
+            msg = (
+                f"{templates.source}: {variation} of {process} would be the same parameter "
+                f"{name} as another variation: give it another name"
+            )
+            raise InputError(msg)
+        found[name] = one._replace(up=up or one.up, down=down or one.down)
+    return list(found.values())
+
+
+def normalisation(process: str) -> str:
+    """Name of the parameter that scales a process within its uncertainty."""
+    return f"{process}_normalisation"
 
 
 def workspace(templates: Templates, signal: str = SIGNAL) -> tuple[dict[str, Any], list[str]]:
@@ -93,20 +138,23 @@ def workspace(templates: Templates, signal: str = SIGNAL) -> tuple[dict[str, Any
     dict, list of str
         The workspace, and what had to be left out of it: one sentence each. A sample without
         events in a region is not in that region; a variation that leaves no events of a sample,
-        or has more than twice as many and is mirrored, does not act on it.
+        or has more than twice as many and is mirrored, does not act on it. A process that is not
+        one of the AGC's has a normalisation of NORMALISATION, and what variations it has.
 
     Raises
     ------
     InputError
         If a variation is missing, there is no such process, or it has no events.
     """
-    if signal not in CROSS_SECTIONS:
-        msg = f"there is no process {signal!r}: use one of {', '.join(CROSS_SECTIONS)}"
+    processes = next(iter(templates.regions.values())).processes
+    if signal not in processes:
+        msg = f"there is no process {signal!r}: use one of {', '.join(processes)}"
         raise InputError(msg)
     for process in dict.fromkeys((SIGNAL, signal)):
         if not total(templates.regions.values(), process):
             msg = f"{templates.source} has no events of {process}: process more events"
             raise InputError(msg)
+    acting = systematics(templates)
     notes: list[str] = []
     channels = []
     for name, region in templates.regions.items():
@@ -127,15 +175,24 @@ def workspace(templates: Templates, signal: str = SIGNAL) -> tuple[dict[str, Any
             ]
             if process in {SIGNAL, signal}:
                 modifiers.append({"name": norm(process), "type": "normfactor", "data": None})
-            for systematic in SYSTEMATICS:
-                if process in systematic.samples:
-                    found = _modifiers(templates.source, name, region, process, systematic)
-                    modifiers += found
-                    if not found:
-                        notes.append(
-                            f"{systematic.name} was left out of {process} in {name}, where there "
-                            "are too few events for it: process more events"
-                        )
+            elif process not in CROSS_SECTIONS:
+                modifiers.append(
+                    {
+                        "name": normalisation(process),
+                        "type": "normsys",
+                        "data": {"hi": 1 + NORMALISATION, "lo": 1 - NORMALISATION},
+                    }
+                )
+            for systematic in acting:
+                if not systematic.acts_on(process):
+                    continue
+                found = _modifiers(templates.source, name, region, process, systematic)
+                modifiers += found
+                if not found:
+                    notes.append(
+                        f"{systematic.name} was left out of {process} in {name}, where there "
+                        "are too few events for it, or none varied: process more events"
+                    )
             samples.append(
                 {"name": process, "data": nominal.values.tolist(), "modifiers": modifiers}
             )
@@ -173,19 +230,22 @@ def _modifiers(
     for side, variation in (("hi", systematic.up), ("lo", systematic.down)):
         if variation is None:
             continue
-        if (process, variation) not in region.templates:
+        if (process, variation) in region.templates:
+            varied[side] = region.templates[process, variation].values
+        elif process in CROSS_SECTIONS:
             msg = (
-                f"{source} has no {name}_{process}_{variation}: run the analysis with all "
-                "variations, over a file set with all samples"
+                f"{source} has no {published_name(name, process, variation)}: run the analysis "
+                "with all variations, over a file set with all samples"
             )
             raise InputError(msg)
-        varied[side] = region.templates[process, variation].values
     ratio = {side: float(values.sum() / nominal.sum()) for side, values in varied.items()}
-    if min(ratio.values()) > 0:
-        shape = {side: values / ratio[side] for side, values in varied.items()}
-        if systematic.down is None:
-            ratio["lo"] = 2 - ratio["hi"]
-            shape["lo"] = 2 * nominal - shape["hi"]
+    if min(ratio.values(), default=0) <= 0:
+        return []
+    shape = {side: values / ratio[side] for side, values in varied.items()}
+    for side, other in (("lo", "hi"), ("hi", "lo")):
+        if side not in ratio:
+            ratio[side] = 2 - ratio[other]
+            shape[side] = 2 * nominal - shape[other]
     if min(ratio.values()) <= 0:
         return []
     return [

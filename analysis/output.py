@@ -71,6 +71,23 @@ def check_folder(path: Path) -> None:
         raise InputError(msg)
 
 
+def check_with_folder(path: Path) -> None:
+    """As `check`, of a file whose folder is made if it is not there.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be written, or its folder not be made.
+    """
+    check_folder(path.parent)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        msg = f"the folder {path.parent} cannot be made: {error.strerror}; name another one"
+        raise InputError(msg) from error
+    check(path)
+
+
 def is_stream(path: Path) -> bool:
     """Whether `path` is written to and never replaced: a device, a pipe, or an open file."""
     if _descriptor(path) is not None:

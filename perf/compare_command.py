@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from analysis import output
 from analysis.errors import InputError
 from perf import bisect, compare, compare_report, compare_trials
 from perf.compare_trials import Kind, Tool, Trial, Trials
@@ -66,6 +67,9 @@ def compared(
     """
     from perf import instructions as counting  # noqa: PLC0415  (for those who count)
 
+    for path in (json_path, markdown_path):
+        if path is not None:
+            output.check_with_folder(path)
     if instructions:
         counting.require()
     with compare.scratch() as folder:
@@ -84,26 +88,12 @@ def compared(
     for line in compare_report.lines(made, counted):
         console.print(line, highlight=False, markup=False)
     if json_path is not None:
-        write(json_path, json.dumps(compare_report.as_json(made, counted), indent=1) + "\n")
+        with output.whole(json_path) as part:
+            part.write_text(json.dumps(compare_report.as_json(made, counted), indent=1) + "\n")
     if markdown_path is not None:
-        write(markdown_path, compare_report.markdown(made, counted))
+        with output.whole(markdown_path) as part:
+            part.write_text(compare_report.markdown(made, counted))
     return compare_report.exit_status(made)
-
-
-def write(path: Path, text: str) -> None:
-    """Write a file.
-
-    Raises
-    ------
-    InputError
-        If that cannot be.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    except OSError as error:
-        msg = f"{path} cannot be written: {error.strerror}"
-        raise InputError(msg) from error
 
 
 @contextmanager
@@ -207,6 +197,7 @@ def tried(
         for tool in tools
         for kind in kinds
     ]
+    output.check_with_folder(trials.path)
     pending = trials.pending(wanted)
     for index, trial in enumerate(pending, start=1):
         title = f"trial {index} of {len(pending)} ({trial.tool}, {trial.kind}): "

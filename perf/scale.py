@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import psutil
 
+from analysis import output
 from analysis.errors import InputError
 from analysis.executors import EXECUTORS, options_of, parse_options
 from analysis.executors.worker import ALLOCATOR
@@ -250,13 +251,12 @@ class Campaign:
         Raises
         ------
         InputError
-            If another process has it, or it cannot be made.
+            If another process has it, or the file in it cannot be written.
         """
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            msg = f"{self.path} cannot be written: {error.strerror}"
-            raise InputError(msg) from error
+        output.check_with_folder(self.path)
+        if output.is_stream(self.path):
+            msg = f"{self.path} is no file that can be read again: name another with --output"
+            raise InputError(msg)
         with alone(self.path.parent):
             yield
 

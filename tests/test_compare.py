@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from rich.console import Console
 
 from analysis.errors import InputError
 from perf import (
@@ -210,6 +211,25 @@ def test_bad_input_says_what_to_do(
 
     with pytest.raises(InputError, match=says):
         ask()
+
+
+def test_where_it_is_written_is_looked_at_first(repository: Path, tmp_path: Path) -> None:
+    def benchmarks(_: Path) -> list[compare.Benchmark]:
+        raise AssertionError
+
+    side = compare.side(f"base@{repository}")
+    for name, said in ((tmp_path, "is a folder"), (Path("/proc/none/x.json"), "cannot be made")):
+        with pytest.raises(InputError, match=said):
+            compare_command.compared(
+                *(side, side, benchmarks),
+                budget=1,
+                seed=1,
+                resolution=0.03,
+                instructions=False,
+                console=Console(),
+                json_path=name,
+                markdown_path=None,
+            )
 
 
 def test_no_such_side_is_status_two() -> None:

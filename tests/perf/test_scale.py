@@ -490,6 +490,13 @@ def test_wrong_files(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert perf_scale("--output", path).error.startswith("error: name a file set")
     results.append(path, record())
     assert "holds no scaling measurement" in perf_scale("--show", path).error
+    for other, said in (
+        (tmp_path, "is a folder"),
+        ("/dev/null", "no file that can be read again"),
+    ):
+        outcome = perf_scale(fileset, "--output", other)
+        assert outcome.exit_code == 2
+        assert said in outcome.error
     path.write_text("no record\n")
     assert "holds no scaling measurement" in perf_scale("--show", path).error
     assert caplog.messages == [f"left out: {path}: line 1 is not JSON"]

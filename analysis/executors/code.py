@@ -20,7 +20,6 @@ import threading
 import types
 import uuid
 from contextlib import contextmanager, suppress
-from functools import lru_cache
 from hashlib import blake2b
 from importlib import import_module, invalidate_caches
 from importlib.abc import InspectLoader, MetaPathFinder

@@ -481,7 +481,7 @@ def test_wrong_arguments(
     assert not list(tmp_path.iterdir())
 
 
-def test_wrong_files(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_wrong_files(fileset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "scale.jsonl"
     outcome = perf_scale(tmp_path / "none.json", "--output", path)
     assert (outcome.exit_code, outcome.error[:24]) == (2, "error: there is no file ")

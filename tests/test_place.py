@@ -109,6 +109,37 @@ def test_the_analysis_for_a_stranger_without_a_home(run: Run, odd: Path) -> None
     assert list((odd / "Bilder ü").glob("postfit_*.png"))
 
 
+ENGINE = """
+import sys
+from analysis.errors import NotInstalledError
+from analysis.executors import open_executor
+
+def one(item):
+    return {"n": 1}
+
+if __name__ == "__main__":
+    try:
+        with open_executor(sys.argv[1], status=False) as executor:
+            print(executor([1, 2, 3], one, None))
+    except NotInstalledError as error:
+        print(error)
+"""
+
+
+@pytest.mark.parametrize("name", ["futures", "dask", "parsl", "spark"])
+def test_an_engine_for_a_stranger(name: str, run: Run, odd: Path) -> None:
+    """A user without a name and a home, and folders that shells and Java divide or cannot read."""
+    script = odd / "script ü.py"
+    script.write_text(ENGINE)
+    before = set((odd / "tmp ü").iterdir())
+    done = run(script, name)
+    assert done.returncode == 0, done.stderr
+    if "openjdk" in done.stdout or "pip install" in done.stdout:
+        pytest.skip(done.stdout)
+    assert done.stdout.strip() == "({'n': 3}, 0)"
+    assert set((odd / "tmp ü").iterdir()) == before
+
+
 @pytest.mark.parametrize(
     ("variables", "shown"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import locale
 import logging
 import os
 import re
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 import psutil
 
 from analysis.errors import InputError, NotInstalledError
+from analysis.executors.folders import unlisted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -36,9 +38,6 @@ ended by force after that. It takes 1, 0.1 and 0.1."""
 
 SEED: Final = "spark.executorEnv.PYTHONHASHSEED"
 """Setting of workers' hash seed."""
-
-LONGEST: Final = 60
-"""Characters that the path of a socket's folder may have: the system allows 107 for the whole."""
 
 
 def find_java() -> str:
@@ -100,26 +99,6 @@ def gist(text: str) -> str:
 
 
 @contextmanager
-def temporary_folder(parent: Path | None = None) -> Iterator[Path]:
-    """A folder that only this user can enter."""
-    folder = tempfile.mkdtemp(prefix="coffea-spark-", dir=parent)
-    try:
-        yield Path(folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def socket_folder(folder: Path) -> Iterator[Path]:
-    """A folder for sockets: this one, or another if its path is too long for that."""
-    if len(str(folder)) <= LONGEST:
-        yield folder
-    else:
-        with temporary_folder(Path("/tmp")) as short:
-            yield short
-
-
-@contextmanager
 def own_context(
     master: str,
     settings: Mapping[str, str],
@@ -158,21 +137,43 @@ def own_context(
     from pyspark.java_gateway import launch_gateway  # noqa: PLC0415
 
     python = os.environ.get("PYSPARK_PYTHON", sys.executable)
+    name = unlisted()
     environment = {
+        # Java finds none, and Hadoop wants one.
+        **({"SPARK_USER": name, "HADOOP_USER_NAME": name} if name else {}),
         "PYSPARK_PYTHON": sys.executable if master.startswith("local") else python,
         "SPARK_LAUNCHER_OPTS": launcher,
         # pyspark gives its workers that of this process.
         **({"PYTHONHASHSEED": seed} if (seed := settings.get(SEED)) else {}),
+        # In the C locale Java does not find a folder with an umlaut, by whatever way.
+        **({} if locale.getencoding().lower() == "utf-8" else {"LC_ALL": "C.UTF-8"}),
         # These would go before spark.local.dir, and have pyspark look for a running Java process.
         "SPARK_LOCAL_DIRS": None,
         "PYSPARK_GATEWAY_PORT": None,
     }
+    late = threading.Event()
+
+    def give_up() -> None:
+        late.set()
+        _kill_launched()
+
+    def failed(reason: str) -> InputError:
+        if late.is_set():
+            reason = (
+                f"it was not ready within {timeout:.0f} seconds, see whether the cluster has "
+                "workers that are free"
+            )
+        return InputError(f"Spark did not start with master {master}: {reason}")
+
     log = folder / "log"
-    with _globals(context_class), _environment(environment), log.open("wb") as output:
+    timer = threading.Timer(timeout, give_up)
+    timer.start()
+    with _globals(context_class, folder), _environment(environment), log.open("wb") as output:
         conf = SparkConf().setMaster(master).setAll(list(settings.items()))
         try:
             gateway = launch_gateway(conf, {"stdout": output, "stderr": output})
         except BaseException as error:
+            timer.cancel()
             _kill_launched()
             with warnings.catch_warnings():
                 # pyspark has the process's standard input in a frame, and leaves it open.
@@ -180,20 +181,9 @@ def own_context(
                 traceback.clear_frames(error.__traceback__)
             if not isinstance(error, Exception):
                 raise
-            reason = gist(log.read_text("utf8", "replace"))
-            msg = f"Spark did not start with master {master}: {reason}"
-            raise InputError(msg) from error
-        java: subprocess.Popen[bytes] = gateway.proc
+            raise failed(gist(log.read_text("utf8", "replace"))) from error
         family: set[psutil.Process] = set()
         context = None
-        late = threading.Event()
-
-        def give_up() -> None:
-            late.set()
-            java.kill()
-
-        timer = threading.Timer(timeout, give_up)
-        timer.start()
         try:
             try:
                 with _signals(), warnings.catch_warnings():
@@ -201,20 +191,13 @@ def own_context(
                     context = context_class(conf=conf, gateway=gateway)
                 warm(context)
             except Exception as error:
-                why = (
-                    f"it was not ready within {timeout:.0f} seconds, see whether the cluster has "
-                    "workers that are free"
-                    if late.is_set()
-                    else gist(str(error))
-                )
-                msg = f"Spark did not start with master {master}: {why}"
-                raise InputError(msg) from error
+                raise failed(gist(str(error))) from error
             finally:
                 timer.cancel()
-            family = _family(java)
+            family = _family(gateway.proc)
             yield context
         finally:
-            _end(context, gateway, java, family)
+            _end(context, gateway, gateway.proc, family)
 
 
 def _reach(master: str, timeout: float) -> None:
@@ -266,8 +249,12 @@ def _signals() -> Iterator[None]:
 
 
 @contextmanager
-def _globals(context_class: Any) -> Iterator[None]:
-    """Put back what pyspark changes in this process, and keep its logger off the terminal."""
+def _globals(context_class: Any, folder: Path) -> Iterator[None]:
+    """Put back what pyspark changes in this process, and keep its logger off the terminal.
+
+    Its temporary files, which it tells Java the names of, go to a folder with a plain name.
+    """
+    temporary, tempfile.tempdir = tempfile.tempdir, str(folder)
     gateway = context_class._gateway, context_class._jvm
     context_class._gateway = context_class._jvm = None
     path = set(sys.path)
@@ -280,6 +267,7 @@ def _globals(context_class: Any) -> Iterator[None]:
     finally:
         for logger in loggers:
             logger.removeFilter(_is_not_py4j)
+        tempfile.tempdir = temporary
         sys.path[:] = [one for one in sys.path if one in path or "spark" not in one]
         context_class._gateway, context_class._jvm = gateway
         context_class._active_spark_context = None
@@ -290,7 +278,7 @@ def _is_not_py4j(record: logging.LogRecord) -> bool:
 
 
 def _kill_launched() -> None:
-    """End a Java process that pyspark was about to start, and did not tell of."""
+    """End the Java process that pyspark has started or was about to, and did not tell of."""
     for child in psutil.Process().children():
         with suppress(psutil.NoSuchProcess):
             if re.search(r"spark-submit|SparkSubmit", " ".join(child.cmdline())):

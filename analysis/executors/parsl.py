@@ -28,6 +28,7 @@ from coffea.processor import ParslExecutor
 
 from analysis.errors import InputError, NotInstalledError
 from analysis.executors.batches import LARGE, fetch, process_batch, spill, worker_name
+from analysis.executors.folders import plain_folder, unlisted
 from analysis.executors.lifetime import command, end_with
 from analysis.executors.pool import PoolExecutor
 from analysis.executors.worker import environment as allocator
@@ -84,9 +85,6 @@ GRACE: Final = 3.0
 
 POOL: Final = "process_worker_pool.py"
 """Parsl's script that starts workers."""
-
-SHORT: Final = 50
-"""Bytes of a folder's name in which sockets can be made, by the names that Python gives them."""
 
 
 @dataclass
@@ -339,7 +337,7 @@ def start(options: ParslOptions, workers: int) -> Iterator[ExecutorBase]:
         folder = None
         if config is None and loaded is None:
             _check(workers, options.memory)
-            folder = stack.enter_context(_folder())
+            folder = stack.enter_context(plain_folder("coffea-parsl-"))
             # Parsl's manager leaves a folder behind in the one for temporary files.
             inside = {**variables, "TMPDIR": str(folder)}
             executor = (
@@ -390,7 +388,10 @@ def _loaded() -> DataFlowKernel | None:
 
 def _variables() -> dict[str, str]:
     """Variables by which workers find Parsl's scripts and import what this process can."""
+    name = unlisted()
     return {
+        # Parsl wants one.
+        **({"LOGNAME": name} if name else {}),
         # The virtual environment need not be activated.
         "PATH": os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", "")]),
         "PYTHONPATH": os.pathsep.join(str(Path(path).absolute()) for path in sys.path),
@@ -410,21 +411,6 @@ def _set(variables: Mapping[str, str]) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-
-
-@contextmanager
-def _folder() -> Iterator[Path]:
-    """A folder with a short name: sockets are made in it, whose names Unix limits to 107 bytes."""
-    folder = Path(tempfile.mkdtemp(prefix="coffea-parsl-"))
-    short = folder if len(str(folder)) < SHORT else Path("/tmp", folder.name)
-    try:
-        if short != folder:
-            short.symlink_to(folder)
-        yield short
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        if short != folder:
-            short.unlink(missing_ok=True)
 
 
 def _processes(

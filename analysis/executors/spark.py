@@ -10,11 +10,13 @@ from __future__ import annotations
 import os
 import re
 import sys
+import tempfile
 import threading
 import uuid
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,11 +26,11 @@ from coffea.processor.executor import ExecutorBase
 from analysis.errors import InputError, WorkerLostError
 from analysis.executors import _spark_jvm as jvm
 from analysis.executors.batches import BatchedExecutor, RaisedError, fetch, split
+from analysis.executors.folders import plain_folder, unlisted
 from analysis.executors.worker import environment as worker_environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-    from pathlib import Path
 
     from pyspark import RDD, SparkContext
 
@@ -106,7 +108,10 @@ class SparkExecutor(BatchedExecutor):
         with ExitStack() as stack:
             folder = None
             if self.folder is not None:
-                folder = stack.enter_context(jvm.temporary_folder(self.folder))
+                own = tempfile.TemporaryDirectory(
+                    prefix="coffea-spark-", dir=self.folder, ignore_cleanup_errors=True
+                )
+                folder = Path(stack.enter_context(own))
             yield from self._run(code, batches, folder)
 
     def _run(
@@ -255,7 +260,7 @@ def start(options: SparkOptions, workers: int) -> Iterator[ExecutorBase]:
     context_class = jvm.find_spark()
     active = context_class._active_spark_context
     with ExitStack() as stack:
-        folder = stack.enter_context(jvm.temporary_folder())
+        folder = stack.enter_context(plain_folder("coffea-spark-"))
         if active is not None:
             of_new = ("master", "memory", "configuration", "environment")
             if given := [name for name in of_new if name in options.model_fields_set]:
@@ -270,8 +275,7 @@ def start(options: SparkOptions, workers: int) -> Iterator[ExecutorBase]:
             master = _master(options.master, workers, failures if tuned else None)
             settings = _hygiene(master, folder, FLAGS if tuned else "")
             if tuned:
-                sockets = stack.enter_context(jvm.socket_folder(folder))
-                settings |= CONFIGURATION | _placement(master, workers, failures, sockets)
+                settings |= CONFIGURATION | _placement(master, workers, failures, folder)
                 variables = worker_environment(options.environment)
             else:
                 variables = {k: v for k, v in options.environment.items() if v is not None}
@@ -327,10 +331,11 @@ def _master(master: str | None, workers: int, failures: int | None) -> str:
 def _hygiene(master: str, folder: Path, flags: str) -> dict[str, str]:
     """Settings without which Spark would leave things behind, or not find our modules."""
     path = [entry or os.getcwd() for entry in sys.path]  # noqa: PTH109
+    home = f"-Duser.home={folder}" if unlisted() else ""
     settings = {
         "spark.app.name": "coffea",
         "spark.ui.showConsoleProgress": "false",
-        "spark.driver.extraJavaOptions": f"-Djava.io.tmpdir={folder} {flags}".strip(),
+        "spark.driver.extraJavaOptions": f"-Djava.io.tmpdir={folder} {home} {flags}",
         "spark.executorEnv.PYTHONPATH": os.pathsep.join(dict.fromkeys(path)),
     }
     if re.match(r"local|spark://(127\.0\.0\.1|localhost):", master):
@@ -341,12 +346,12 @@ def _hygiene(master: str, folder: Path, flags: str) -> dict[str, str]:
     return settings
 
 
-def _placement(master: str, workers: int, failures: int, sockets: Path) -> dict[str, str]:
+def _placement(master: str, workers: int, failures: int, folder: Path) -> dict[str, str]:
     """Settings that depend on where Spark runs."""
     settings = {"spark.task.maxFailures": str(failures)}
     if master.startswith("local"):
         # Whoever can open the socket can use it: the folder is the user's only.
-        settings["spark.python.unix.domain.socket.dir"] = str(sockets)
+        settings["spark.python.unix.domain.socket.dir"] = str(folder)
     elif master.startswith("spark:"):
         settings["spark.cores.max"] = str(workers)
     else:

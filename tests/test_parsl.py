@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import cloudpickle
 import hist
 import numpy as np
 import psutil
@@ -21,6 +20,7 @@ from coffea.processor import ParslExecutor
 
 from analysis.errors import InputError
 from analysis.executors import open_executor
+from analysis.executors.code import dumps
 from analysis.executors.worker import ALLOCATOR
 from tests.faulty import KillsOnce, Plain, Raises, Slow
 from tests.jets import (
@@ -149,7 +149,7 @@ def test_batches_of_a_run_that_has_failed_do_not_begin(two: Any, tmp_path: Path)
         time.sleep(0.1)
         return {"items": 1}
 
-    results = two.results(cloudpickle.dumps(touch), [[item] for item in range(60)])
+    results = two.results(dumps(touch), [[item] for item in range(60)])
     next(results)
     results.close()
     two.copy(compression=None)([1], _what_a_worker_has, None)  # It comes after all that.
@@ -294,7 +294,7 @@ def test_threads_do_not_begin_more_after_an_exception(tmp_path: Path) -> None:
     def fail() -> None:
         with open_executor("parsl", workers=2, pool="threads") as executor:
             batches = [[item] for item in range(100)]
-            next(executor.results(cloudpickle.dumps(touch), batches))
+            next(executor.results(dumps(touch), batches))
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):

@@ -22,6 +22,7 @@ import pytest
 from analysis.errors import InputError, NotInstalledError
 from analysis.executors import _spark_jvm as jvm
 from analysis.executors import open_executor
+from analysis.executors.code import dumps
 from analysis.executors.worker import ALLOCATOR
 from tests.faulty import Hungry, KillsOnce, Plain, Raises, Slow
 from tests.jets import (
@@ -183,11 +184,9 @@ def test_progress_comes_as_batches_end(two: Any) -> None:
     """The client has the result of the first batch while the last is at work."""
     begin = time.perf_counter()
     executor = two.copy(batch=1)
-    import cloudpickle
-
     arrived = [
         time.perf_counter() - begin
-        for _ in executor.results(cloudpickle.dumps(_sleep), [[i] for i in range(10)])
+        for _ in executor.results(dumps(_sleep), [[i] for i in range(10)])
     ]
     assert len(arrived) == 10
     assert arrived[0] < arrived[-1] - 0.3 * 3
@@ -318,9 +317,7 @@ def test_nothing_is_left(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 def _code(function: Callable[[Any], Any]) -> bytes:
-    import cloudpickle
-
-    code: bytes = cloudpickle.dumps(function)
+    code: bytes = dumps(function)
     return code
 
 

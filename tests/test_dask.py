@@ -21,7 +21,7 @@ import psutil
 import pytest
 from coffea.processor import DaskExecutor, accumulate
 from coffea.processor.executor import ExecutorBase
-from distributed import Client, Future, LocalCluster, WorkerPlugin
+from distributed import Client, Future, LocalCluster, Security, WorkerPlugin
 
 from analysis.errors import InputError
 from analysis.executors import open_executor
@@ -407,6 +407,30 @@ def test_scheduler_that_is_stopped_ends_the_run(fileset: dict[str, Any], tmp_pat
             scheduler.send_signal(signal.SIGCONT)
 
 
+def test_a_cluster_whose_workers_are_gone_ends_the_run(
+    fileset: dict[str, Any], tmp_path: Path
+) -> None:
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    with remote(tmp_path, 1) as (address, _):
+        with open_executor("dask", address=address) as executor:
+            # It serves first.
+            assert process(fileset, Plain(), executor).accumulated == plain(fileset)
+            (worker,) = pids(executor.client)
+
+            def kill() -> None:
+                wait_for("work", lambda: any(marks.iterdir()))
+                # And who would start it again.
+                os.kill(psutil.Process(worker).ppid(), signal.SIGKILL)
+
+            with ThreadPoolExecutor(1) as pool:
+                killing = pool.submit(kill)
+                with pytest.raises(InputError, match=r"had no worker for 3 s: start") as caught:
+                    process(fileset, Slow(marks), executor.copy(patience=3))
+                killing.result()
+        one_sentence(caught.value)
+
+
 def test_a_scheduler_that_answers_is_waited_for(two: Any) -> None:
     once = two.copy(silence=0.1)
     assert once([0.5], _sleep, None)[0] == {"slept": 1}
@@ -429,6 +453,50 @@ def test_what_cannot_be_reached_or_started() -> None:
         open_executor("dask", cluster=cluster, patience=1),
     ):
         pass
+
+
+@pytest.mark.parametrize(
+    ("address", "sentence"),
+    [
+        ("tcp://127.0.0.1:9", "no Dask scheduler answers at tcp://127.0.0.1:9: check its address"),
+        ("tls://127.0.0.1:9", "at tls://127.0.0.1:9 cannot be reached (TLS expects "),
+        ("nonsense", "no Dask scheduler answers at nonsense: check its address"),
+    ],
+)
+def test_a_wrong_address_is_one_sentence_and_no_more(address: str, sentence: str) -> None:
+    """To the end of the process, when clients are deleted."""
+    code = (
+        "import sys; from analysis.errors import InputError\n"
+        "from analysis.executors import open_executor\n"
+        "try:\n"
+        "    with open_executor('dask', address=sys.argv[1], patience=1): pass\n"
+        "except InputError as error: print(error)\n"
+    )
+    command = [sys.executable, "-c", code, address]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert sentence in found.stdout
+    assert len(found.stdout.splitlines()) == 1
+    assert found.stderr == ""
+
+
+def test_certificates() -> None:
+    """A cluster whose connections are encrypted, with files that are named as on a command line."""
+    pytest.importorskip("cryptography")
+    security = Security.temporary()
+    names = ("tls_ca_file", "tls_client_cert", "tls_client_key")
+    given = {name: getattr(security, name) for name in names}
+    with LocalCluster(
+        n_workers=1,
+        threads_per_worker=1,
+        processes=False,
+        dashboard_address=":0",
+        protocol="tls://",
+        security=security,
+    ) as cluster:
+        address = cluster.scheduler_address
+        assert address.startswith("tls://")
+        with open_executor("dask", address=address, security=given) as executor:
+            assert executor([1, 2], _count, None) == ({"n": 2}, 0)
 
 
 def test_coffea_as_it_comes(fileset: dict[str, Any]) -> None:

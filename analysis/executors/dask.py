@@ -17,6 +17,7 @@ import time
 import uuid
 import warnings
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from coffea.processor import DaskExecutor
+from rich.console import Console
 
 from analysis.errors import InputError, WorkerLostError
 from analysis.executors.batches import (
@@ -47,6 +49,7 @@ try:
         KilledWorker,
         LocalCluster,
         Nanny,
+        Security,
         WorkerPlugin,
         get_worker,
     )
@@ -103,6 +106,12 @@ SENT_ALONG: Final = 1_000_000
 """Bytes of the function of a run, in all its batches: more is brought to each worker once, which
 takes 10 ms a run."""
 
+SOON_SECONDS: Final = 2.0
+"""After which a user is told what is waited for."""
+
+LOOKING_SECONDS: Final = 5.0
+"""After which, without a result, the scheduler is asked whether it is there and has workers."""
+
 TIDYING_SECONDS: Final = 5.0
 """After which a scheduler of the user's is left without a word: it may be stopped."""
 
@@ -156,8 +165,8 @@ def _together(parts: _Parts) -> Payload:
     return payload._replace(data=data)
 
 
-class _SilentError(OSError):
-    """The scheduler does not answer, though the connection stands."""
+class _StuckError(OSError):
+    """Nothing will come of waiting, though the connection stands; a clause that says why."""
 
 
 class _Work(NamedTuple):
@@ -181,8 +190,9 @@ class DaskBatches(BatchedExecutor):
         Whether a chunk of the same file set goes to the same worker in every run, if that is
         still there: for what workers or their machines have cached.
     silence
-        Seconds without a result after which the scheduler is asked whether it is there, and that
-        it then has to answer.
+        Seconds that the scheduler has to answer when it is asked whether it is there.
+    patience
+        Seconds for which there may be no worker.
     here
         Whether its workers are threads of this process.
     """
@@ -191,6 +201,7 @@ class DaskBatches(BatchedExecutor):
     priority: int = 0
     affinity: bool = False
     silence: float = 60.0
+    patience: float = 60.0
     here: bool = False
 
     @property
@@ -210,7 +221,7 @@ class DaskBatches(BatchedExecutor):
         Raises
         ------
         InputError
-            If the connection to the scheduler is lost, or if it is silent.
+            If the connection to the scheduler is lost, if it is silent, or has no workers.
         """
         assert self.client is not None
         try:
@@ -218,11 +229,8 @@ class DaskBatches(BatchedExecutor):
             return super().__call__(items, function, accumulator)
         except (CancelledError, OSError) as error:
             address = self.client.scheduler.address
-            if isinstance(error, _SilentError):
-                msg = (
-                    f"the Dask scheduler at {address} has not answered for {self.silence:g} s: see "
-                    "what stopped it, start it again and repeat the run"
-                )
+            if isinstance(error, _StuckError):
+                msg = f"the Dask scheduler at {address} {error}"
                 raise InputError(msg) from error
             if not _lost(self.client):
                 raise
@@ -306,16 +314,31 @@ class _Run:
                     future.release()
 
     def _next(self) -> tuple[Future, Fetched[Any] | None]:
-        """What is done next; a scheduler that is stopped or cut off would never say so."""
-        silence = self.executor.silence
+        """What is done next; a scheduler that is stopped or has no workers would never say so."""
+        executor = self.executor
+        deserted = math.inf
         while True:
             try:
-                return self.done.get(timeout=silence)
+                return self.done.get(timeout=min(executor.silence, LOOKING_SECONDS))
             except Empty:
-                try:
-                    self.client.sync(self.client.scheduler.identity, callback_timeout=silence)
-                except TimeoutError as error:
-                    raise _SilentError from error
+                pass
+            asking = self.client.scheduler.identity
+            try:
+                found = self.client.sync(asking, callback_timeout=executor.silence)
+            except TimeoutError as error:
+                msg = (
+                    f"has not answered for {executor.silence:g} s: see what stopped it, start it "
+                    "again and repeat the run"
+                )
+                raise _StuckError(msg) from error
+            now = time.monotonic()
+            deserted = math.inf if found["n_workers"] else min(deserted, now)
+            if now - deserted > executor.patience:
+                msg = (
+                    f"has had no worker for {executor.patience:g} s: start workers and repeat the "
+                    "run, or have more patience"
+                )
+                raise _StuckError(msg)
 
     def _submit(self, batches: Sequence[list[int]], **where: Any) -> None:
         if not batches:
@@ -466,6 +489,7 @@ def start(options: DaskOptions, workers: int) -> Iterator[ExecutorBase]:
                 priority=options.priority,
                 affinity=options.affinity,
                 silence=options.silence,
+                patience=options.patience,
                 here=given is None and not options.processes,
                 **fields,
             )
@@ -483,28 +507,55 @@ def _connected(given: Any, options: DaskOptions) -> Iterator[Client]:
     """Connect to a cluster of the user's."""
     patience = options.patience
     name = given if isinstance(given, str) else getattr(given, "scheduler_address", repr(given))
+    client = Client.__new__(Client)
     try:
-        # coffea's progress bar needs a client by default.
-        default = not options.tuned
-        client = Client(given, set_as_default=default, timeout=min(patience, 10.0))
-    except (OSError, ValueError) as error:
+        security = options.security
+        client.__init__(
+            given,
+            # coffea's progress bar needs a client by default.
+            set_as_default=not options.tuned,
+            timeout=min(patience, 10.0),
+            security=Security(**security) if isinstance(security, Mapping) else security,
+        )
+    except (OSError, ValueError, TypeError) as error:
+        # It would try again to close what was not opened, and report that.
+        client.status = "closed"
         msg = f"no Dask scheduler answers at {name}: check its address, and that it runs"
+        if name.startswith("tls:") or options.security is not None:
+            why = " ".join(str(error).split())[:200]
+            msg = (
+                f"the Dask scheduler at {name} cannot be reached ({why}): give certificates by the "
+                "option security or in Dask's configuration (distributed.comm.tls), and check its "
+                "address, and that it runs"
+            )
         raise InputError(msg) from error
     try:
         # A task, for which an adaptive cluster starts a worker.
         first = client.submit(abs, 1, pure=False)
         try:
-            first.result(timeout=patience)
+            _wait(first, patience, f"a worker of the Dask scheduler at {name}")
         except TimeoutError as error:
             msg = (
                 f"no worker of the Dask scheduler at {name} did anything for {patience:g} s: "
                 "start workers, or have more patience"
             )
             raise InputError(msg) from error
+        except (CancelledError, OSError) as error:
+            msg = f"the connection to the Dask scheduler at {name} was lost: see what ended it"
+            raise InputError(msg) from error
         yield client
     finally:
         with suppress(TimeoutError):
             client.close(timeout=TIDYING_SECONDS)
+
+
+def _wait(future: Future, patience: float, what: str) -> None:
+    """Wait for a result; on a terminal, tell the user so if it takes long."""
+    with suppress(TimeoutError):
+        future.result(timeout=min(patience, SOON_SECONDS))
+        return
+    with Console(stderr=True).status(f"waiting for {what}, up to {patience:g} s"):
+        future.result(timeout=max(0.0, patience - SOON_SECONDS))
 
 
 @contextmanager

@@ -53,6 +53,17 @@ def _instance(package: str, name: str) -> BeforeValidator:
     return BeforeValidator(check)
 
 
+def _security(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        if all(isinstance(one, str) for pair in value.items() for one in pair):
+            return value
+        raise ValueError
+    known = getattr(sys.modules.get("distributed"), "Security", ())
+    if value is not None and not isinstance(value, known):
+        raise ValueError
+    return value
+
+
 def _cluster(value: Any) -> Any:
     if value is not None and not hasattr(value, "scheduler_address"):
         raise ValueError
@@ -275,14 +286,17 @@ class DaskOptions(EngineOptions):
     """The same for a cluster object."""
 
     security: Annotated[
-        Any, _instance("distributed", "Security"), "a distributed.Security, in a program"
+        Any,
+        BeforeValidator(_security),
+        'names and files, such as {"tls_ca_file": "ca.pem", "tls_client_cert": "me.pem", '
+        '"tls_client_key": "me.pem"}, or a distributed.Security',
     ] = None
     """Certificates for an address that begins with tls://; by default those of Dask's
     configuration."""
 
     patience: Seconds = 60.0
-    """To wait for the first worker of such a cluster; and for the scheduler, but no more than
-    10."""
+    """To wait for a worker of such a cluster when there is none; and for the scheduler, but no more
+    than 10."""
 
     plugins: Annotated[
         Sequence[Annotated[Any, _instance("distributed", "WorkerPlugin")]],
@@ -297,7 +311,7 @@ class DaskOptions(EngineOptions):
     """Whether a chunk goes to the same worker in every run, for what that has cached."""
 
     silence: Seconds = 60.0
-    """Without a result, after which the scheduler is asked whether it is there."""
+    """That the scheduler may take to answer whether it is there."""
 
     config: Annotated[Mapping[str, Any], "names and values"] = Field(default_factory=dict)
     """Dask's configuration of a cluster that is started here."""

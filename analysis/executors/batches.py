@@ -104,7 +104,8 @@ class RaisedError(Exception):
             return self.original
         chain: list[BaseException] = []
         with suppress(Exception):
-            chain.extend(map(pickle.loads, self.data))
+            found = map(pickle.loads, self.data)
+            chain.extend(one for one in found if isinstance(one, Exception))
         chain = chain or [RuntimeError(self.words)]
         causes = [*chain[1:], RaisedError(f"on a worker:\n{self.details}", "")]
         for one, cause in zip(chain, causes, strict=True):

@@ -101,6 +101,16 @@ class Slow(Plain):
         time.sleep(self.seconds)
 
 
+class SlowAndForks(Slow):
+    """Every chunk leaves a process behind that waits longer than any test."""
+
+    def before(self, events: Any) -> None:
+        if os.fork() == 0:
+            time.sleep(10_000)
+            os._exit(0)
+        super().before(events)
+
+
 def damage(path: Path, branch: str = "Jet_pt", basket: int = 0) -> None:
     """Overwrite bytes of a basket: the file opens, and the chunk cannot be read."""
     with uproot.open(f"{path}:Events") as tree:

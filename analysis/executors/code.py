@@ -44,7 +44,7 @@ HERE: Final = uuid.uuid4().hex
 """Of this process: code that it sent itself, as to threads, needs nothing."""
 
 OURS: Final = ("analysis", "perf")
-"""Packages that workers have, as they are started with them."""
+"""Packages that workers have, as they are started with them: they are compared, not sent."""
 
 KEPT: Final = frozenset((*ALLOCATOR, FREEZE, "PYTHONHASHSEED", "TMPDIR", "PWD", "OLDPWD", "_"))
 """Environment variables that do not travel: those by which engines start workers."""
@@ -62,6 +62,7 @@ _inherited: Final = dict(os.environ)
 _named: set[str] = set()
 _reserved: set[str] = set()
 _seen: dict[str, tuple[ModuleSpec, str]] = {}
+_specs: dict[str, ModuleSpec] = {}
 
 
 class _Module(NamedTuple):
@@ -87,12 +88,13 @@ class _Module(NamedTuple):
 
 
 class _Surroundings(NamedTuple):
-    """What a worker is to be like."""
+    """What a worker is to be like, and the digests of modules that it has to have."""
 
     folder: str | None
     path: list[str]
     variables: dict[str, str | None]
     modules: dict[str, _Module]
+    ours: dict[str, str]
 
 
 class Task(NamedTuple):
@@ -224,7 +226,19 @@ def _surroundings() -> _Surroundings:
         and name not in KEPT | _reserved
         and not name.startswith(KEPT_OF)
     }
-    return _Surroundings(folder, [os.path.abspath(one) for one in sys.path], changed, _modules())  # noqa: PTH100
+    path = [os.path.abspath(one) for one in sys.path]  # noqa: PTH100
+    return _Surroundings(folder, path, changed, _modules(), _ours())
+
+
+def _ours() -> dict[str, str]:
+    """Digests of this package's modules that are imported; another after one was reloaded."""
+    found = {}
+    for name in _started.keys() & sys.modules.keys():
+        spec = sys.modules[name].__spec__
+        if spec is not None:
+            same = _specs.setdefault(name, spec) is spec
+            found[name] = _started[name] if same else _digest(_read(spec))
+    return found
 
 
 def _modules() -> dict[str, _Module]:
@@ -422,6 +436,19 @@ class _Finder(MetaPathFinder, InspectLoader):
         vars(module).update(pickle.loads(self.modules[module.__name__].constants))
 
 
+def _sources() -> dict[str, str]:
+    """Digests of all modules of this package, as this process was started with them."""
+    top = Path(__file__).parents[1]
+    found = {}
+    for path in top.rglob("*.py"):
+        parts = path.relative_to(top.parent).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        with suppress(OSError):
+            found[name] = _digest(str(decode_source(path.read_bytes())))
+    return found
+
+
+_started: Final = _sources()
 _finder = _Finder()
 _condition = threading.Condition()
 _at_work = 0
@@ -467,6 +494,13 @@ def entered(data: bytes) -> Iterator[Task]:
 
 
 def _surround(around: _Surroundings) -> None:
+    for name, digest in around.ours.items():
+        if _started.get(name) != digest:
+            msg = (
+                f"workers were started with another {name} than this session has: open the "
+                "executor again, or start the workers of a cluster again"
+            )
+            raise InputError(msg)
     if around.folder is not None:
         with suppress(OSError):
             os.chdir(around.folder)

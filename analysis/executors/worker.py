@@ -57,6 +57,7 @@ def warm() -> None:
     """
     warnings.simplefilter("ignore")
     import analysis.adl  # noqa: PLC0415
+    import analysis.executors.batches  # noqa: PLC0415
     import analysis.ttbar  # noqa: F401, PLC0415
 
     gc.collect()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 import sys
 import textwrap
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,7 +18,6 @@ from tests.engines.conftest import PROCESSES, total
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from coffea.processor.executor import ExecutorBase
 
@@ -184,6 +185,24 @@ def test_what_stays_is_not_imported_again(executor: ExecutorBase, session: Sessi
         counts.append(dict(sorted(total(executor, keeps.f)["most"])))
     assert sum(counts[0].values()) == 40
     assert sum(counts[1][pid] for pid in counts[1]) > 40
+
+
+def test_modules_of_this_package_are_compared(
+    executor: ExecutorBase, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """They are not sent; who edits one and reloads it has to start workers again."""
+    changed = tmp_path / "errors.py"
+    module = importlib.import_module("analysis.errors")
+    assert module.__spec__ is not None
+    source = Path(str(module.__spec__.origin)).read_text()
+    assert total(executor, _one) == {"n": 40}
+    changed.write_text(f"{source}\nMORE = 1\n")
+    spec = importlib.util.spec_from_file_location("analysis.errors", changed)
+    monkeypatch.setattr(module, "__spec__", spec)  # as `importlib.reload` does
+    with pytest.raises(InputError, match=r"started with another analysis\.errors than this"):
+        total(executor, _one)
+    monkeypatch.undo()
+    assert total(executor, _one) == {"n": 40}
 
 
 # --- folder, environment, path

@@ -317,7 +317,7 @@ def test_interrupt_leaves_nothing_behind(name: str, synthetic: Path, tmp_path: P
     scratch.mkdir()
     command = [
         *(sys.executable, "-m", "analysis", "run", str(synthetic / "fileset.json")),
-        *("--processor", "tests.faulty:Slow", "--arguments", f'{{"marks": "{marks}"}}'),
+        *("--processor", "tests.faulty:SlowAndForks", "--arguments", f'{{"marks": "{marks}"}}'),
         *("--executor", name, "--workers", "2", "--chunksize", "20", "--output", str(output)),
     ]
     process = subprocess.Popen(

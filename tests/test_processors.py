@@ -153,7 +153,7 @@ def test_wrong_arguments_of_the_command(unseen: str, synthetic: Path, tmp_path: 
         (("--processor", f"{unseen}:jets", "--arguments", "bins=1"), "--arguments takes JSON"),
         (("--processor", f"{unseen}:jets", "--arguments", "[1]"), "takes a JSON object"),
         (("--option", "retries"), "--option takes KEY=VALUE"),
-        (("--option", "colour=1"), "no option 'colour': it has retries, status"),
+        (("--option", "colour=1"), "no option 'colour': it has chunk_timeout, modules"),
     ):
         outcome = analysis(*common, *more)
         assert outcome.exit_code == 2

@@ -443,7 +443,7 @@ def _sources() -> dict[str, str]:
     for path in top.rglob("*.py"):
         parts = path.relative_to(top.parent).with_suffix("").parts
         name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-        with suppress(OSError):
+        with suppress(OSError, SyntaxError, UnicodeError):
             found[name] = _digest(str(decode_source(path.read_bytes())))
     return found
 

@@ -143,6 +143,7 @@ OBJECT: Final[dict[str, Column]] = {
 }
 """Columns of objects, by the part of their name after that of the collection."""
 
+KINEMATICS: Final = ("pt", "eta", "phi", "mass")
 COLLECTIONS: Final = ("Electron", "Muon", "Jet", "Lepton")
 
 EVENT: Final[dict[str, Column]] = {
@@ -209,22 +210,27 @@ class Sample:
     @property
     def columns(self) -> dict[str, Any]:
         """Arrays by name: jagged for columns of objects, else one value an event."""
-        return {name: self._array(name) for name in self.names}
+        return {name: array_of(name, self._values(name), self.precision) for name in self.names}
 
-    def _array(self, name: str) -> Any:
-        dtype = dtype_of(name, self.precision)
-        if (collection := collection_of(name)) is not None and name not in PICKS:
-            rest = name.partition("_")[2]
-            return jagged(
-                [[one[rest] for one in event[collection]] for event in self.events], dtype
-            )
-        values = np.array([event[name] for event in self.events], dtype=dtype)
-        if name in PICKS:
-            return values.reshape(-1, PICKS[name][1])
-        if name == "weights":
-            return values.reshape(-1, VARIATIONS)
-        # What is read from files is awkward, what kernels make of it is numpy.
-        return values if name in DERIVED else ak.Array(values)
+    def _values(self, name: str) -> list[Any]:
+        if (collection := collection_of(name)) is None or name in PICKS:
+            return [event[name] for event in self.events]
+        rest = name.partition("_")[2]
+        return [[one[rest] for one in event[collection]] for event in self.events]
+
+
+def array_of(name: str, values: list[Any], precision: Precision = "float64") -> Any:
+    """A column as kernels take it, of a list of events."""
+    dtype = dtype_of(name, precision)
+    if collection_of(name) is not None and name not in PICKS:
+        return jagged(values, dtype)
+    array = np.array(values, dtype=dtype)
+    if name in PICKS:
+        return array.reshape(-1, PICKS[name][1])
+    if name == "weights":
+        return array.reshape(-1, VARIATIONS)
+    # What is read from files is awkward, what kernels make of it is numpy.
+    return array if name in DERIVED else ak.Array(array)
 
 
 def jagged(lists: Sequence[Sequence[Any]], dtype: type[np.generic]) -> ak.Array:
@@ -264,7 +270,7 @@ def branches_of(kernel: Kernel) -> tuple[str, ...]:
 def _objects(
     names: Sequence[str], precision: Precision, *, extreme: bool
 ) -> SearchStrategy[list[Event]]:
-    """Objects of one event and collection: none to many, or one of them several times."""
+    """Objects of one event and collection: none to many, or several with the same kinematics."""
     one = st.fixed_dictionaries(
         {
             name.partition("_")[2]: _column(name).values(
@@ -273,10 +279,16 @@ def _objects(
             for name in names
         }
     )
-    same = st.builds(lambda one, n: [dict(one)] * n, one, st.integers(2, MAX_OBJECTS))
+    same = st.lists(one, min_size=2, max_size=MAX_OBJECTS).map(_alike)
     many = st.lists(one, min_size=MAX_OBJECTS + 1, max_size=MANY_OBJECTS)
     few = st.lists(one, max_size=MAX_OBJECTS)
     return st.one_of(few, few, same, many)
+
+
+def _alike(objects: list[Event]) -> list[Event]:
+    """The objects with the first one's kinematics: exact ties, whose charges and tags differ."""
+    kinematics = {name: objects[0][name] for name in KINEMATICS if name in objects[0]}
+    return [{**one, **kinematics} for one in objects]
 
 
 @st.composite

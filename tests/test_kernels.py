@@ -1,4 +1,4 @@
-"""Proofs of the kernels: the three implementations are one function, and it is the right one.
+"""Proofs of the kernels: the three implementations are equal, and right where others vouch for it.
 
 Every test that is parametrised by `each_kernel` runs over the registry, so that a new line has
 its proofs. What the lines have to agree on (to the last bit, or a stated bound) is
@@ -30,6 +30,7 @@ from analysis.kernels import (
     _trigonometry,
 )
 from analysis.kernels.jet_resolution import RESOLUTION
+from tests.known import INDEPENDENT, KNOWN
 from tests.strategies import (
     LAYOUTS,
     REGULAR,
@@ -60,7 +61,76 @@ each_implementation: Final = pytest.mark.parametrize("implementation", IMPLEMENT
 against_reference: Final = pytest.mark.parametrize("implementation", ["columnar", "compiled"])
 
 
-# The proofs.
+# The answers: KNOWN and INDEPENDENT say where they come from.
+
+
+@each_kernel
+@each_implementation
+def test_known_events_have_the_known_answer(
+    kernel: Kernel, implementation: Implementation
+) -> None:
+    for known_events in KNOWN[kernel.name]:
+        options = kernel.options if known_events.options is None else known_events.options
+        function = getattr(kernel.module, implementation)
+        got = function(*known_events.arguments(kernel), **options)
+        assert_close(got, known_events.want, known_events.rtol)
+
+
+def of(*names: str) -> pytest.MarkDecorator:
+    """A proof of some kernels."""
+    return pytest.mark.parametrize(
+        "kernel", [pytest.param(KERNELS[name], id=name) for name in names]
+    )
+
+
+@of("leptons", "regions", "btag_weights")
+def test_names_of_numbers_and_columns(kernel: Kernel) -> None:
+    module = kernel.module
+    if kernel.name == "leptons":
+        assert (module.NEITHER, module.ELECTRON, module.MUON) == (0, 1, 2)
+    elif kernel.name == "regions":
+        assert (module.FEW_JETS, module.FOUR_JETS) == (0, 1)
+        assert (module.FOUR_JETS_ONE_B, module.FOUR_JETS_TWO_B) == (2, 3)
+    else:
+        ups_and_downs = [f"btag_var_{i}_{side}" for i in range(4) for side in ("up", "down")]
+        assert list(module.VARIATIONS) == ups_and_downs
+
+
+@of(*INDEPENDENT)
+@each_implementation
+def test_ordinary_events_have_the_answer_of_another_library(
+    kernel: Kernel, implementation: Implementation
+) -> None:
+    rng = np.random.default_rng(3)
+    columns = typical(kernel.inputs, rng.integers(0, 8, 300).tolist()).columns
+    arguments = [as_double(argument) for argument in kernel.arguments(columns)]
+    want = INDEPENDENT[kernel.name](*arguments)
+    got = kernel.run(implementation, *arguments)
+    assert_close(got, want, 1e-9)
+
+
+def as_double(argument: Any) -> Any:
+    """Single precision made double, where the other library would go on in single precision."""
+    if not isinstance(argument, ak.Array):
+        return argument
+    single = str(argument.type).endswith("float32")
+    return ak.values_astype(argument, np.float64) if single else argument
+
+
+def assert_close(got: Any, want: Any, rtol: float) -> None:
+    """The same lists to a relative tolerance; NaN equals NaN."""
+    for one, other in zip(parts_of(got), parts_of(want), strict=True):
+        if isinstance(one, ak.Array):
+            assert ak.num(one).to_list() == [len(event) for event in other]
+        flat = (
+            (ak.flatten(one), ak.flatten(ak.Array(other)))
+            if isinstance(one, ak.Array)
+            else (one, other)
+        )
+        np.testing.assert_allclose(*flat, rtol=rtol, atol=0)
+
+
+# The proofs: the implementations are equal.
 
 
 @each_kernel
@@ -168,8 +238,14 @@ def parts_of(result: Any) -> tuple[Any, ...]:
 # The registry.
 
 
+def test_every_kernel_has_known_events() -> None:
+    assert set(KNOWN) == set(KERNELS), "add events computed by hand to tests/known.py"
+    assert all(KNOWN.values())
+
+
 def test_every_line_has_a_proof() -> None:
     for proof in (
+        test_known_events_have_the_known_answer,
         test_agrees_with_reference,
         test_any_layout_of_the_same_data_gives_the_same_result,
         test_the_comparison_can_fail,
@@ -491,11 +567,12 @@ def test_normal_numbers_of_neighbours_are_independent() -> None:
             assert abs(np.corrcoef(c, d)[0, 1]) < 4 / math.sqrt(len(a)), name
 
 
+@of("jet_resolution")
 @each_implementation
 def test_resolution_depends_on_neither_the_chunk_nor_other_events(
+    kernel: Kernel,
     implementation: Implementation,
 ) -> None:
-    kernel = KERNELS["jet_resolution"]
     columns = typical(kernel.inputs, COUNTS * 3).columns
     columns["event"] = ak.Array(np.arange(30, dtype=np.uint64) + 2**33)
     whole = kernel.run(implementation, *kernel.arguments(columns))
@@ -510,9 +587,11 @@ def test_resolution_depends_on_neither_the_chunk_nor_other_events(
     assert ak.array_equal(shuffled, whole[order])
 
 
+@of("jet_resolution")
 @each_implementation
-def test_resolution_of_a_jet_is_not_that_of_another_event(implementation: Implementation) -> None:
-    kernel = KERNELS["jet_resolution"]
+def test_resolution_of_a_jet_is_not_that_of_another_event(
+    kernel: Kernel, implementation: Implementation
+) -> None:
     ids = [(1, 1, 1), (2, 1, 1), (1, 2, 1), (1, 1, 2), (1, 1, 2**32 + 1), (1, 1, 2**32 + 2)]
     run, block, event = (np.array(one, dtype=np.uint64) for one in zip(*ids, strict=True))
     smeared = kernel.run(implementation, run, block, event, jagged([[50.0] * 9] * 6, np.float32))
@@ -529,287 +608,6 @@ def test_sine_and_cosine_are_those_of_the_c_library(angle: float) -> None:
     sine, cosine = _trigonometry.sine_cosine(angle)
     assert sine == pytest.approx(math.sin(angle), rel=0, abs=2.0**-52)
     assert cosine == pytest.approx(math.cos(angle), rel=0, abs=2.0**-52)
-
-
-# Known answers.
-
-
-@each_implementation
-@pytest.mark.parametrize("name", ["electrons", "muons", "jets"])
-def test_each_cut_is_strict_and_applied(implementation: Implementation, name: str) -> None:
-    passing: dict[str, dict[str, tuple[Any, ...]]] = {
-        # Values that pass, then values that do not.
-        "electrons": {
-            "pt": (30.5, 30.0, 5.0, math.nan),
-            "eta": (-2.0, 2.1, -2.5, math.nan),
-            "cutBased": (4, 3, 0),
-            "sip3d": (3.9, 4.0, 9.0, math.nan),
-        },
-        "muons": {
-            "pt": (30.5, 30.0, 5.0, math.nan),
-            "eta": (-2.0, 2.1, -2.5, math.nan),
-            "tightId": (True, False),
-            "sip3d": (3.9, 4.0, 9.0, math.nan),
-            "pfRelIso04_all": (0.1, 0.15, 2.0, math.nan),
-        },
-        "jets": {
-            "pt": (30.5, 30.0, 5.0, math.nan),
-            "eta": (-2.3, 2.4, -2.5, math.nan),
-            "jetId": (6, 2, 0, 3),
-        },
-    }
-    cuts = passing[name]
-    good = [values[0] for values in cuts.values()]
-    objects = [good]
-    for number, values in enumerate(cuts.values()):
-        objects += [[*good[:number], bad, *good[number + 1 :]] for bad in values[1:]]
-    columns = [
-        jagged([list(values)], np.bool_ if values[0] is True else type(values[0]))
-        for values in zip(*objects, strict=True)
-    ]
-    mask = KERNELS[name].run(implementation, *columns)
-    assert mask.to_list() == [[True] + [False] * (len(objects) - 1)]
-
-
-@each_implementation
-def test_channels_of_known_events(implementation: Implementation) -> None:
-    electrons = jagged([[], [True], [False, True], [True], [True, True], [False]], np.bool_)
-    muons = jagged([[True], [], [False], [True], [], [False, False]], np.bool_)
-    channels = KERNELS["leptons"].run(implementation, electrons, muons)
-    assert channels.tolist() == [2, 1, 1, 0, 0, 0]
-
-
-@each_implementation
-def test_regions_of_known_events(implementation: Implementation) -> None:
-    masks = [[], [1, 1, 1], [1, 1, 1, 1], [1, 1, 1, 1], [1, 1, 1, 1], [1, 1, 1, 0], [1] * 5]
-    btags = [
-        [],
-        [0.9, 0.9, 0.9],
-        [0.5, 0.1, math.nan, -10.0],
-        [0.1, 0.51, 0.5, 0.5],
-        [0.6, 0.7, 0.1, 0.1],
-        [0.9, 0.9, 0.9, 0.9],
-        [0.9, 0.9, 0.9, 0.1, 0.1],
-    ]
-    regions = KERNELS["regions"].run(
-        implementation, jagged(masks, np.bool_), jagged(btags, np.float32)
-    )
-    assert regions.tolist() == [0, 0, 1, 2, 3, 0, 3]
-
-
-@each_implementation
-def test_counts_skims_and_selections_of_known_events(implementation: Implementation) -> None:
-    pt = jagged([[1.0, 2.0], [], [3.0, 4.0, 5.0], [6.0]], np.float32)
-    mask = jagged([[1, 0], [], [0, 1, 1], [1]], np.bool_)
-    events = np.array([True, True, True, False])
-
-    def run(name: str, *arguments: Any) -> Any:
-        return KERNELS[name].run(implementation, *arguments).tolist()
-
-    assert run("count", mask) == [1, 0, 2, 1]
-    assert run("skim", pt, events) == [[1.0, 2.0], [], [3.0, 4.0, 5.0]]
-    assert run("selected", pt, mask, events) == [[1.0], [], [4.0, 5.0]]
-    indices = np.array([[0, 1], [-1, -1], [0, 2], [-1, -1]])
-    largest = KERNELS["largest"].run(implementation, pt, indices)
-    np.testing.assert_array_equal(largest, [2.0, math.nan, 5.0, math.nan])
-    eta = jagged([[2.0, 2.5], [], [-2.0, -3.0, 0.0], [0.0]], np.float32)
-    in_acceptance = getattr(KERNELS["acceptance"].module, implementation)(
-        pt, eta, pt_min=1.0, eta_max=2.4
-    )
-    assert in_acceptance.to_list() == [[False, False], [], [True, False, True], [True]]
-
-
-@each_implementation
-def test_ht_scale_and_btag_weights_of_known_events(implementation: Implementation) -> None:
-    pt = jagged([[], [100.0], [50.0, 25.0, 10.0, 200.0, 400.0]], np.float32)
-    assert KERNELS["ht"].run(implementation, pt).tolist() == [0.0, 100.0, 685.0]
-    scaled = KERNELS["jet_scale"].run(implementation, pt)
-    assert scaled.to_list() == [[], [103.0], [51.5, 25.75, 10.3, 206.0, 412.0]]
-    np.testing.assert_allclose(
-        KERNELS["btag_weights"].run(implementation, pt),
-        [
-            [1.0] * 8,
-            [1.15, 0.85] + [1.0] * 6,
-            [1.075, 0.925, 1.0375, 0.9625, 1.015, 0.985, 1.3, 0.7],
-        ],
-        rtol=1e-15,
-    )
-
-
-@each_implementation
-def test_masses_are_those_of_vector(implementation: Implementation) -> None:
-    import vector
-
-    kernel = KERNELS["pair_mass"]
-    columns = kernel.arguments(typical(kernel.inputs, COUNTS).columns)
-    names = ("pt", "eta", "phi", "mass")
-    objects = vector.zip(
-        {name: ak.values_astype(one, np.float64) for name, one in zip(names, columns, strict=True)}
-    )
-    first, second = ak.unzip(ak.combinations(objects, 2))
-    want = (first + second).mass
-    got = kernel.run(implementation, *columns)
-    assert ak.num(got).to_list() == ak.num(want).to_list()
-    np.testing.assert_allclose(ak.flatten(got), ak.flatten(want), rtol=1e-10)
-
-
-@each_implementation
-def test_mass_of_back_to_back_muons_is_the_sum_of_their_energies(
-    implementation: Implementation,
-) -> None:
-    columns = ([[45.0, 45.0]], [[1.0, -1.0]], [[0.0, math.pi]], [[0.0, 0.0]])
-    arrays = [jagged(one, np.float64) for one in columns]
-    (mass,) = KERNELS["pair_mass"].run(implementation, *arrays).to_list()[0]
-    assert mass == pytest.approx(90.0 * math.cosh(1.0), rel=1e-15)
-
-
-@each_implementation
-def test_cleaning_is_by_the_distance_of_vector(implementation: Implementation) -> None:
-    import vector
-
-    kernel = KERNELS["cleaning"]
-    rng = np.random.default_rng(3)
-    counts = rng.integers(0, 7, (2, 300))
-    columns: list[ak.Array] = []
-    for collection in counts:
-        n = collection.sum()
-        columns += [
-            ak.unflatten(rng.uniform(*ends, n), collection)
-            for ends in ((-0.5, 0.5), (-math.pi, math.pi))
-        ]
-    jets, leptons = (
-        vector.zip({"rho": ak.ones_like(eta), "eta": eta, "phi": phi})
-        for eta, phi in (columns[:2], columns[2:])
-    )
-    jet, lepton = ak.unzip(ak.cartesian([jets, leptons], nested=True))
-    want = ~ak.any(jet.deltaR(lepton) < 0.4, axis=-1)
-    assert 0.1 < ak.mean(want) < 0.9
-    assert ak.array_equal(kernel.run(implementation, *columns), want)
-
-
-@each_implementation
-def test_cleaning_wraps_around_in_phi(implementation: Implementation) -> None:
-    jet = [jagged([[value]], np.float64) for value in (0.0, math.pi - 0.1)]
-    near, far = (
-        [jagged([[value]], np.float64) for value in (0.0, phi)]
-        for phi in (-math.pi + 0.29, -math.pi + 0.31)
-    )
-    kernel = KERNELS["cleaning"]
-    assert kernel.run(implementation, *jet, *near).to_list() == [[False]]
-    assert kernel.run(implementation, *jet, *far).to_list() == [[True]]
-
-
-@each_implementation
-def test_charged_pair_and_z_pair_of_known_events(implementation: Implementation) -> None:
-    # At eta 0 and opposite phi the mass of massless leptons is 2 sqrt(pt1 pt2).
-    pt = jagged([[50, 50], [50, 50], [20, 20], [50, 50, 45, 45], [50, 50, 45]], np.float64)
-    opposite = jagged(
-        [[0, math.pi], [0, math.pi], [0, math.pi], [0, math.pi, 0, math.pi], [0, math.pi, 0]],
-        np.float64,
-    )
-    charge = jagged([[1, -1], [1, 1], [1, -1], [1, -1, 1, -1], [-1, 1, -1]], np.int32)
-    flavour = jagged([[11] * 2, [11] * 2, [11] * 2, [11] * 4, [11, 13, 13]], np.int32)
-    zero = pt * 0.0
-    kinematics = (pt, zero, opposite, zero)
-    found = KERNELS["charged_pair"].run(implementation, *kinematics, charge)
-    assert found.tolist() == [True, False, False, True, True]
-    pairs = KERNELS["z_pair"].run(implementation, *kinematics, charge, flavour)
-    # Two leptons are too few; 90 is closer to 91.2 than 100 and sqrt(4 * 50 * 45) = 94.9.
-    assert pairs.tolist() == [[-1, -1], [-1, -1], [-1, -1], [2, 3], [1, 2]]
-
-
-@each_implementation
-def test_the_window_of_the_charged_pair_is_strict(implementation: Implementation) -> None:
-    # With 50 GeV back to back: masses a billionth below and above 60 and 120.
-    other = [pt * (1 + side * 2e-9) for pt in (18.0, 72.0) for side in (-1, 1)]
-    columns = (
-        jagged([[50.0, pt] for pt in other], np.float64),
-        jagged([[0.0, 0.0]] * 4, np.float64),
-        jagged([[0.0, math.pi]] * 4, np.float64),
-        jagged([[0.0, 0.0]] * 4, np.float64),
-        jagged([[1, -1]] * 4, np.int32),
-    )
-    found = KERNELS["charged_pair"].run(implementation, *columns)
-    assert found.tolist() == [False, True, True, False]
-
-
-@each_implementation
-def test_transverse_mass_is_that_of_the_textbook(implementation: Implementation) -> None:
-    rng = np.random.default_rng(4)
-    n = 200
-    pt = rng.uniform(5.0, 100.0, (n, 4))
-    phi, met_phi = rng.uniform(-math.pi, math.pi, (n, 4)), rng.uniform(-math.pi, math.pi, n)
-    met = rng.uniform(0.0, 100.0, n)
-    pair = np.array([sorted(rng.permutation(4)[:2]) for _ in range(n)])
-    got = KERNELS["transverse_mass"].run(
-        implementation, ak.from_regular(pt), ak.from_regular(phi), pair, met, met_phi
-    )
-    outside = pt.copy()
-    np.put_along_axis(outside, pair, -1.0, axis=1)
-    leading = outside.argmax(axis=1)
-    dphi = phi[np.arange(n), leading] - met_phi
-    want = np.sqrt(2 * outside.max(axis=1) * met * (1 - np.cos(dphi)))
-    np.testing.assert_allclose(got, want, rtol=1e-9)
-
-
-@each_implementation
-def test_trijets_of_a_known_event(implementation: Implementation) -> None:
-    # Massless jets at eta 0 in steps of 90 degrees: the sums are written by hand.
-    pt, phi = [40.0, 30.0, 20.0, 10.0], [0.0, math.pi / 2, math.pi, -math.pi / 2]
-    columns = [jagged([one, one[:2]], np.float64) for one in (pt, [0.0] * 4, phi, [0.0] * 4)]
-    #   jets  energy  px  py   pt^2   mass^2
-    #   012     90    20  30   1300    6800
-    #   013     80    40  20   2000    4400
-    #   023     70    20 -10    500    4400
-    #   123     60   -20  20    800    2800
-    for target, chosen, pt2 in (
-        (math.sqrt(2800) + 1, [1, 2, 3], 800),
-        # Closer to sqrt(6800) than to sqrt(4400); of the squares it is the other way round.
-        (74.6, [0, 1, 2], 1300),
-    ):
-        by_mass, system_pt = getattr(KERNELS["trijet_mass"].module, implementation)(
-            *columns, target=target
-        )
-        assert by_mass.tolist() == [chosen, [-1, -1, -1]]
-        np.testing.assert_allclose(system_pt, [math.sqrt(pt2), math.nan], rtol=1e-14)
-    for btag, jets, mass2 in (
-        ([0.9, 0.0, 0.0, 0.0], [0, 1, 3], 4400),
-        ([0.0, 0.0, 0.6, 0.0], [0, 1, 2], 6800),
-        ([0.5, 0.5, 0.5, 0.5], [-1, -1, -1], math.nan),
-    ):
-        indices, mass = KERNELS["trijet_pt"].run(
-            implementation, *columns, jagged([btag, btag[:2]], np.float64)
-        )
-        assert indices.tolist() == [jets, [-1, -1, -1]]
-        np.testing.assert_allclose(mass, [math.sqrt(mass2), math.nan], rtol=1e-13)
-
-
-@each_implementation
-def test_histogram_is_that_of_hist(implementation: Implementation) -> None:
-    import hist
-
-    rng = np.random.default_rng(5)
-    n, variations = 2000, 4
-    values = np.concatenate(
-        [
-            rng.uniform(0.0, 600.0, n - 30),
-            np.arange(50.0, 560.0, 20.0),
-            [np.nan, np.inf, -np.inf, 0.0],
-        ]
-    )
-    category = rng.integers(0, 3, n)
-    weights = rng.normal(1.0, 0.5, (n, variations))
-    got = KERNELS["histogram"].run(implementation, values, category, weights)
-    for variation in range(variations):
-        want = hist.Hist(
-            hist.axis.Integer(0, 3, flow=False),
-            hist.axis.Regular(25, 50.0, 550.0),
-            storage=hist.storage.Weight(),
-        )
-        want.fill(category, values, weight=weights[:, variation])
-        view: Any = want.view(flow=True)
-        np.testing.assert_allclose(got[0, :, :, variation], view.value, rtol=1e-12)
-        np.testing.assert_allclose(got[1, :, :, variation], view.variance, rtol=1e-12)
 
 
 # Real events.

@@ -75,9 +75,12 @@ def picks_agree(
     got: NDArray[np.int64],
     want: NDArray[np.int64],
     offsets: NDArray[np.int64],
+    objects: tuple[NDArray[Any], ...],
     merit: Callable[..., tuple[Any, Any]],
 ) -> bool:
     """Whether two picks are the same, or their merits differ by less than rounding can.
+
+    Combinations of equal objects are equal whatever rounds: of them the first must be picked.
 
     Parameters
     ----------
@@ -86,6 +89,8 @@ def picks_agree(
         (events x size).
     offsets
         Offsets of the objects.
+    objects
+        The columns that the merit is made of.
     merit
         Takes `size` arrays of flat indices, gives the merit of each combination and the bound
         on its rounding error.
@@ -99,6 +104,8 @@ def picks_agree(
         if not in_order or np.any(side[some] < 0) or np.any(side >= np.maximum(counts, 1)):
             return False
     (differ,) = np.nonzero(np.any(got != want, axis=1))
-    sides = [merit(*(offsets[differ, None] + side[differ]).T) for side in (got, want)]
-    (value, bound), (other, other_bound) = sides
-    return bool(np.all(abs(value - other) <= bound + other_bound))
+    one, other = (offsets[differ, None] + side[differ] for side in (got, want))
+    (value, bound), (other_value, other_bound) = merit(*one.T), merit(*other.T)
+    near = abs(value - other_value) <= bound + other_bound
+    equal = np.all([column[one] == column[other] for column in objects], axis=(0, 2))
+    return bool(np.all(near & ~(equal & (value == other_value))))

@@ -165,7 +165,7 @@ def agree(
         masses = mass_columnar(system)
         return abs(masses - target), mass_bound(masses, system.energy)
 
-    if not picks_agree(got[0], want[0], offsets, distance):
+    if not picks_agree(got[0], want[0], offsets, contents, distance):
         return False
     jet_pt = abs(contents[0].astype(np.float64))
     for indices, system_pt in (got, want):

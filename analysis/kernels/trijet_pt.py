@@ -204,7 +204,7 @@ def agree(
         tagged = (tags[i] > btag_min) | (tags[j] > btag_min) | (tags[k] > btag_min)
         return np.where(tagged, system.pt2, np.nan), bound
 
-    if not picks_agree(got[0], want[0], offsets, pt2):
+    if not picks_agree(got[0], want[0], offsets, tuple(kinematics), pt2):
         return False
     for indices, masses in (got, want):
         some = indices[:, 0] != NONE

@@ -179,4 +179,4 @@ def agree(
         masses = mass_columnar(pairs)
         return np.where(candidate, abs(masses - target), np.nan), mass_bound(masses, pairs.energy)
 
-    return picks_agree(got, want, offsets, distance)
+    return picks_agree(got, want, offsets, tuple(kinematics), distance)

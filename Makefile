@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 SCALE ?= default
 REPORTS := reports
 
-.PHONY: help install bench test test-all smoke claims report executors history trials signals damage publish browser valgrind java xrootd dask-awkward lint format clean
+.PHONY: help install bench test test-all mutants smoke claims report executors history trials signals damage publish browser valgrind java xrootd dask-awkward lint format clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets
@@ -30,6 +30,10 @@ test: $(VENV)/.ready ## Prove every kernel, and test all else
 
 test-all: $(VENV)/.ready ## The same, and every combination of what coffea's own tests ask of executors
 	$(BIN)/pytest -m "every or not every"
+
+mutants: $(VENV)/.ready ## Which faults the proofs see: a score for each kernel in reports/mutants.txt (half an hour)
+	mkdir -p $(REPORTS)
+	$(BIN)/python -m tests.mutants
 
 smoke: $(VENV)/.ready ## Every benchmark once, on the smallest size
 	$(BIN)/pytest --benchmark-only --benchmark-scale small

@@ -89,6 +89,14 @@ def _cuts(
     return Known(inputs, [[True] * len(passes) + [False] * len(fails), []], options or None)
 
 
+def _answered(
+    collection: str, fields: str, *events: tuple[list[tuple[Any, ...]], Any], **options: Any
+) -> Known:
+    """Events that are written object by object, each with its answer."""
+    inputs = _objects(collection, fields, *(event for event, _ in events))
+    return Known(inputs, [answer for _, answer in events], options or None)
+
+
 def _sums(entries: Mapping[tuple[int, int], tuple[list[float], list[float]]]) -> Any:
     """Sums of weights and of squares of 3 categories x 27 bins, zero but in (category, bin)."""
     sums = np.zeros((2, 3, 27, 3))
@@ -375,114 +383,76 @@ KNOWN: Final[dict[str, tuple[Known, ...]]] = {
     ),
     "charged_pair": (
         # 60 < mass < 120, at rest without any rounding.
-        Known(
-            _objects(
-                "Muon",
-                "pt eta phi mass charge",
-                [(*_REST, 30.0, 1), (*_REST, 30.0, -1)],
-                [(*_REST, 30.0, 1), (*_REST, 30.0001, -1)],
-                [(*_REST, 60.0, -1), (*_REST, 60.0, 1)],
-                [(*_REST, 60.0, -1), (*_REST, 59.9999, 1)],
-                [(*_REST, 60.4, -1), (*_REST, 60.4, 1)],
-                [(*_REST, 45.0, 1), (*_REST, 45.0, 1)],
-                [(*_REST, 45.0, 1), (*_REST, 45.0, 0)],
-                [(*_REST, 45.0, 2), (*_REST, 45.0, -1)],
-                [(*_REST, 45.0, 1), (*_REST, 45.0, 1), (*_REST, 200.0, -1), (*_REST, 20.0, -1)],
-                [(*_REST, 1.0, 1), (*_REST, 1.0, -1), (*_REST, 80.0, -1)],
-                # 2 x 50, of eta 0 and opposite phi; then none at equal phi
-                [(50.0, 0, 0, 0, 1), (50.0, 0, PI, 0, -1)],
-                [(50.0, 0, 1, 0, 1), (50.0, 0, 1, 0, -1)],
-                [(NAN, 0, 0, 90.0, 1), (*_REST, 90.0, -1)],
-                [(*_REST, 90.0, 1)],
-                [],
-            ),
-            [
-                False,
-                True,
-                False,
-                True,
-                False,
-                False,
-                False,
-                True,
-                True,
-                True,
-                True,
-                False,
-                False,
-                False,
-                False,
-            ],
+        _answered(
+            "Muon",
+            "pt eta phi mass charge",
+            ([(*_REST, 30.0, 1), (*_REST, 30.0, -1)], False),
+            ([(*_REST, 30.0, 1), (*_REST, 30.0001, -1)], True),
+            ([(*_REST, 60.0, -1), (*_REST, 60.0, 1)], False),
+            ([(*_REST, 60.0, -1), (*_REST, 59.9999, 1)], True),
+            ([(*_REST, 60.4, -1), (*_REST, 60.4, 1)], False),
+            # of one charge; neutral; of charge 2
+            ([(*_REST, 45.0, 1), (*_REST, 45.0, 1)], False),
+            ([(*_REST, 45.0, 1), (*_REST, 45.0, 0)], False),
+            ([(*_REST, 45.0, -1), (*_REST, 45.0, 0)], False),
+            ([(*_REST, 45.0, 2), (*_REST, 45.0, -1)], True),
+            # 45 + 20 alone; 1 + 80 alone
+            ([(*_REST, m, q) for m, q in ((45.0, 1), (45.0, 1), (200.0, -1), (20.0, -1))], True),
+            ([(*_REST, m, q) for m, q in ((1.0, 1), (1.0, -1), (80.0, -1))], True),
+            # 2 x 50, of eta 0 and opposite phi; nothing at equal phi
+            ([(50.0, 0, 0, 0, 1), (50.0, 0, PI, 0, -1)], True),
+            ([(50.0, 0, 1, 0, 1), (50.0, 0, 1, 0, -1)], False),
+            ([(NAN, 0, 0, 90.0, 1), (*_REST, 90.0, -1)], False),
+            ([(*_REST, 90.0, 1)], False),
+            ([], False),
         ),
-        Known(
-            _objects(
-                "Muon",
-                "pt eta phi mass charge",
-                [(*_REST, 1.0, 1), (*_REST, 2.0, -1)],
-                [(*_REST, 1.0, 1), (*_REST, 1.0, -1)],
-                [(*_REST, 1.0, 1), (*_REST, 3.0, -1)],
-            ),
-            [True, False, False],
-            options={"low": 2.0, "high": 4.0},
+        _answered(
+            "Muon",
+            "pt eta phi mass charge",
+            ([(*_REST, 1.0, 1), (*_REST, 2.0, -1)], True),
+            ([(*_REST, 1.0, 1), (*_REST, 1.0, -1)], False),
+            ([(*_REST, 1.0, 1), (*_REST, 3.0, -1)], False),
+            low=2.0,
+            high=4.0,
         ),
     ),
     "z_pair": (
         # Same flavour, opposite charge, mass closest to 91.2 of events with three leptons.
-        Known(
-            _objects(
-                "Lepton",
-                "pt eta phi mass charge flavour",
-                # 45.6 + 45.6 = 91.2 twice: the first of equals; and with other objects before it
-                [(*_REST, 45.6, 1, 11), (*_REST, 45.6, -1, 11), (*_REST, 45.6, -1, 11)],
+        _answered(
+            "Lepton",
+            "pt eta phi mass charge flavour",
+            # 45.6 + 45.6 = 91.2 twice: the first of equals; and with another lepton before it
+            ([(*_REST, 45.6, q, 11) for q in (1, -1, -1)], [0, 1]),
+            ([(*_REST, 9.0, 1, 11), *((*_REST, 45.6, q, 13) for q in (1, -1, 1))], [1, 2]),
+            # 50 + 41.2 is nearer than 50 + 42.5, which is nearer to 92.1 (1 % above)
+            ([(*_REST, m, q, 11) for m, q in ((50.0, 1), (42.5, -1), (41.2, -1))], [0, 2]),
+            # two leptons are too few; of another flavour; of one charge; neutral; of charge 2
+            ([(*_REST, 45.6, q, 11) for q in (1, -1)], [-1, -1]),
+            ([(*_REST, 45.6, q, f) for q, f in ((1, 11), (-1, 13), (1, 11))], [-1, -1]),
+            ([(*_REST, 45.6, q, 11) for q in (1, 1, 1)], [-1, -1]),
+            ([(*_REST, 45.6, q, 11) for q in (1, 0, 0)], [-1, -1]),
+            ([(*_REST, 45.6, q, 11) for q in (-1, 0, 0)], [-1, -1]),
+            ([(*_REST, m, q, 11) for m, q in ((45.6, 2), (45.6, 1), (20.0, -1))], [0, 2]),
+            # 90 of the second pair is nearer to 91.2 than 100 and 2 sqrt(50 x 45) = 94.9
+            (
                 [
-                    (*_REST, 9.0, 1, 11),
-                    (*_REST, 45.6, 1, 13),
-                    (*_REST, 45.6, -1, 13),
-                    (*_REST, 45.6, 1, 13),
+                    *((50.0, 0, 0, 0, 1, 11), (50.0, 0, PI, 0, -1, 11)),
+                    *((45.0, 0, 0, 0, 1, 11), (45.0, 0, PI, 0, -1, 11)),
                 ],
-                # 50 + 41.2 is nearer than 50 + 42.5, and 92.1 (1 % above) is nearer to that
-                [(*_REST, 50.0, 1, 11), (*_REST, 42.5, -1, 11), (*_REST, 41.2, -1, 11)],
-                # two leptons are too few; of another flavour; of one charge; neutral; charge 2
-                [(*_REST, 45.6, 1, 11), (*_REST, 45.6, -1, 11)],
-                [(*_REST, 45.6, 1, 11), (*_REST, 45.6, -1, 13), (*_REST, 1.0, 1, 11)],
-                [(*_REST, 45.6, 1, 11), (*_REST, 45.6, 1, 11), (*_REST, 45.6, 1, 11)],
-                [(*_REST, 45.6, 1, 11), (*_REST, 45.6, 0, 11), (*_REST, 45.6, 0, 11)],
-                [(*_REST, 45.6, 2, 11), (*_REST, 45.6, 1, 11), (*_REST, 20.0, -1, 11)],
-                # 90 of the second pair is nearer to 91.2 than 100 and 2 sqrt(50 x 45) = 94.9
-                [
-                    (50.0, 0, 0, 0, 1, 11),
-                    (50.0, 0, PI, 0, -1, 11),
-                    (45.0, 0, 0, 0, 1, 11),
-                    (45.0, 0, PI, 0, -1, 11),
-                ],
-                [(NAN, 0, 0, 0, 1, 11), (*_REST, 1.0, -1, 11), (*_REST, 2.0, 1, 11)],
-                [],
-            ),
-            [
-                [0, 1],
-                [1, 2],
-                [0, 2],
-                [-1, -1],
-                [-1, -1],
-                [-1, -1],
-                [-1, -1],
-                [0, 2],
                 [2, 3],
-                [1, 2],
-                [-1, -1],
-            ],
-        ),
-        # 44 + 45 and 46 + 45 are 1 from 90, from both sides: the first of equals. With two asked.
-        Known(
-            _objects(
-                "Lepton",
-                "pt eta phi mass charge flavour",
-                [(*_REST, 44.0, 1, 11), (*_REST, 45.0, -1, 11), (*_REST, 46.0, 1, 11)],
-                [(*_REST, 46.0, 1, 11), (*_REST, 45.0, -1, 11)],
-                [(*_REST, 46.0, 1, 11)],
             ),
-            [[0, 1], [0, 1], [-1, -1]],
-            options={"target": 90.0, "leptons_min": 2},
+            ([(NAN, 0, 0, 0, 1, 11), (*_REST, 1.0, -1, 11), (*_REST, 2.0, 1, 11)], [1, 2]),
+            ([], [-1, -1]),
+        ),
+        # 44 + 45 and 46 + 45 are 1 from 90, from both sides: the first of equals. Two are enough.
+        _answered(
+            "Lepton",
+            "pt eta phi mass charge flavour",
+            ([(*_REST, m, q, 11) for m, q in ((44.0, 1), (45.0, -1), (46.0, 1))], [0, 1]),
+            ([(*_REST, m, q, 11) for m, q in ((46.0, 1), (45.0, -1))], [0, 1]),
+            ([(*_REST, 46.0, 1, 11)], [-1, -1]),
+            target=90.0,
+            leptons_min=2,
         ),
     ),
     "trijet_mass": (

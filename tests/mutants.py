@@ -9,7 +9,7 @@ changes; the run fails on one that is not listed there, and on a line there that
 
     python -m tests.mutants                    # all; goes on where it was interrupted
     python -m tests.mutants cleaning jets      # some
-    python -m tests.mutants --quick cleaning   # one mutant of each kind
+    python -m tests.mutants --quick cleaning   # one mutant of each kind, none that is listed
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ from rich.progress import track
 
 from analysis import compiling
 from analysis.kernels import IMPLEMENTATIONS, KERNELS
+from tests.known import INDEPENDENT, KNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -51,8 +52,10 @@ REPORT: Final = ROOT / "reports" / "mutants.txt"
 DONE: Final = ROOT / ".perf" / "mutants.jsonl"
 LEAST: Final = 0.97
 """Score that is asked for."""
+LONG: Final = 30.0
+"""Seconds of CPU time that no mutant of `--quick` takes, unless its loop does not end."""
 
-HELPERS: Final = {
+HELPERS: Final[dict[str, tuple[str, ...]]] = {
     "_combinations": (),
     "_four_vectors": (),
     "_layout": ("test_columns",),
@@ -178,29 +181,30 @@ def _changes(parent: ast.AST) -> Iterator[tuple[str, str, str]]:
                 put(ast.copy_location(new, node))
                 yield kind, before, ast.unparse(shown if shown is parent else new)
                 put(node)
-            if not (isinstance(node, ast.keyword | ast.If) and _is_left_alone(node)):
+            if not _is_whole(node):
                 yield from _changes(node)
 
 
-def _is_left_alone(node: ast.keyword | ast.If) -> bool:
-    name = node.arg if isinstance(node, ast.keyword) else getattr(node.test, "id", None)
-    return name in NOT_MUTATED
+def _is_whole(node: ast.AST) -> bool:
+    """Whether nothing below a node is changed."""
+    match node:
+        case ast.UnaryOp(operand=ast.Constant()):  # a negative number is one constant
+            return True
+        case ast.keyword(arg=name) | ast.If(test=ast.Name(id=name)):
+            return name in NOT_MUTATED
+    return False
 
 
 def _alternatives(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
+    """What a node is replaced by, and the kind of the change."""
     match node:
         case ast.Compare(ops=ops):
             for number, op in enumerate(ops):
-                if type(op) in SWAPS:
-                    new = copy.copy(node)
-                    swapped, kind = SWAPS[type(op)]
-                    new.ops = [*ops[:number], swapped(), *ops[number + 1 :]]  # type: ignore[list-item]
-                    yield kind, new
+                other, kind = SWAPS[type(op)]
+                yield kind, _with(node, ops=[*ops[:number], other(), *ops[number + 1 :]])
         case ast.BinOp(op=op) | ast.AugAssign(op=op) | ast.BoolOp(op=op) if type(op) in SWAPS:
-            new = copy.copy(node)
-            swapped, kind = SWAPS[type(op)]
-            new.op = swapped()  # type: ignore[attr-defined]
-            yield kind, new
+            other, kind = SWAPS[type(op)]
+            yield kind, _with(node, op=other())
         case ast.UnaryOp(operand=operand):
             yield "sign", operand
         case ast.Constant(value=bool(value)):
@@ -210,18 +214,23 @@ def _alternatives(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
         case ast.Constant(value=float(value)):
             yield "constant", ast.Constant(value * 1.01 or 1.0)
         case ast.Attribute(attr=name) if name in NAMES:
-            yield "extremum", ast.Attribute(node.value, NAMES[name], node.ctx)
+            yield "extremum", _with(node, attr=NAMES[name])
         case ast.Name(id=name) if name in NAMES:
-            yield "extremum", ast.Name(NAMES[name], node.ctx)
+            yield "extremum", _with(node, id=NAMES[name])
         case ast.Call(func=function, args=[*first, a, b]) if _could_be_swapped(
             a, b
         ) and not ast.unparse(function).endswith(SYMMETRIC):
-            new = copy.copy(node)
-            new.args = [*first, b, a]
-            yield "order", new
+            yield "order", _with(node, args=[*first, b, a])
         case ast.Break() | ast.Continue():
-            swapped, kind = SWAPS[type(node)]
-            yield kind, swapped()
+            other, kind = SWAPS[type(node)]
+            yield kind, other()
+
+
+def _with(node: ast.AST, **fields: Any) -> ast.AST:
+    new = copy.copy(node)
+    for name, value in fields.items():
+        setattr(new, name, value)
+    return new
 
 
 def _could_be_swapped(a: ast.expr, b: ast.expr) -> bool:
@@ -343,15 +352,16 @@ def _put(name: str, tree: ast.Module, affected: set[str]) -> None:
         compiling.loop = original
 
 
+def kernels_of(row: str) -> set[str]:
+    """The kernels whose proofs are those of a row: itself, or those that use a helper."""
+    if row in HELPERS:
+        return {name for name in KERNELS if module_of(row) in _imports(module_of(name))}
+    return {row}
+
+
 def proofs_of(row: str, modules: Sequence[ModuleType]) -> list[tuple[str, Callable[[], object]]]:
     """The proofs of a row: tests with all their parameters, those of known answers first."""
-    if row in KERNELS:
-        kernels, others = {row}, ()
-    elif row in HELPERS:
-        users = [name for name in KERNELS if module_of(row) in _imports(module_of(name))]
-        kernels, others = set(users), HELPERS[row]
-    else:
-        kernels, others = set(), ("test_",)
+    kernels, others = kernels_of(row), HELPERS.get(row, ("test_",) if row in ANALYSES else ())
     found = []
     for module in modules:
         for order, (name, test) in enumerate(vars(module).items()):
@@ -359,7 +369,7 @@ def proofs_of(row: str, modules: Sequence[ModuleType]) -> list[tuple[str, Callab
                 continue
             for values in _parameters(test):
                 kernel = values.get("kernel")
-                if kernel.name in kernels if kernel else name.startswith(tuple(others)):
+                if kernel.name in kernels if kernel else name.startswith(others):
                     place = hasattr(test, "hypothesis"), order
                     found.append((place, name, lambda test=test, values=values: test(**values)))
     return [(name, call) for _, name, call in sorted(found, key=lambda one: one[0])]
@@ -432,8 +442,12 @@ def state(row: str) -> str:
         if (name := todo.pop()) not in imports:
             imports[name] = _imports(name)
             todo += imports[name]
-    sources = (Path(inspect.getfile(sys.modules[name])).read_bytes() for name in sorted(imports))
-    return hashlib.sha256(b"".join(sources)).hexdigest()[:16]
+    # Of the known answers only those of this row: a new one elsewhere changes nothing here.
+    answers = imports.pop("tests.known", None) is not None
+    kernels = [name for name in KERNELS if answers and name in kernels_of(row)]
+    parts = [repr((KNOWN[name], name in INDEPENDENT)) for name in kernels]
+    parts += [Path(inspect.getfile(sys.modules[name])).read_text() for name in sorted(imports)]
+    return hashlib.sha256("".join(parts).encode()).hexdigest()[:16]
 
 
 def done(row: str, now: str) -> dict[str, str]:
@@ -447,6 +461,14 @@ def done(row: str, now: str) -> dict[str, str]:
     }
 
 
+def seconds_of_proofs(row: str, modules: Sequence[ModuleType]) -> float:
+    """CPU time of all proofs of a row, which pass as long as nothing is changed."""
+    before = time.process_time()
+    if failure := first_failure(row, modules):
+        sys.exit(f"the proof of {row} fails as it is: {failure}")
+    return time.process_time() - before
+
+
 def run(row: str, *, quick: bool) -> dict[str, str]:
     """Outcome of each mutant of a row: what killed it, or nothing."""
     modules = [importlib.import_module(name) for name in (module_of(row), *proofs_in(row))][1:]
@@ -454,12 +476,10 @@ def run(row: str, *, quick: bool) -> dict[str, str]:
     known = {} if quick else done(row, now)
     kinds = {one.key: one.kind for one in mutants(row)}
     if quick:
-        kinds = {key: kind for kind, key in {kind: key for key, kind in kinds.items()}.items()}
+        first = {kind: key for key, kind in kinds.items() if key not in listed().get(row, {})}
+        kinds = {key: kind for kind, key in first.items()}
     if not kinds.keys() <= known.keys():
-        before = time.process_time()
-        if failure := first_failure(row, modules):
-            sys.exit(f"the proof of {row} fails as it is: {failure}")
-        limit = 2 * (time.process_time() - before) + 5
+        limit = LONG if quick else 2 * seconds_of_proofs(row, modules) + 5
         DONE.parent.mkdir(exist_ok=True)
         everyone = (one for one in mutants(row) if one.key in kinds)
         for one in track(everyone, f"{row:16}", total=len(kinds), disable=not sys.stderr.isatty()):
@@ -553,9 +573,9 @@ def main() -> int:
     text = report(outcomes)
     if not arguments.rows and not arguments.quick:
         REPORT.write_text(text)
-    print(text)
+    print(text)  # noqa: T201
     wrong = faults(outcomes, quick=arguments.quick)
-    print("\n".join(wrong), file=sys.stderr)
+    print("\n".join(wrong), file=sys.stderr)  # noqa: T201
     kernels = [one for row in outcomes for one in outcomes[row].values()]
     return int(bool(wrong) or sum(map(bool, kernels)) < LEAST * len(kernels))
 

@@ -287,7 +287,7 @@ def _objects(
 
 def _alike(objects: list[Event]) -> list[Event]:
     """The objects with the first one's kinematics: exact ties, whose charges and tags differ."""
-    kinematics = {name: objects[0][name] for name in KINEMATICS if name in objects[0]}
+    kinematics: Event = {name: objects[0][name] for name in KINEMATICS if name in objects[0]}
     return [{**one, **kinematics} for one in objects]
 
 

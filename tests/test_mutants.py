@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import subprocess
 import sys
@@ -49,7 +50,7 @@ def test_mutants_change_one_thing_and_undo_it() -> None:
         changed.append(one.key)
         tree = one.tree
     assert len(changed) == len(set(changed)) > 20
-    assert mutants.ast.dump(tree) == mutants.ast.dump(mutants.ast.parse(before))
+    assert ast.dump(tree) == ast.dump(ast.parse(before))
     assert any("n_jets >= jets_min  ->  n_jets > jets_min" in key for key in changed)
 
 

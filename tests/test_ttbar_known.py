@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pytest
 
-from analysis import ttbar
+from analysis import histograms, ttbar
+from analysis.errors import InputError
 from tests.known import INDEPENDENT
 from tests.nano import nano_events
 from tests.strategies import array_of
@@ -69,15 +70,17 @@ FILLED: Final = {
 
 
 def events(**metadata: str) -> Any:
+    """All of EVENTS, in single precision as files hold them."""
     columns: dict[str, Any] = {
         "run": array_of("run", [RUN] * len(EVENTS)),
         "luminosityBlock": array_of("luminosityBlock", [BLOCK] * len(EVENTS)),
         "event": array_of("event", [FIRST + number for number in range(len(EVENTS))]),
     }
-    for collection, one, place in (("Electron", ELECTRON, 0), ("Muon", MUON, 1)):
+    electrons, muons, _ = zip(*EVENTS, strict=True)
+    for collection, one, counts in (("Electron", ELECTRON, electrons), ("Muon", MUON, muons)):
         for field, value in one.items():
             name = f"{collection}_{field}"
-            columns[name] = array_of(name, [[value] * event[place] for event in EVENTS], "float32")
+            columns[name] = array_of(name, [[value] * n for n in counts], "float32")
     for field in ttbar._JET_FIELDS:
         name = f"Jet_{field}"
         values = [[jet[field] for jet in event[2]] for event in EVENTS]
@@ -153,8 +156,10 @@ def test_cutflow_and_variations(implementation: Implementation) -> None:
 
 def test_nominal_and_scaled(implementation: Implementation) -> None:
     histograms, _ = processed(implementation)
-    for place, name in ((1, "nominal"), (2, "pt_scale_up")):
-        assert_filled(histograms[name], [(one[0], one[place], 1.0) for one in FILLED.values()])
+    nominal = [(where, value, 1.0) for where, value, _, _ in FILLED.values()]
+    assert_filled(histograms["nominal"], nominal)
+    scaled = [(where, value, 1.0) for where, _, value, _ in FILLED.values()]
+    assert_filled(histograms["pt_scale_up"], scaled)
 
 
 def test_btag_weights(implementation: Implementation) -> None:
@@ -211,3 +216,65 @@ def test_branches_of_a_nominal_run() -> None:
     assert ttbar.branches("all")[:3] == identity
     assert ttbar.branches("all") == (*identity, *ttbar.branches("nominal"))
     assert not set(identity) & set(ttbar.branches("nominal"))
+
+
+def normalised(*datasets: dict[str, Any], nominal: int = 8) -> Any:
+    """Of one histogram whose bins hold 1 and 2 events, and `nominal` events processed."""
+    histogram = histograms.new("ttbar", ["nominal"])
+    histogram.view(flow=True)["value"][0, 0, 0, 0, :2] = 1.0, 2.0
+    histogram.view(flow=True)["variance"][0, 0, 0, 0, :2] = 1.0, 2.0
+    fileset = {
+        f"part {number}": {"metadata": {"process": "ttbar", "variation": "nominal", **dataset}}
+        for number, dataset in enumerate(datasets)
+    }
+    accumulated = {
+        "histograms": {"ttbar__nominal": histogram},
+        "cutflow": {"ttbar": {"nominal": {"nominal": {"all": nominal}}}},
+    }
+    (scaled,) = ttbar.normalise(accumulated, fileset).values()
+    view = scaled.view(flow=True)[0, 0, 0, 0, :2]
+    return view["value"].tolist(), view["variance"].tolist()
+
+
+def test_events_are_scaled_to_the_luminosity() -> None:
+    # 10 pb x 3378 / pb / 5 events = 6756; the weights of events are squared in the variance.
+    assert normalised({"xsec": 10.0, "nevts": 5}) == (
+        [6756.0, 13512.0],
+        [6756.0**2, 2 * 6756.0**2],
+    )
+    # Two parts of 2 and 3 events; then what was processed where a part does not say.
+    assert normalised({"xsec": 10.0, "nevts": 2}, {"xsec": 10.0, "nevts": 3})[0][0] == 6756.0
+    assert normalised({"xsec": 20.0, "nevts": 2}, {"xsec": 20.0})[0][0] == 8445.0
+    assert normalised({"xsec": 20.0}, {"xsec": 20.0, "nevts": 2})[0][0] == 8445.0
+    with pytest.raises(InputError, match="different cross sections"):
+        normalised({"xsec": 10.0, "nevts": 2}, {"xsec": 11.0, "nevts": 3})
+    with pytest.raises(InputError, match="no events to normalise to"):
+        normalised({"xsec": 10.0}, nominal=0)
+
+
+def test_events_cut_in_delivery_count_as_seen() -> None:
+    cutflow = {
+        "ttbar": {"nominal": {"nominal": {"all": 5, "4j1b": 2}}, "ME_var": {"nominal": {"all": 1}}}
+    }
+    parts = [
+        ("nominal", {"cut_in_delivery": 10}),
+        ("nominal", {"cut_in_delivery": 3}),
+        ("ME_var", {}),
+    ]
+    fileset = {
+        f"part {number}": {"metadata": {"process": "ttbar", "variation": variation, **cut}}
+        for number, (variation, cut) in enumerate(parts)
+    }
+    assert ttbar.whole_cutflow(cutflow, fileset) == {
+        "ttbar": {
+            "nominal": {"nominal": {"all": 18, "4j1b": 2}},
+            "ME_var": {"nominal": {"all": 1}},
+        }
+    }
+
+
+def test_what_there_is_not_is_refused() -> None:
+    with pytest.raises(InputError, match="no variations"):
+        ttbar.TtbarProcessor("columnar", "some")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="no implementation"):
+        ttbar.TtbarProcessor("fortran")  # type: ignore[arg-type]

@@ -120,8 +120,8 @@ def _closest(offsets, pt, eta, phi, mass, target) -> Any:  # type: ignore[no-unt
             start = offsets[event] - offsets[first]
             stop = start + n[event]
             best = np.inf
-            for i in range(start, stop - 2):
-                for j in range(i + 1, stop - 1):
+            for i in range(start, stop):
+                for j in range(i + 1, stop):
                     px2, py2, pz2 = px[i] + px[j], py[i] + py[j], pz[i] + pz[j]
                     energy2 = energy[i] + energy[j]
                     for k in range(j + 1, stop):

@@ -150,8 +150,8 @@ def _largest(offsets, pt, eta, phi, mass, btag, btag_min) -> Any:  # type: ignor
             start = offsets[event] - offsets[first]
             stop = start + n[event]
             best = NO_PT2
-            for i in range(start, stop - 2):
-                for j in range(i + 1, stop - 1):
+            for i in range(start, stop):
+                for j in range(i + 1, stop):
                     x2, y2 = px[i] + px[j], py[i] + py[j]
                     tagged2 = tagged[i] | tagged[j]
                     for k in range(j + 1, stop):

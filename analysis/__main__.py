@@ -524,6 +524,9 @@ def serve(
     keep_gb: Annotated[
         int, typer.Option(help="Of results; beyond it fetched ones go, or nothing new is taken.")
     ] = 100,
+    follow: Annotated[  # noqa: FBT002  (a flag)
+        bool, typer.Option("--follow", help="Servers may lead on to any other, as redirectors do.")
+    ] = False,
 ) -> None:
     """Serve until Ctrl-C; its servicex.yaml is written to the folder."""
     from analysis.delivery.serve import serve as serve_until_stopped
@@ -538,6 +541,7 @@ def serve(
             megabytes=memory,
             keep_days=keep_days,
             keep_gigabytes=keep_gb,
+            follow=follow,
         )
 
 

@@ -433,6 +433,7 @@ class Endpoint:
                     # Looked at again: a link may lead elsewhere than when it was asked for.
                     "source": self.roots.resolve(task.path),
                     "urls": self.roots.urls,
+                    "follow": self.roots.follow,
                     "target": str(target),
                     "format": task.result_format,
                 }
@@ -465,6 +466,7 @@ def serving(
     limits: Limits | None = None,
     kept: Kept | None = None,
     port: int | None = None,
+    follow: bool = False,
 ) -> Iterator[Endpoint]:
     """Start a local endpoint, and take it down at the end, whatever happens.
 
@@ -483,6 +485,8 @@ def serving(
     port
         To listen on, of 127.0.0.1; by default that of the earlier endpoint of the folder, or any
         that is free.
+    follow
+        Whether servers that it may read from may lead it on to any other.
 
     Yields
     ------
@@ -495,7 +499,7 @@ def serving(
         If a root does not exist, or it does not start.
     """
     try:
-        roots = Roots.of(tuple(allow))
+        roots = Roots.of(tuple(allow), follow=follow)
     except NotAllowedError as error:
         raise InputError(str(error)) from None
     with tempfile.TemporaryDirectory(prefix="servicex-") as temporary:

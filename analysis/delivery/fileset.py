@@ -114,7 +114,10 @@ def deliver_fileset(
             msg = f"the local ServiceX needs the extra `servicex`: {error}"
             raise NotInstalledError(msg) from None
         paths = [one for _, _, request in requests.values() for one in request.dataset]
-        with serving(private / "endpoint", allow=_allowed(paths), workers=workers) as endpoint:
+        # The user has named the servers, of which some know only where a file lies.
+        with serving(
+            private / "endpoint", allow=_allowed(paths), workers=workers, follow=True
+        ) as endpoint:
             yield endpoint.config
 
     delivered = deliver(

@@ -24,13 +24,16 @@ class Roots:
         Folders, with all that is in them.
     urls
         Beginnings of URLs: ``root://server:1094/``.
+    follow
+        Whether these servers may lead on to any other.
     """
 
     folders: tuple[Path, ...] = ()
     urls: tuple[str, ...] = ()
+    follow: bool = False
 
     @classmethod
-    def of(cls, allowed: tuple[str | Path, ...]) -> Roots:
+    def of(cls, allowed: tuple[str | Path, ...], *, follow: bool = False) -> Roots:
         """Roots from folders and URLs.
 
         Raises
@@ -51,7 +54,7 @@ class Roots:
             else:
                 msg = f"there is no folder {one} to allow"
                 raise NotAllowedError(msg)
-        return cls(tuple(folders), tuple(urls))
+        return cls(tuple(folders), tuple(urls), follow)
 
     def resolve(self, path: str) -> str:
         """What to open for a path of a request.

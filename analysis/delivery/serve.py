@@ -23,6 +23,7 @@ def serve(
     megabytes: int,
     keep_days: float,
     keep_gigabytes: int,
+    follow: bool,
 ) -> None:
     """Serve until interrupted.
 
@@ -40,6 +41,8 @@ def serve(
         What one file may take.
     keep_days, keep_gigabytes
         For how long results are kept, and how many.
+    follow
+        Whether servers may lead it on to any other.
 
     Raises
     ------
@@ -58,7 +61,13 @@ def serve(
     limits = Limits(seconds=seconds, memory=megabytes << 20)
     kept = Kept(seconds=keep_days * 24 * 3600, size=keep_gigabytes << 30)
     with serving(
-        folder, allow=allow, workers=workers, limits=limits, kept=kept, port=port
+        folder,
+        allow=allow,
+        workers=workers,
+        limits=limits,
+        kept=kept,
+        port=port,
+        follow=follow,
     ) as endpoint:
         console = Console()
         console.print(

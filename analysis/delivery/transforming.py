@@ -7,6 +7,7 @@ what it generates is executed.
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
@@ -17,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import uproot
 
+from analysis import remote
 from analysis.delivery.selections import (
     AWKWARD_FUNCTIONS,
     AXIS_ONE,
@@ -118,9 +120,13 @@ def transform(codegen: str, selection: str, source: str, target: Path, result_fo
 
 
 def confine(roots: Roots) -> None:
-    """Have this process follow no server that sends it on to where it may not read."""
-    if not roots.urls:
+    """Have this process follow no server that sends it on to where it may not read.
+
+    XRootD's client tells nobody where it is sent, so that it goes nowhere.
+    """
+    if not roots.urls or roots.follow:
         return
+    os.environ["XRD_REDIRECTLIMIT"] = "0"
     import aiohttp  # noqa: PLC0415  (needed for these alone)
     import fsspec  # noqa: PLC0415
 
@@ -129,13 +135,17 @@ def confine(roots: Roots) -> None:
 
     trace = aiohttp.TraceConfig()
     trace.on_request_redirect.append(look)
+
+    async def client(**options: Any) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(**options, trace_configs=[trace])
+
     for protocol in ("http", "https"):
-        fsspec.config.conf[protocol] = {"client_kwargs": {"trace_configs": [trace]}}
+        fsspec.config.conf[protocol] = {"get_client": client}
 
 
 def read_raw(queries: list[dict[str, Any]], source: str) -> Iterator[Piece]:
     """What queries of uproot-raw select, in batches."""
-    with uproot.open({source: None}) as file:
+    with uproot.open({source: None}, **remote.options([source], remote.TIMEOUT)) as file:
         for query in queries:
             if names := query.get("copy_histograms"):
                 for key in file.keys(filter_name=names, cycle=False):

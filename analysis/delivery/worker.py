@@ -106,7 +106,7 @@ def _work(job: dict[str, Any], writing: int) -> NoReturn:
                 transforming.check(job["codegen"], job["selection"])
                 answer = {}
             else:
-                transforming.confine(Roots(urls=tuple(job["urls"])))
+                transforming.confine(Roots(urls=tuple(job["urls"]), follow=job["follow"]))
                 target = Path(job["target"])
                 events = transforming.transform(
                     job["codegen"], job["selection"], job["source"], target, job["format"]

@@ -214,6 +214,7 @@ def transform(files: list[str], tmp_path: Path, cut: str) -> dict[str, Any]:
         "selection": json.dumps([query]),
         "source": files[0],
         "urls": [],
+        "follow": False,
         "target": str(tmp_path / "target"),
         "format": "root-file",
     }

@@ -9,6 +9,8 @@ import shutil
 import signal
 import socket
 import sqlite3
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
@@ -521,24 +523,39 @@ def test_no_server_leads_outside(
         "uproot": "(call Select (call EventDataset 'x' 'Events') (lambda (list e) "
         "(dict (list 'x') (list (attr e 'x')))))",
     }[codegen]
+
+    def served(asked: HttpRequest) -> Response:
+        leads = {"/out": f"{elsewhere}x.root", "/in/here": "/in/there"}
+        if to := leads.get(asked.url.path):
+            return RedirectResponse(to)
+        return FileResponse(tmp_path / "x.root")
+
     with (
         site(lambda _: FileResponse(tmp_path / "x.root")) as elsewhere,
-        site(
-            lambda asked: (
-                RedirectResponse(f"{elsewhere}x.root")
-                if asked.url.path == "/out"
-                else RedirectResponse("/in/there")
-                if asked.url.path == "/in/here"
-                else FileResponse(tmp_path / "x.root")
-            )
-        ) as allowed,
+        site(served) as allowed,
         serving(allow=[allowed], workers=1) as own,
     ):
         rest = Rest.of(own)
-        done = rest.done([f"{allowed}out", f"{allowed}in/here"], selection, codegen=codegen)
-        out, inside = sorted(rest.results(done["request_id"]), key=lambda one: one["file-path"])[
-            ::-1
-        ]
-        assert out["transform_status"] == "failure"
-        assert f"{elsewhere}x.root is not in the folders" in out["failure-reason"]
+        done = rest.done([f"{allowed}in/here", f"{allowed}out"], selection, codegen=codegen)
+        inside, outside = sorted(
+            rest.results(done["request_id"]), key=lambda one: str(one["file-path"])
+        )
+        assert outside["transform_status"] == "failure"
+        assert f"{elsewhere}x.root is not in the folders" in outside["failure-reason"]
         assert inside["total-events"] == 20
+
+
+@pytest.mark.parametrize("follow", [False, True])
+def test_servers_are_followed_where_it_is_asked_for(*, follow: bool, tmp_path: Path) -> None:
+    """XRootD's client tells how often it would let itself be led on."""
+    pytest.importorskip("XRootD")
+    with serving(allow=[tmp_path], workers=0, follow=follow) as own:
+        assert own.roots.follow == follow
+    code = (
+        "from analysis.delivery import transforming, roots; import fsspec; "
+        f"transforming.confine(roots.Roots(urls=('root://a//',), follow={follow})); "
+        "from XRootD import client; "
+        "print(client.EnvGetInt('RedirectLimit'), 'https' in fsspec.config.conf)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout.split() == (["16", "False"] if follow else ["0", "True"])

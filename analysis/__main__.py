@@ -224,7 +224,8 @@ def run_command(
     replacements = _replacements(mapping)
     job = Job.of_ttbar(fileset_path, implementation, variations, replacements, **how)
     saved.check(output, ttbar.check(job.fileset, variations))
-    result, fileset, _ = _execute(job, executor, workers, engine, output, traceback=traceback)
+    done = _execute(job, executor, workers, engine, output, traceback=traceback)
+    result, fileset = done.result, done.fileset
     cutflow = ttbar.whole_cutflow(result.accumulated["cutflow"], fileset)
     scaled = ttbar.normalise(result.accumulated, fileset)
     saved.write(
@@ -238,7 +239,7 @@ def run_command(
             "provenance": provenance(
                 fileset=dict(fileset),
                 implementation=implementation,
-                executor={"name": executor, "workers": workers},
+                executor={"name": executor, "workers": workers, "hash_seed": done.hash_seed},
                 chunksize=chunksize,
                 variations=variations,
                 replacements=replacements,

@@ -277,11 +277,14 @@ class Done(NamedTuple):
         What of the file set is in it.
     left_out
         What is not, a sentence each.
+    hash_seed
+        PYTHONHASHSEED of the workers, by which sets are ordered; None if it is not known.
     """
 
     result: Result
     fileset: FileSet
     left_out: tuple[str, ...]
+    hash_seed: str | None
 
 
 def execute(
@@ -307,11 +310,13 @@ def execute(
         if options or job.trace or job.skip_bad_files:
             msg = f"{DASK_AWKWARD} takes no --option, --trace or --skip-bad-files: leave it out"
             raise InputError(msg)
+        hash_seed = None
         inspected = job.inspect()
         result = inspected.run_lazily(workers)
     else:
         # Before files are looked at, which takes longer.
         parsed = parse_options(executor, options or {}, workers=workers)
+        hash_seed = parsed.hash_seed
         inspected = job.inspect()
         with open_executor(executor, workers=workers, **parsed.keywords(job.modules)) as ready:
             result = inspected.run(ready)
@@ -319,4 +324,4 @@ def execute(
         *(str(one.reason) for one in inspected.left_out),
         *(f"{chunk} cannot be read" for chunk in result.skipped),
     ]
-    return Done(result, inspected.processed(result), tuple(reasons))
+    return Done(result, inspected.processed(result), tuple(reasons), hash_seed)

@@ -128,8 +128,12 @@ def cells(
     given = _options(options, known)
     made = []
     for name, has in known.items():
+        chosen = parse_options(name, given[name])
+        given[name].pop("tuned", None)
         # The iterative executor has no option for this (`perf.visit.opened`).
         sides = (True, False) if untuned and (name == BASELINE or "tuned" in has) else (True,)
+        if not getattr(chosen, "tuned", True):
+            sides = (False,)
         for tuned in sides:
             for count in (1,) if name == BASELINE else dict.fromkeys(workers):
                 made += [

@@ -14,6 +14,7 @@ from analysis.errors import InputError
 from analysis.executors import EXECUTORS, open_executor, options_of, parse_options
 from analysis.executors.batches import BatchedExecutor
 from analysis.executors.options import BATCHED, MODELS, EngineOptions, SparkOptions, table
+from analysis.executors.worker import HASH_SEED
 from perf.scale import cells
 from tests.cli import analysis
 from tests.jets import one_sentence
@@ -155,6 +156,30 @@ def test_text_is_not_taken_for_true() -> None:
     for text in ("False", "false", "FALSE"):
         assert parse_options("dask", {"tuned": text}).tuned is False  # type: ignore[attr-defined]
     assert parse_options("dask", {"compression": "None"}).keywords()["compression"] is None
+
+
+def test_coffeas_own_is_called_so_however_it_is_asked_for() -> None:
+    for text in ("tuned=False", "tuned=false", "futures.tuned=FALSE"):
+        (cell,) = cells(["futures"], [1], [1000], options=[text], untuned=True)
+        assert (cell.tuned, cell.engine) == (False, "futures, coffea's own")
+    (cell,) = cells(["futures"], [1], [1000], options=["tuned=True"])
+    assert (cell.tuned, cell.engine) == (True, "futures")
+
+
+def test_hash_seed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTHONHASHSEED", raising=False)
+    for name, options, seed in (
+        ("futures", {}, HASH_SEED),
+        ("spark", {"environment": {"PYTHONHASHSEED": "5"}}, "5"),
+        ("parsl", {"environment": {"PYTHONHASHSEED": None}}, "random"),
+        ("futures", {"pool": "threads"}, "random"),
+        ("iterative", {}, "random"),
+        ("dask", {"address": "tcp://x"}, None),
+        ("futures", {"tuned": False}, None),
+    ):
+        assert parse_options(name, options).hash_seed == seed
+    monkeypatch.setenv("PYTHONHASHSEED", "7")
+    assert parse_options("iterative", {}).hash_seed == "7"
 
 
 def test_modules_may_be_given_as_an_option_and_beside() -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import reprlib
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ import pydantic
 from pydantic import BeforeValidator, Field
 
 from analysis.errors import InputError
+from analysis.executors.worker import HASH_SEED
 
 WORDS: Final = {"true": True, "false": False, "none": None, "null": None}
 """What text means, in any case: `--option tuned=False` is not JSON, and still no text."""
@@ -165,6 +167,11 @@ class Options(pydantic.BaseModel):
         """Options that do nothing beside the others, and a clause that says why."""
         return {}
 
+    @property
+    def hash_seed(self) -> str | None:
+        """PYTHONHASHSEED of the processes that process, by which sets are ordered; None if not known."""
+        return os.environ.get("PYTHONHASHSEED", "random")
+
     def keywords(self, modules: Sequence[str] = ()) -> dict[str, Any]:
         """Keywords of `open_executor` for what was given, with more modules."""
         given = {name: getattr(self, name) for name in self.model_fields_set}
@@ -191,6 +198,9 @@ class IterativeOptions(Options):
 
 class EngineOptions(Options):
     """What every executor with workers can be told."""
+
+    of_user: ClassVar[tuple[str, ...]] = ()
+    """Options that name workers which are not started here."""
 
     ours: ClassVar = frozenset({"batch", "fan_in", "chunk_timeout", "recoverable"})
     """Options that coffea's own executor does not have."""
@@ -229,6 +239,15 @@ class EngineOptions(Options):
                 )
         return found
 
+    @property
+    def hash_seed(self) -> str | None:
+        """As of `Options`."""
+        if getattr(self, "pool", None) == "threads" or not getattr(self, "processes", True):
+            return super().hash_seed
+        if not self.tuned or any(getattr(self, name) is not None for name in self.of_user):
+            return None
+        return self.environment.get("PYTHONHASHSEED", HASH_SEED) or "random"
+
     def of_coffea(self) -> dict[str, Any]:
         """Fields of coffea's own executor: what was given."""
         return {
@@ -254,6 +273,7 @@ class DaskOptions(EngineOptions):
 
     name = "dask"
     ours = EngineOptions.ours | {"processes", "dashboard", "silence", "config"}
+    of_user = ("address", "cluster")
     of_own: ClassVar = ("threads", "memory_limit", "processes", "dashboard", "config")
     """Options of a cluster that is started here."""
 
@@ -333,6 +353,7 @@ class ParslOptions(EngineOptions):
     """Of the Parsl executor."""
 
     name = "parsl"
+    of_user = ("config",)
     ours = EngineOptions.ours - {"recoverable"}
 
     pool: Pool = "processes"

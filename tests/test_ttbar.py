@@ -13,6 +13,7 @@ import pytest
 from analysis import histograms, pictures, saved, ttbar
 from analysis.errors import InputError
 from analysis.executors import open_executor
+from analysis.executors.worker import HASH_SEED
 from analysis.fileset import read_fileset
 from analysis.idiomatic import IdiomaticProcessor
 from analysis.inference import build, read
@@ -433,6 +434,8 @@ def test_command_line(synthetic: Path, tmp_path: Path) -> None:
     )
     assert result.exit_code == 0, result.error
     other = json.loads(nominal.read_text())
+    executor = other["provenance"]["executor"]
+    assert executor == {"name": "futures", "workers": 2, "hash_seed": HASH_SEED}
     assert len(other["histograms"]) == 20
     for name, histogram in other["histograms"].items():
         assert histogram == written["histograms"][name]

@@ -431,7 +431,9 @@ def _measured(
         say(f"{len(visits) - len(todo)} of {len(visits)} visits are in {campaign.path} already")
     outdated, changed = campaign.outdated(todo)
     if outdated:
-        say(f"{outdated} visits are measured anew: since then {', '.join(changed)} changed")
+        say(
+            f"measured anew: {outdated} of {len(visits)} visits, since {', '.join(changed)} changed"
+        )
     failed: dict[str, Failed] = {}
     with Progress(
         TextColumn("{task.description}"),

@@ -307,9 +307,17 @@ class Reference(NamedTuple):
 
 @dataclass
 class Seen:
-    """What a processor that is `Noted` was given and gave in this process: forms and sizes."""
+    """What a processor that is `Noted` was given in this process, and what it gave.
 
-    forms: set[str] = field(default_factory=set)
+    Attributes
+    ----------
+    single
+        Whether anything of events was of single precision.
+    sizes
+        Of sums.
+    """
+
+    single: bool = False
     sizes: equal.Sizes = field(default_factory=equal.Sizes)
 
 
@@ -317,14 +325,14 @@ noted = Seen()
 
 
 class Noted(ProcessorABC):
-    """A processor that tells what form its events have, and how large its sums are."""
+    """A processor that tells of what precision its events are, and how large its sums."""
 
     def __init__(self, processor: ProcessorABC | Callable[[Any], Any]) -> None:
         self.processor = processor
 
     def process(self, events: Any) -> Any:
         """As the processor's own."""
-        noted.forms.add(events.layout.form.to_json())
+        noted.single = noted.single or '"float32"' in events.layout.form.to_json()
         one = self.processor
         made = (one.process if isinstance(one, ProcessorABC) else one)(events)
         noted.sizes.add(made)
@@ -341,10 +349,9 @@ def reference(prepared: Inspected, chunksize: int) -> Reference:
     vars(noted).update(vars(Seen()))
     with open_executor("iterative") as executor, measure.settled():
         result = prepared.run(executor, chunksize=chunksize, wrap=Noted)
-    single = any('"float32"' in form for form in noted.forms)
-    arithmetic = equal.Arithmetic(prepared.events, result.chunks, single=single)
+    arithmetic = equal.Arithmetic(prepared.events, result.chunks, single=noted.single)
     sizes = noted.sizes.of(result.accumulated, arithmetic)
-    return Reference(result.accumulated, result.chunks, single, sizes)
+    return Reference(result.accumulated, result.chunks, noted.single, sizes)
 
 
 class Spell(NamedTuple):

@@ -277,11 +277,14 @@ def test_environment_variables_are_of_their_side(
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", "/of/the/user")
     one, other = compare_command.sides(
-        f"base@{repository}", f"base@{repository}", ["X=1"], [], ["m:P", "m:Q"]
+        f"base@{repository}", f"base@{repository}", ["X=1"], [], ["json:P", "csv:Q"]
     )
     assert one.environ(1)["X"] == "1"
     assert "X" not in other.environ(1)
-    assert [side.environ(1)[compare.PROCESSOR_VARIABLE] for side in (one, other)] == ["m:P", "m:Q"]
+    assert [side.environ(1)[compare.PROCESSOR_VARIABLE] for side in (one, other)] == [
+        "json:P",
+        "csv:Q",
+    ]
     assert one.environ(3)["PYTHONPATH"] == str(one.source)
 
 

@@ -402,7 +402,7 @@ def test_an_edit_is_told_and_measured_anew(mine: Path, fileset: Path, tmp_path: 
     assert "1 of 1 visits are in" in perf_scale(*arguments).output
     (mine / "cuts.py").write_text("def n(events):\n    raise ValueError('cut')\n")
     outcome = perf_scale(*arguments)
-    assert "1 visits are measured anew: since then the module cuts changed" in outcome.output
+    assert "measured anew: 1 of 1 visits, since the module cuts changed" in outcome.output
     assert outcome.exit_code == 2
     assert "cut" in outcome.error
 

@@ -25,6 +25,18 @@ PLAIN_WIDTH: Final = 124
 MIN_WIDTH: Final = 80
 """Of a table on a terminal: in a narrower one lines wrap, which is better than cut numbers."""
 
+_TOLD: Final = (
+    "backend",
+    "optimizer",
+    "process",
+    "contents",
+    "mode",
+    "weights",
+    "query",
+    "format",
+)
+"""Parameters of which the value says enough."""
+
 _ORDER: Final = ("reference", "idiomatic", "columnar", "compiled")
 
 
@@ -110,7 +122,7 @@ def plain(table: Table, width: int = PLAIN_WIDTH) -> str:
 
 
 def how(what: What) -> str:
-    """Implementation and, of the processor, executor and chunk size."""
+    """Implementation and, of the processor, executor and chunk size; else what is measured."""
     parts = [what.implementation] if what.implementation else []
     more = what.parameters
     if what.executor:
@@ -120,9 +132,7 @@ def how(what: What) -> str:
         parts.append(f"chunk {label(what.chunksize)}")
     if more.get("source") == "real":
         parts.append("real")
-    parts += [
-        str(more[name]) for name in ("backend", "optimizer", "process", "contents") if name in more
-    ]
+    parts += [str(more[name]) for name in _TOLD if name in more]
     if "files" in more:
         parts.append(f"{more['files']} files")
     if more.get("killed"):
@@ -130,7 +140,7 @@ def how(what: What) -> str:
     if "route" in more:
         parts.append(str(more["route"]))
         parts += [str(more["handler"])] if more.get("handler") != "default" else []
-    return ", ".join(parts)
+    return ", ".join(parts) or what.subject
 
 
 def duration(seconds: float) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
 
 from perf import __main__ as command
-from perf import results, table
+from perf import catalogue, nano, results, table
 from tests.perf.made import record
 
 if TYPE_CHECKING:
@@ -70,6 +71,14 @@ def test_only_cases_that_differ_in_nothing_else_are_compared() -> None:
     ]
     compiled = [row for row in rows(table.plain(table.summary(pair))) if "compiled," in row]
     assert [row[-2:] for row in compiled] == [" -"]
+
+
+def test_no_two_rows_of_a_group_are_called_the_same() -> None:
+    scale = catalogue.SCALES["small"]
+    whats = [case.what for case in (*catalogue.everything(scale), *nano.reading(scale))]
+    rows = [(what.group, what.kind, what.size, table.how(what)) for what in whats]
+    assert [row for row, times in Counter(rows).items() if times > 1] == []
+    assert all(how for *_, how in rows)
 
 
 @pytest.mark.parametrize(

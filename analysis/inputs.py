@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import socket
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -262,6 +263,11 @@ def unreadable(path: str, error: BaseException, events: str = "") -> str:
 
 def changed(path: str) -> str:
     """One sentence on a file that is not the one that was looked at before the run."""
+    if "://" not in path and not os.path.exists(path):  # noqa: PTH110
+        return (
+            f"{path} is gone, or a worker on {socket.gethostname()} does not see it: workers need "
+            "files by the same path, nothing is used"
+        )
     return f"{path} was replaced or written to during the run: nothing is used, run it again"
 
 

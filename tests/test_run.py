@@ -80,7 +80,8 @@ def test_a_file_that_changes_during_the_run(
     """Whatever took its place has as many events, and would be mixed in without a word."""
     other = Path(shutil.copy(max(synthetic.glob("ttbar__*")), tmp_path / "other"))
     changes = Changes(kind, files[0], files[1], other)
-    with pytest.raises(ChangedError, match=f"{files[1].name} was replaced or written to"):
+    said = "is gone, or a worker on" if kind == "gone" else "was replaced or written to"
+    with pytest.raises(ChangedError, match=f"{files[1].name} {said}"):
         process(files, changes, skip_bad_files=skip, retries=2)
 
 

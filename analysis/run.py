@@ -275,7 +275,7 @@ class _Runner(Runner):
             )
         except ChunkError:
             raise
-        except Exception as error:  # noqa: BLE001  (told apart in there)
+        except (Exception, SystemExit) as error:  # noqa: BLE001  (told apart in there)
             raise _failure(item, error) from None
         _check_stamp(item)
         return out
@@ -309,7 +309,7 @@ def _check_stamp(item: _Item) -> None:
         raise ChangedError(inputs.changed(item.filename))
 
 
-def _failure(item: WorkItem, error: Exception) -> ChunkError:
+def _failure(item: WorkItem, error: BaseException) -> ChunkError:
     """What to raise of a chunk that failed: whose fault it is, in one sentence."""
     causes = list(_causes(error))
     if found := next((one for one in causes if isinstance(one, ChangedError)), None):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import threading
 from collections import defaultdict
 from pathlib import Path
@@ -155,6 +156,15 @@ def test_a_damaged_file_is_left_out_whoever_reads_it(files: list[Path]) -> None:
         process(files, jets)
     result = process(files, jets, skip_bad_files=True)
     assert [chunk.path for chunk in result.skipped] == [str(files[1])]
+
+
+def leaves(events: Any) -> Any:  # noqa: ARG001
+    sys.exit(3)
+
+
+def test_a_processor_that_exits_does_not_end_the_client(files: list[Path]) -> None:
+    with pytest.raises(ProcessorError, match=r"events 0 to .* SystemExit: 3 \(test_run.py, line"):
+        process(files, leaves)
 
 
 class Schema(NanoAODSchema):

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import sys
+import time
 from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from analysis.executors import code
 from analysis.executors.batches import (
     Payload,
     fetch,
@@ -118,3 +123,27 @@ def test_accumulators_that_pickle_cannot_pack() -> None:
     again = Payload(kind, data, 1, "", None).unpack()  # type: ignore[arg-type]
     assert again == counts
     assert again["y"] == 0
+
+
+def test_threads_of_a_worker_that_are_sent_other_things_wait_for_each_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As those of a Dask worker with several threads, and clients with other environments."""
+    monkeypatch.setenv("SENT_BY", "nobody")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    sent = []
+    for client in ("one", "other"):
+        around = pickle.dumps(code._Surroundings(None, sys.path, {"SENT_BY": client}, {}, {}))
+        sent.append(code.Task(b"", None, False, around, client, client))  # noqa: FBT003
+
+    def look(number: int) -> bool:
+        task = sent[number % 2]
+        with code.entered(pickle.dumps(task)):
+            before = os.environ["SENT_BY"]
+            time.sleep(0.001)
+            return before == os.environ["SENT_BY"] == task.origin
+
+    with ThreadPoolExecutor(4) as threads:
+        assert all(threads.map(look, range(60)))
+    code._set_variables({})
+    assert os.environ["SENT_BY"] == "nobody"

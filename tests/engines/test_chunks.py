@@ -16,12 +16,14 @@ from coffea.processor import Runner
 from analysis.errors import InputError
 from analysis.executors import open_executor
 from analysis.run import QuietSchema
+from tests.cli import analysis
 from tests.engines.conftest import total
 from tests.faulty import Plain
 from tests.jets import NAME, PATIENCE, one_sentence, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from coffea.processor.executor import ExecutorBase
 
@@ -117,6 +119,17 @@ class Spins(Plain):
     def before(self, events: Any) -> None:
         while events.metadata["entrystart"] == 1000:
             pass
+
+
+def test_the_command_has_a_time_limit(synthetic: Path, tmp_path: Path) -> None:
+    outcome = analysis(
+        *("run", synthetic / "fileset.json", "--processor", "tests.faulty:Slow"),
+        *("--option", "chunk_timeout=0.1", "--output", tmp_path / "out.coffea"),
+    )
+    assert outcome.exit_code == 2
+    sentence = " ".join(outcome.error.split())
+    assert "events 0 to 2000 took longer than 0.1 s: raise chunk_timeout, ask for" in sentence
+    assert not (tmp_path / "out.coffea").exists()
 
 
 def _one(item: int) -> dict[str, int]:  # noqa: ARG001

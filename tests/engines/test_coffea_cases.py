@@ -459,19 +459,14 @@ def test_every_combination(
     """Formats, schemas, processors, chunks, compression and bad files, each with each."""
     fileset = filesets[kind]
     of = "parquet" if kind == "parquet" else "root"
-    for size, most, compression, skip, sent, make in product(
-        (CLUSTER, 250), (None, 1), (None, 1), (False, True), (None, 1), KINDS.values()
-    ):
-        options: dict[str, Any] = {
-            "chunksize": size,
-            "maxchunks": most,
-            "skipbadfiles": skip,
-            "processor_compression": sent,
-            "format": of,
-        }
-        one = runner(executor.copy(compression=compression), **options)
-        want = plain(fileset, make(), **options)
-        assert same(one(fileset, processor_instance=make()), want), options
+    for size, most in product((CLUSTER, 250), (None, 1)):
+        chunks: dict[str, Any] = {"chunksize": size, "maxchunks": most, "format": of}
+        wants = {name: plain(fileset, make(), **chunks) for name, make in KINDS.items()}
+        for compression, skip, sent, name in product((None, 1), (False, True), (None, 1), KINDS):
+            options = {**chunks, "skipbadfiles": skip, "processor_compression": sent}
+            one = runner(executor.copy(compression=compression), **options)
+            out = one(fileset, processor_instance=KINDS[name]())
+            assert same(out, wants[name]), (name, compression, options)
 
 
 @pytest.mark.every

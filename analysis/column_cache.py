@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from cachetools import LRUCache
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
 
 
@@ -47,3 +49,33 @@ class ColumnCache(LRUCache[str, "np.ndarray"]):
 def of_worker(capacity: int) -> ColumnCache:
     """The one of this process."""
     return ColumnCache(capacity)
+
+
+class OfFile:
+    """A cache for the columns of one file, by coffea's keys: those of Parquet name no file.
+
+    Parameters
+    ----------
+    cache
+        Of all files.
+    file
+        What tells the file from others, and from what had its name before.
+    """
+
+    def __init__(self, cache: ColumnCache, file: str) -> None:
+        self.cache = cache
+        self.file = file
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """As of the cache."""
+        return self.cache.get(f"{self.file} {key}", default)
+
+    def __setitem__(self, key: str, value: np.ndarray) -> None:
+        """As of the cache."""
+        self.cache[f"{self.file} {key}"] = value
+
+
+def of_file(cache: Callable[[], ColumnCache | None], file: str) -> OfFile | None:
+    """That of one file, if there is any."""
+    found = cache()
+    return None if found is None else OfFile(found, file)

@@ -26,7 +26,7 @@ from coffea.processor.executor import WorkItem
 from coffea.util import coffea_console
 
 from analysis import counting, inputs, remote
-from analysis.column_cache import of_worker
+from analysis.column_cache import of_file, of_worker
 from analysis.counting import Chunk, Counted
 from analysis.errors import (
     ChangedError,
@@ -264,14 +264,20 @@ class _Runner(Runner):
     """coffea's Runner, which tells files that cannot be read from processors that fail."""
 
     @staticmethod
-    def _work_function(*settings: Any, processor_instance: Any, **options: Any) -> Any:
+    def _work_function(
+        *settings: Any, processor_instance: Any, cache_function: Any, **options: Any
+    ) -> Any:
         """Process a chunk, on a worker."""
         given = settings[-1]
         item = given[0] if isinstance(given, tuple) else given
         _check_stamp(item)
+        file = f"{item.filename} {item.fileuuid!r} {item.stamp}"
         try:
             out = Runner._work_function(
-                *settings, processor_instance=processor_instance, **options
+                *settings,
+                processor_instance=processor_instance,
+                cache_function=partial(of_file, cache_function, file),
+                **options,
             )
         except ChunkError:
             raise

@@ -12,10 +12,12 @@ from analysis.column_cache import ColumnCache, of_worker
 from analysis.executors import open_executor
 from analysis.inputs import inspect
 from analysis.run import run
+from analysis.synthetic import write_fileset
 from perf.equal import agree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from coffea.processor.executor import ExecutorBase
 
@@ -80,6 +82,31 @@ def test_other_events_are_not_taken_for_those_that_are_kept(
             fileset = {name: synthetic_fileset[name]}
             want = processed(fileset, executor).accumulated
             assert agree(processed(fileset, executor, 10**9).accumulated, want)
+
+
+@pytest.mark.parametrize("kind", ["ttree", "parquet"])
+def test_each_file_has_columns_of_its_own_and_new_ones_when_it_is_another(
+    kind: str, tmp_path: Path
+) -> None:
+    """Of Parquet coffea's own keys are those of events 0 to 500 of whatever file."""
+
+    def written(seed: int) -> dict[str, Any]:
+        return write_fileset(
+            tmp_path,
+            events=1000,
+            seed=seed,
+            processes=["ttbar"],
+            variations=["nominal"],
+            format=kind,
+            events_per_file=500,
+        )
+
+    with open_executor("iterative") as executor:
+        for seed in (1, 2):
+            fileset = written(seed)
+            want = processed(fileset, executor).accumulated
+            for _ in range(2):
+                assert agree(processed(fileset, executor, 10**9).accumulated, want)
 
 
 def test_a_cache_that_is_too_small_forgets_and_gives_the_same(

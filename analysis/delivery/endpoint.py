@@ -22,7 +22,7 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import Future
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -354,8 +354,9 @@ class Endpoint:
         """Note that so many bytes of an object were sent: all of them make it a fetched one."""
         self._sent[file] += part
         if self._sent[file] >= size:
-            self.state.fetched(file)
             del self._sent[file]
+            with suppress(sqlite3.Error):  # it is kept longer, that is all
+                self.state.fetched(file)
 
     def _tidy(self) -> str | None:
         """Delete what is not to be kept any longer; whether what is left is still too much."""

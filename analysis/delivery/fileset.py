@@ -18,6 +18,7 @@ from analysis.delivery.client import TIMEOUT, Delivered, Request, deliver
 from analysis.delivery.transforming import FUNCADL_TREE
 from analysis.errors import InputError, NotInstalledError
 from analysis.fileset import CUT_IN_DELIVERY, FileSet, read_fileset
+from analysis.output import check
 from analysis.run import write_json
 
 if TYPE_CHECKING:
@@ -93,18 +94,12 @@ def deliver_fileset(
     events = _count(fileset, replacements, must_open=is_local)
     make = queries.uproot_raw if query == "uproot-raw" else queries.funcadl
     requests = {}
-    for name, dataset in fileset.items():
-        trees = set(dataset["files"].values())
-        for tree in sorted(trees):
-            sources = [_absolute(one) for one, own in dataset["files"].items() if own == tree]
-            title = name if len(trees) == 1 else f"{name}, {tree}"
-            requests[title] = (name, tree, Request(title, sources, make(tree, replacements)))
-    private = output.resolve() / PRIVATE
-    try:
-        private.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        msg = f"{output} cannot be written to: {error.strerror}"
-        raise InputError(msg) from None
+    for title, (name, tree) in _titles(fileset).items():
+        listed = fileset[name]["files"].items()
+        sources = [_absolute(one) for one, own in listed if own == tree]
+        requests[title] = (name, tree, Request(title, sources, make(tree, replacements)))
+    folders = _folders(fileset)
+    private = _prepared(output, path, folders.values())
 
     @contextmanager
     def local() -> Iterator[Path]:
@@ -131,7 +126,6 @@ def deliver_fileset(
         ignore_cache=ignore_cache,
         progress=progress,
     )
-    folders = _folders(fileset)
     # What is there from an earlier delivery is not this one's, until all of it is.
     (output / "fileset.json").unlink(missing_ok=True)
     written: dict[str, Any] = {}
@@ -165,6 +159,22 @@ def deliver_fileset(
     return written
 
 
+def _prepared(output: Path, fileset: Path, folders: Iterable[str]) -> Path:
+    """Make the folder that keeps deliveries in the output, where nothing else is replaced."""
+    private = output.resolve() / PRIVATE
+    there = [output / one for one in folders if (output / one).exists()]
+    if there and not private.exists():
+        msg = f"{there[0]} is there, and of no earlier delivery: name another folder"
+        raise InputError(msg)
+    try:
+        private.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        msg = f"{output} cannot be written to: {error.strerror}"
+        raise InputError(msg) from None
+    check(output / "fileset.json", inputs=[fileset])
+    return private
+
+
 def _check_whole(fileset: FileSet) -> None:
     for dataset in fileset.datasets.values():
         for one in dataset.files:
@@ -195,6 +205,19 @@ def _count(
             raise InputError(msg)
         counts[name] = int(dataset["metadata"]["nevts"])
     return counts
+
+
+def _titles(fileset: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """A title for each tree of each data set, whose names may be anything."""
+    titles: dict[str, tuple[str, str]] = {}
+    for name, dataset in fileset.items():
+        trees = sorted(set(dataset["files"].values()))
+        for tree in trees:
+            title = name if len(trees) == 1 else f"{name}, {tree}"
+            while title in titles:
+                title += "_"
+            titles[title] = (name, tree)
+    return titles
 
 
 def _folders(names: Iterable[str]) -> dict[str, str]:

@@ -11,7 +11,7 @@ import pytest
 import uproot
 
 from analysis.delivery import queries
-from analysis.delivery.fileset import deliver_fileset
+from analysis.delivery.fileset import _titles, deliver_fileset
 from analysis.errors import InputError
 from analysis.samples import CROSS_SECTIONS
 from analysis.synthetic import generate
@@ -199,6 +199,32 @@ def test_nothing_passes(
         assert got["cutflow"]["ttbar"]["nominal"]["nominal"]["all"] == 100
     finally:
         source.unlink()
+
+
+def test_no_two_trees_have_one_title() -> None:
+    two = {"x": "Events", "y": "Other"}
+    fileset = {name: {"files": two} for name in ("a", "b")} | {
+        name: {"files": {"z": "Events"}} for name in ("a, Events", "a, Events_", "c")
+    }
+    titles = _titles(fileset)
+    wanted = {(name, tree) for name, one in fileset.items() for tree in one["files"].values()}
+    assert set(titles.values()) == wanted
+    assert len(titles) == len(wanted)
+
+
+def test_what_is_there_is_not_replaced(some: Path, endpoint: Endpoint, tmp_path: Path) -> None:
+    """Neither the file set that is read nor a folder that happens to have a data set's name."""
+    own = tmp_path / "fileset.json"
+    own.write_text(some.read_text())
+    with pytest.raises(InputError, match="is read for the result and would be replaced"):
+        deliver_fileset(own, tmp_path, config=endpoint.config)
+    assert own.read_text() == some.read_text()
+    kept = tmp_path / "other" / "ttbar__nominal" / "notes"
+    kept.parent.mkdir(parents=True)
+    kept.touch()
+    with pytest.raises(InputError, match="is there, and of no earlier delivery"):
+        deliver_fileset(some, tmp_path / "other", config=endpoint.config)
+    assert kept.exists()
 
 
 def test_bad_input(some: Path, endpoint: Endpoint, tmp_path: Path) -> None:

@@ -222,8 +222,8 @@ def transform(files: list[str], tmp_path: Path, cut: str) -> dict[str, Any]:
 
 def test_time_and_memory_are_limited(worker: Worker, files: list[str], tmp_path: Path) -> None:
     forever = transform(files, tmp_path, "MET_pt > 9**9**9")
-    with pytest.raises(JobError, match="took more than 3 s"):
-        worker.run(forever, Limits(seconds=3))
+    with pytest.raises(JobError, match="took more than 1 s"):
+        worker.run(forever, Limits(seconds=1))
     much = transform(files, tmp_path, "MET_pt > 'a' * 10**10")
     with pytest.raises(JobError, match="more than 1000 MB of memory"):
         worker.run(much, Limits(memory=1000 << 20))

@@ -301,7 +301,8 @@ def main() -> None:
         chosen = [one for acts, _ in groups for one in acts if one.name == asked.only]
         groups = [(chosen, asked.number)]
     bad = False
-    with tempfile.TemporaryDirectory(prefix="signals-") as name:
+    # Not in /tmp, from where servicex moves its cache to the folder for temporary files.
+    with tempfile.TemporaryDirectory(prefix="signals-", dir="/var/tmp") as name:
         shared = Path(name, "shared")
         prepare(shared)
         for acts, number in groups:

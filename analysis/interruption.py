@@ -56,12 +56,32 @@ class _State:
     outcome = OUTCOME
 
 
+class _Voice:
+    """Standard error, on which after a signal only the main thread has anything to say.
+
+    Servers in threads, as those of Spark's client, print what is cut off at their other end.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    def write(self, text: str) -> int:
+        if _State.number is None or threading.current_thread() is threading.main_thread():
+            self.stream.write(text)
+        return len(text)
+
+
 def listen() -> None:
     """Heed SIGINT and SIGTERM from now on; what is ignored, as by nohup, stays ignored."""
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _heed)
     sys.unraisablehook = _unraisable
+    if sys.stderr is not None:  # as it is where it is closed
+        sys.stderr = _Voice(sys.stderr)
     # What is forked, as multiprocessing ends by SIGTERM, is not the command line.
     os.register_at_fork(after_in_child=_forget)
 

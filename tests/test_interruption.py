@@ -47,6 +47,9 @@ PROGRAM = """{first}
 import sys, time, warnings, logging, threading
 from analysis.interruption import call, interruptible, listen
 listen()
+def late():
+    thread = threading.Thread(target=print, args=("late",), kwargs=dict(file=sys.stderr))
+    thread.start(); thread.join()
 def ready():
     print("ready", flush=True)
     time.sleep({seconds})
@@ -77,6 +80,7 @@ def test_while_modules_are_imported(number: signal.Signals) -> None:
         ),
         ("\n  try: ready()\n  finally: logging.error('late'); warnings.warn('late')", "what was"),
         ("\n  try: ready()\n  except BaseException: sys.exit(1)", "what was written"),
+        ("\n  try: ready()\n  finally: late(); sys.stderr.write('')", "what was written"),
     ],
 )
 def test_while_it_works(number: signal.Signals, work: str, says: str) -> None:

@@ -208,8 +208,9 @@ def _ignore() -> None:
 
 
 def _say(sentence: str) -> None:
-    # Whoever reads may have gone.
-    with suppress(OSError):
+    # Whoever reads may have gone, and what is closed is None.
+    with suppress(OSError, AttributeError):
         sys.stdout.flush()
+    with suppress(OSError, AttributeError):
         sys.stderr.write(f"{sentence}\n")
         sys.stderr.flush()

@@ -503,20 +503,15 @@ def serving(
         roots = Roots.of(tuple(allow), follow=follow)
     except NotAllowedError as error:
         raise InputError(str(error)) from None
-    with tempfile.TemporaryDirectory(prefix="servicex-") as temporary:
+    with ExitStack() as stack:
+        if folder is None:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="servicex-")))
         endpoint = Endpoint(
-            (folder or Path(temporary)).resolve(),
-            roots,
-            workers=workers,
-            limits=limits,
-            kept=kept,
-            port=port,
+            folder.resolve(), roots, workers=workers, limits=limits, kept=kept, port=port
         )
-        try:
-            endpoint.start()
-            yield endpoint
-        finally:
-            endpoint.stop()
+        stack.callback(endpoint.stop)
+        endpoint.start()
+        yield endpoint
 
 
 def object_name(path: str, extension: str = "") -> str:

@@ -11,6 +11,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
@@ -274,7 +275,11 @@ def test_a_killed_worker_is_no_fault_of_the_file(rest: Rest, files: list[str]) -
     assert rest("GET", path).json()["files-completed"] == 2
 
 
-def test_nothing_is_left_over(synthetic: Path, files: list[str], tmp_path: Path) -> None:
+def test_nothing_is_left_over(
+    synthetic: Path, files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (elsewhere := tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(elsewhere))
     folder = tmp_path / "endpoint"
     folder.mkdir()
     (folder / "file-of-one-that-was-killed").mkdir()
@@ -283,6 +288,8 @@ def test_nothing_is_left_over(synthetic: Path, files: list[str], tmp_path: Path)
         rest = Rest.of(own)
         rest.submit(files[:1], SLOW_MET)
         wait_for(lambda: any(folder.glob("file-*")))
+        # What is killed now leaves nothing but in its own folder.
+        assert not list(elsewhere.iterdir())
     assert sorted(path.name for path in folder.iterdir()) == [
         *("endpoint.json", "lock", "results", "servicex.yaml", "transforms.sqlite"),
         *("worker-0.log", "worker-check.log"),

@@ -97,7 +97,8 @@ def processed(
     """Histograms by variation (values and variances, channel x region x bin), and the cutflow."""
     processor = ttbar.TtbarProcessor(implementation, variations)
     found = processor.process(events(process=process, variation=variation))
-    ((_, histogram),) = found["histograms"].items()
+    ((sample, histogram),) = found["histograms"].items()
+    assert sample == f"{process}__{variation}"
     assert list(histogram.axes["process"]) == [process]
     by_variation = {
         name: histogram[{"process": 0, "variation": name}].view(flow=True)
@@ -246,6 +247,10 @@ def test_events_are_scaled_to_the_luminosity() -> None:
     assert normalised({"xsec": 10.0, "nevts": 2}, {"xsec": 10.0, "nevts": 3})[0][0] == 6756.0
     assert normalised({"xsec": 20.0, "nevts": 2}, {"xsec": 20.0})[0][0] == 8445.0
     assert normalised({"xsec": 20.0}, {"xsec": 20.0, "nevts": 2})[0][0] == 8445.0
+    # Real data weigh 1; a sample that left no histogram leaves the others theirs.
+    assert normalised({"isData": True}) == ([1.0, 2.0], [1.0, 2.0])
+    absent = {"variation": "ME_var", "xsec": 1.0}
+    assert normalised(absent, {"xsec": 10.0, "nevts": 5})[0][0] == 6756.0
     with pytest.raises(InputError, match="different cross sections"):
         normalised({"xsec": 10.0, "nevts": 2}, {"xsec": 11.0, "nevts": 3})
     with pytest.raises(InputError, match="no events to normalise to"):

@@ -8,6 +8,7 @@ terms with that of their width), is minimised. Units of yields are events.
 from __future__ import annotations
 
 import itertools
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,6 +19,7 @@ import scipy.stats
 from analysis.inference.backends import FitError, guarded
 from analysis.inference.covariance import covariance_of
 from analysis.inference.model import LEAST, numpy, tensor
+from analysis.inference.optimizer import NotConvergedWarning
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -29,6 +31,17 @@ if TYPE_CHECKING:
 STEP: Final = 1e-3
 """Of finite differences of what is expected, over the width of a parameter: their error is some
 1e-6, and the rounding some 1e-13 of first and 1e-10 of second ones."""
+
+CONVERGED: Final = 1e-4
+"""Decrease of twice the negative log likelihood that may be left at the end of a fit."""
+
+NEWTON_STEPS: Final = 300
+HALVINGS: Final = 40
+"""Of one step at most."""
+LEAST_CURVATURE: Final = 1e-8
+"""Relative, of the eigenvalues of second derivatives that a step is made of."""
+NEXT_TO_BOUND: Final = 1e-9
+"""As `AT_BOUND`, of a parameter that is held there while the others step."""
 
 AT_BOUND: Final = 1e-6
 """Distance from a bound, relative to that between both, of a parameter that is said to be at it."""
@@ -227,8 +240,8 @@ def fit(model: Model, data: NDArray[np.float64] | None = None) -> Fit:
         If the fit does not converge, or not to a minimum.
     """
     observed = model.data if data is None else data
-    values, twice_nll, found = minimise(model, observed)
-    covariance = _covariance(model, observed, values, found)
+    values, twice_nll, hessian = _minimum(model, observed)
+    covariance = _covariance(model, values, hessian)
     backend, optimizer = pyhf.get_backend()
     return Fit(
         parameters={
@@ -252,6 +265,39 @@ def fit(model: Model, data: NDArray[np.float64] | None = None) -> Fit:
     )
 
 
+def _minimum(
+    model: Model, data: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], float, NDArray[np.float64]]:
+    """Parameters, minimum and second derivatives: of the optimiser if it did find a minimum."""
+    _, optimizer = pyhf.get_backend()
+    start = model.nominal
+    try:
+        values, twice_nll, found = minimise(model, data)
+        if "hess" in found:
+            return values, twice_nll, np.asarray(found.hess)
+        gradient, hessian = derivatives(model, data, values)
+        _, left = _newton_step(model, values, gradient, hessian)
+        if left <= CONVERGED:
+            return values, twice_nll, hessian
+        reason = f"a decrease of {left:.2g} is left"
+        if left < 1:
+            start = values
+    except FitError as error:
+        if not np.isfinite(
+            float(pyhf.infer.mle.twice_nll(tensor(start), tensor(data), model.pdf)[0])
+        ):
+            # There is nowhere to step from.
+            raise
+        reason = str(error)
+    warnings.warn(
+        f"the optimizer {optimizer.name} found no minimum ({reason}); Newton's steps take over, "
+        "which takes longer",
+        NotConvergedWarning,
+        stacklevel=3,
+    )
+    return newton(model, data, start)
+
+
 def _at_bound(model: Model, values: NDArray[np.float64]) -> NDArray[np.bool_]:
     low, high = np.array(model.pdf.config.suggested_bounds()).T
     margin = AT_BOUND * (high - low)
@@ -259,17 +305,14 @@ def _at_bound(model: Model, values: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 
 def _covariance(
-    model: Model, data: NDArray[np.float64], values: NDArray[np.float64], found: Any
+    model: Model, values: NDArray[np.float64], hessian: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Covariance at a minimum: by second derivatives, by finite differences if need be."""
-    hessian = found.get("hess")
-    if hessian is None:
-        hessian = curvature(model, data, values)
-    covariance = covariance_of(np.asarray(hessian), model.fixed)
+    """Covariance at a minimum."""
+    covariance = covariance_of(hessian, model.fixed)
     if not np.isfinite(covariance).all():
         # At a bound the likelihood need not have a minimum.
         held = model.fixed | _at_bound(model, values)
-        covariance = covariance_of(np.asarray(hessian), held)
+        covariance = covariance_of(hessian, held)
     if not np.isfinite(covariance).all():
         msg = (
             "the fit ended where the likelihood has no minimum, so that uncertainties cannot be "
@@ -359,10 +402,21 @@ def minimise(
 def curvature(
     model: Model, data: NDArray[np.float64], at: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Second derivatives of twice the negative log likelihood, for backends that have none.
+    """Second derivatives of twice the negative log likelihood: parameters x parameters.
 
-    Of what is expected, derivatives are taken by finite differences; those of the likelihood
-    follow, so that nothing large cancels and no parameter leaves its place, be it at a bound.
+    As of `derivatives`.
+    """
+    return derivatives(model, data, at)[1]
+
+
+def derivatives(
+    model: Model, data: NDArray[np.float64], at: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """First and second derivatives of twice the negative log likelihood.
+
+    For backends that have none. Of what is expected, derivatives are taken by finite differences;
+    those of the likelihood follow, so that nothing large cancels and no parameter leaves its
+    place, be it at a bound.
 
     Parameters
     ----------
@@ -373,10 +427,10 @@ def curvature(
 
     Returns
     -------
-    numpy.ndarray
-        Parameters x parameters.
+    numpy.ndarray, numpy.ndarray
+        Parameters, and parameters x parameters.
     """
-    observed = data[: model.pdf.config.nmaindata]
+    observed, auxiliary = np.split(data, [model.pdf.config.nmaindata])
     widths = model.widths
     steps = np.diag(STEP * np.where(widths > 0, widths, 1.0))
     size = np.diag(steps)
@@ -390,7 +444,9 @@ def curvature(
         # Of bins without events the likelihood is linear in what is expected.
         seen = observed > 0
         squared = np.divide(observed, here**2, out=np.zeros_like(here), where=seen)
-        slope = 1 - np.divide(observed, here, out=np.zeros_like(here), where=seen)
+        slope = np.where(here < 0, -1.0, 1.0)
+        slope -= np.divide(observed, here, out=np.zeros_like(here), where=seen)
+        gradient = 2 * first @ slope
         hessian = 2 * np.einsum("ib,jb,b->ij", first, first, squared)
         hessian += np.diag(2 * (bent @ slope) / size**2)
         for i, j in itertools.combinations(np.flatnonzero(~model.fixed), 2):
@@ -399,9 +455,72 @@ def curvature(
             mixed = (both - bent[i] - bent[j]) @ slope / (size[i] * size[j])
             hessian[i, j] += mixed
             hessian[j, i] += mixed
-        constrained = widths > 0
-        hessian[constrained, constrained] += 2 / widths[constrained] ** 2
-    return np.asarray(hessian)
+        weights = np.divide(2, widths**2, out=np.zeros_like(widths), where=widths > 0)
+        gradient += weights * (at - numpy(_at(model, auxiliary)))
+        hessian += np.diag(weights)
+    return gradient, hessian
+
+
+def _newton_step(
+    model: Model,
+    at: NDArray[np.float64],
+    gradient: NDArray[np.float64],
+    hessian: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], float]:
+    """Step towards a minimum within the bounds, and the decrease that it promises."""
+    low, high = np.array(model.pdf.config.suggested_bounds()).T
+    margin = NEXT_TO_BOUND * (high - low)
+    held = model.fixed | ((at <= low + margin) & (gradient > 0))
+    held |= (at >= high - margin) & (gradient < 0)
+    free = np.flatnonzero(~held)
+    scale = 1 / np.sqrt(np.maximum(np.abs(np.diag(hessian)[free]), 1e-300))
+    values, vectors = np.linalg.eigh(hessian[np.ix_(free, free)] * np.outer(scale, scale))
+    # Downhill where the likelihood bends down, too.
+    curved = np.maximum(np.abs(values), LEAST_CURVATURE * np.abs(values).max())
+    step = np.zeros_like(at)
+    step[free] = -scale * (vectors @ ((vectors.T @ (gradient[free] * scale)) / curved))
+    return step, float(-0.5 * gradient @ step)
+
+
+def newton(
+    model: Model, data: NDArray[np.float64], start: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], float, NDArray[np.float64]]:
+    """Minimise by projected Newton steps: slow without automatic derivatives, and sure.
+
+    As of `analysis.inference.newton`, for any backend.
+
+    Returns
+    -------
+    numpy.ndarray, float, numpy.ndarray
+        Parameters, the minimum, and the second derivatives there.
+
+    Raises
+    ------
+    FitError
+        If no minimum is found.
+    """
+    low, high = np.array(model.pdf.config.suggested_bounds()).T
+    observed = tensor(data)
+
+    def value(x: NDArray[np.float64]) -> float:
+        return float(pyhf.infer.mle.twice_nll(tensor(x), observed, model.pdf)[0])
+
+    at = np.where(model.fixed, start, np.clip(start, low, high))
+    for _ in range(NEWTON_STEPS):
+        here, (gradient, hessian) = value(at), derivatives(model, data, at)
+        step, decrease = _newton_step(model, at, gradient, hessian)
+        # From there the next step would square what is left.
+        if decrease <= CONVERGED / 100:
+            return at, here, hessian
+        for length in 0.5 ** np.arange(HALVINGS):
+            moved = np.where(model.fixed, at, np.clip(at + length * step, low, high))
+            if value(moved) <= here - 1e-4 * gradient @ (at - moved):
+                break
+        else:
+            break
+        at = moved
+    msg = "the fit did not converge: look for bins with very few events"
+    raise FitError(msg)
 
 
 def _goodness_of_fit(model: Model, data: NDArray[np.float64], twice_nll: float) -> GoodnessOfFit:
@@ -577,5 +696,5 @@ def fit_toys(
 ) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
     """Fit data sets one after the other: values and uncertainties of all parameters."""
     for data in toys:
-        values, _, found = minimise(model, data)
-        yield values, np.sqrt(np.diag(_covariance(model, data, values, found)))
+        values, _, hessian = _minimum(model, data)
+        yield values, np.sqrt(np.diag(_covariance(model, values, hessian)))

@@ -30,8 +30,9 @@ LEVEL: Final = 0.95
 PRECISION: Final = 1e-3
 """Relative, of a limit."""
 
-LOWEST: Final = 1e-3
-"""Strength that a search begins at, over its uncertainty: at 0 CLs is 0 / 0 (pyhf issue 2722)."""
+LOWEST: Final = 0.05
+"""Strength that a search begins at, over its uncertainty: at 0 CLs is 0 / 0 (pyhf issue 2722), and
+so is it where what the test finds is no more than fits are apart by rounding."""
 
 BANDS: Final = (-2, -1, 0, 1, 2)
 """Of the expected limits, in standard deviations; pyhf's order."""

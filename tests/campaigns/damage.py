@@ -30,6 +30,8 @@ from rich.table import Table
 from analysis.synthetic import write_fileset
 from analysis.synthetic.writer import COMPRESSION_LEVELS, FORMATS, PARQUET_CODECS
 from analysis.ttbar import INPUTS
+from perf import measure
+from perf.table import made_with
 from tests.cli import analysis
 
 if TYPE_CHECKING:
@@ -268,7 +270,7 @@ def main() -> None:
                     print(one, file=sys.stderr)  # noqa: T201
                     bad = True
     print(WHY)  # noqa: T201
-    print(f"seed {asked.seed}")  # noqa: T201
+    print(made_with(measure.versions(), measure.machine()) + f"\nseed {asked.seed}")  # noqa: T201
     sys.exit(int(bad))
 
 

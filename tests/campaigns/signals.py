@@ -25,6 +25,9 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
+from perf import measure
+from perf.table import made_with
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -311,7 +314,7 @@ def main() -> None:
             trials = campaign(acts, number, asked.seed, Path(name), shared, told)
             Console(width=150).print(table(trials))
             bad |= any(one.ended in BAD or one.left for one in trials)
-    print(f"seed {asked.seed}")  # noqa: T201
+    print(made_with(measure.versions(), measure.machine()) + f"\nseed {asked.seed}")  # noqa: T201
     sys.exit(int(bad))
 
 

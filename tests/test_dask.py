@@ -173,6 +173,25 @@ def _count(_: int) -> dict[str, int]:
     return {"n": 1}
 
 
+class Large:
+    """A function of more bytes than Dask leaves in a task."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.content = os.urandom(150_000)
+
+    def __call__(self, item: int) -> dict[str, int]:
+        time.sleep(0.05)
+        return {"sum": self.number * item}
+
+
+def test_large_functions_of_runs_at_once_are_not_mixed(two: Any) -> None:
+    """By keyword Dask would call each of them "code", and keep the first."""
+    with ThreadPoolExecutor(4) as threads:
+        runs = [threads.submit(two.copy(), [1, 1], Large(number), None) for number in range(4)]
+        assert [run.result(timeout=PATIENCE)[0]["sum"] for run in runs] == [0, 2, 4, 6]
+
+
 def test_affinity(two: Any) -> None:
     executor = two.copy(affinity=True)
     first, second = (executor(range(40), _where, None)[0] for _ in range(2))

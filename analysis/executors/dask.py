@@ -352,7 +352,9 @@ class _Run:
                 _process,
                 # Bytes, in which Dask does not look for futures.
                 [self.executor.packed([self.items[n] for n in batch]) for batch in batches],
-                code=self.code,
+                # Not by keyword: of one over 100 kB Dask makes a task that is called as the
+                # keyword is, "code", and a run would wait for that of another, or be given it.
+                [self.code] * len(batches),
                 compression=self.executor.compression,
                 key=names,
                 pure=False,

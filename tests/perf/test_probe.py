@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from coffea.processor import IterativeExecutor
 
 from analysis.executors import open_executor
 from analysis.executors.batches import Ledger, Spent
@@ -82,8 +84,13 @@ def measured(
 @pytest.mark.parametrize("branches", [(), BRANCHES], ids=["one by one", "in one go"])
 @pytest.mark.parametrize(
     ("name", "workers", "options"),
-    [("iterative", 1, {}), ("futures", 2, {"pool": "threads"}), ("futures", 2, {})],
-    ids=["iterative", "threads", "processes"],
+    [
+        ("coffea's own", 1, {}),
+        ("iterative", 1, {}),
+        ("futures", 2, {"pool": "threads"}),
+        ("futures", 2, {}),
+    ],
+    ids=["coffea", "iterative", "threads", "processes"],
 )
 def test_stages_add_up_and_the_result_is_the_same(
     name: str,
@@ -93,7 +100,12 @@ def test_stages_add_up_and_the_result_is_the_same(
     ttbar: dict[str, Any],
 ) -> None:
     before = patched()
-    with open_executor(name, workers=workers, **options) as executor:
+    opened = (
+        nullcontext(IterativeExecutor(status=False))
+        if name == "coffea's own"
+        else open_executor(name, workers=workers, **options)
+    )
+    with opened as executor:
         want = run(
             ttbar, Sleeps(), executor, files=inspect(ttbar, ["Jet_pt"]), chunksize=CHUNK
         ).accumulated
@@ -116,7 +128,7 @@ def test_stages_add_up_and_the_result_is_the_same(
     assert all(peak and peak > 1e7 for peak in seen.peaks.values())
 
     beside = (stages.serialising, stages.merging, stages.between, stages.waiting)
-    if name == "iterative":
+    if name == "coffea's own":
         assert beside == (None,) * 4
         assert (stages.unpacking, stages.adding) == (None, None)
         assert stages.unknown is not None

@@ -251,7 +251,7 @@ def _sends_whole_files(path: str) -> bool:
     request = Request(path, headers={"Range": "bytes=0-0"})
     try:
         with urlopen(request, timeout=5) as answer:
-            return bool(answer.status == HTTPStatus.OK)
+            return bool(answer.status == HTTPStatus.OK and len(answer.read(2)) > 1)
     except (OSError, ValueError):
         return False
 

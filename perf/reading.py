@@ -76,7 +76,9 @@ def delivered(fileset: Mapping[str, Any], route: Route, delay: float = 0.0) -> I
         with tempfile.TemporaryDirectory(prefix="coffea-delivered-") as temporary:
             own = Path(temporary)
             write_json(own / "fileset.json", fileset)
-            yield Delivered(deliver_fileset(own / "fileset.json", own, progress=False), None)
+            yield Delivered(
+                deliver_fileset(own / "fileset.json", own / "slim", progress=False), None
+            )
         return
     folder = Path(next(iter(next(iter(fileset.values()))["files"]))).parent
     with SERVERS[route](folder) as server, delayed(server.port, delay) as proxy:

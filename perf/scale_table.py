@@ -341,7 +341,22 @@ def footnote(found: Sequence[Row]) -> str:
         f"{how}\niterative has the memory settings that workers have, but for coffea's own\n"
         f"the probe of stages: CPU time with it over that without {_span(probe, '{:.3f}'.format)}; "
         "throughput is measured without"
+        + "".join(
+            f"\n{name} at {place}: CPU times are those of the client alone"
+            for name, place in sorted(_elsewhere(found))
+        )
     )
+
+
+def _elsewhere(found: Sequence[Row]) -> set[tuple[str, str]]:
+    """Executors whose workers were there already, and where: what they take is not seen here."""
+    return {
+        (row.cell.executor, str(row.cell.options[option]))
+        for row in found
+        for executor, option in (("dask", "address"), ("spark", "master"))
+        if row.cell.executor == executor
+        and not str(row.cell.options.get(option) or "local").startswith("local")
+    }
 
 
 def _table(title: str, *headings: str) -> Table:

@@ -584,10 +584,19 @@ def test_ratios_are_of_visits_of_the_same_round() -> None:
     assert futures.events_per_second == pytest.approx(1e6 / 0.75)
     assert "the range of 3 rounds" in scale_table.footnote([iterative, futures])
     assert "with 75%" in scale_table.footnote([iterative, futures])
+    assert "client alone" not in scale_table.footnote([iterative, futures])
     # Another chunk size has nothing to be compared with.
     alone = scale.Done(scale.Visit(Cell(executor="futures", chunksize=7), 0), made(1, 1))
     row = scale_table.rows([*done, alone])[-2]
     assert (row.cell.chunksize, row.speed_up, row.cpu_ratio) == (7, None, None)
+
+
+def test_cpu_time_of_a_cluster_that_was_there_is_called_the_clients() -> None:
+    cell = Cell(executor="dask", options={"address": "tcp://HOST:8786"})
+    rows = scale_table.rows([scale.Done(scale.Visit(cell, 0), made(1.0, 1.0))])
+    assert "dask at tcp://HOST:8786: CPU times are those of the client alone" in (
+        scale_table.footnote(rows)
+    )
 
 
 def test_intervals_are_as_sure_as_they_say() -> None:

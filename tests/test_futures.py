@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -119,3 +120,15 @@ def test_nothing_is_left_when_a_pool_was_broken(fileset: dict[str, Any]) -> None
     with pytest.raises(InputError, match="workers died 1 times"):
         fail()
     wait_for("the end of the workers", lambda: children() <= before)
+
+
+def test_what_is_left_of_an_ended_client_is_not_warned_of() -> None:
+    code = (
+        "import os; from loky.backend.synchronize import Lock\n"
+        "from analysis.executors.futures import start_tracker\n"
+        "start_tracker(); lock = Lock(); os._exit(3)"
+    )
+    command = [sys.executable, "-c", code]
+    # To the end of all that has standard error, the keeper of semaphores too.
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (3, "")

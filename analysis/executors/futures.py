@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import loky
 from coffea.processor import FuturesExecutor
+from loky.backend import resource_tracker
 from loky.process_executor import BrokenProcessPool
 
 from analysis.executors.batches import fetch, process_batch, spill
@@ -146,6 +148,7 @@ def _work(
 
 def _processes(workers: int, environment: Mapping[str, str]) -> Executor:
     begin = partial(_begin, os.getpid())
+    start_tracker()
     pool = loky.ProcessPoolExecutor(max_workers=workers, initializer=begin, env=environment)
     with postponed():
         # One task for each worker starts them all.
@@ -156,6 +159,20 @@ def _processes(workers: int, environment: Mapping[str, str]) -> Executor:
         pool.shutdown(wait=True, kill_workers=True)
         raise
     return pool  # type: ignore[no-any-return]
+
+
+def start_tracker() -> None:
+    """Start the process in which loky keeps account of semaphores, and have it say nothing.
+
+    It removes what is left of a client that a signal ended, and would warn of it after the one
+    sentence that the client has said.
+    """
+    quiet = "ignore:resource_tracker:UserWarning"
+    sys.warnoptions.append(quiet)
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        sys.warnoptions.remove(quiet)
 
 
 def _begin(client: int) -> None:

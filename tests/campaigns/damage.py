@@ -270,6 +270,7 @@ def main() -> None:
                     print(one, file=sys.stderr)  # noqa: T201
                     bad = True
     print(WHY)  # noqa: T201
+    print(f"python -m tests.campaigns.damage {' '.join(sys.argv[1:])}")  # noqa: T201
     print(made_with(measure.versions(), measure.machine()) + f"\nseed {asked.seed}")  # noqa: T201
     sys.exit(int(bad))
 

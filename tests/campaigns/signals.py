@@ -314,6 +314,7 @@ def main() -> None:
             trials = campaign(acts, number, asked.seed, Path(name), shared, told)
             Console(width=150).print(table(trials))
             bad |= any(one.ended in BAD or one.left for one in trials)
+    print(f"python -m tests.campaigns.signals {' '.join(sys.argv[1:])}")  # noqa: T201
     print(made_with(measure.versions(), measure.machine()) + f"\nseed {asked.seed}")  # noqa: T201
     sys.exit(int(bad))
 

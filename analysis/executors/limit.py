@@ -148,9 +148,24 @@ class _Soft:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, self._before)
             return
-        self._over.set()
-        with self._lock:
-            _raise_in(self._thread, None)
+        while not self._is_over():
+            pass
+        if self.struck:
+            # What may be on its way is taken here. Taken back, it would leave Python 3.11 and 3.12
+            # looking for it for ever: all code is slower then, and a profiler hangs.
+            with suppress(_OverdueError):
+                _raise_in(self._thread, _OverdueError)
+                while True:
+                    pass
+
+    def _is_over(self) -> bool:
+        """Have nothing more raised; whether that came to its end, and not to an exception."""
+        try:
+            self._over.set()
+            with self._lock:
+                return True
+        except _OverdueError:
+            return False
 
     def _alarm(self, *_: object) -> None:
         self.struck = True
@@ -166,11 +181,9 @@ class _Soft:
             seconds = AGAIN
 
 
-def _raise_in(thread: int, error: type[BaseException] | None) -> None:
-    """Raise in another thread when it next does anything in Python; None takes that back."""
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(
-        ctypes.c_ulong(thread), None if error is None else ctypes.py_object(error)
-    )
+def _raise_in(thread: int, error: type[BaseException]) -> None:
+    """Raise in a thread when it next does anything in Python, in place of what is on its way."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(error))
 
 
 class _Hard:

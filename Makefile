@@ -33,7 +33,7 @@ test-all: $(VENV)/.ready ## The same, and every combination of what coffea's own
 
 mutants: $(VENV)/.ready ## Which faults the proofs see: a score for each kernel in reports/mutants.txt (half an hour)
 	mkdir -p $(REPORTS)
-	$(BIN)/python -m tests.mutants
+	$(BIN)/python -m tests.campaigns.mutants
 
 smoke: $(VENV)/.ready ## Every benchmark once, on the smallest size
 	$(BIN)/pytest --benchmark-only --benchmark-scale small

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, cast
 import pytest
 from hypothesis import HealthCheck, settings
 
-from perf.data import find_shared, why_no_shared
+from perf.cases.data import find_shared, why_no_shared
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,9 +8,9 @@ if __name__ == "__main__":
 
     interruption.listen()
 
-    from analysis import place
+    from analysis.files import folders
 
-    place.settle()
+    folders.settle()
 
 import json
 from pathlib import Path
@@ -33,8 +33,8 @@ from analysis.kernels import Implementation
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from analysis.job import Done, Job
-    from analysis.run import Result
+    from analysis.runner.job import Done, Job
+    from analysis.runner.run import Result
 
 app = typer.Typer(
     help="One CMS analysis as proven kernels, run with coffea.",
@@ -95,10 +95,10 @@ def adl(
 ) -> None:
     """Fill the histograms of the eight ADL queries."""
     from analysis.adl import BTAGS, INPUTS, QUERIES, AdlProcessor
-    from analysis.fileset import FileSet
-    from analysis.job import Job
-    from analysis.output import check
-    from analysis.run import write_json
+    from analysis.files.fileset import FileSet
+    from analysis.files.output import check
+    from analysis.runner.job import Job
+    from analysis.runner.run import write_json
 
     check(output, inputs=[Path(file) for file in files])
     replacements = _replacements(mapping)
@@ -185,11 +185,12 @@ def run_command(
     Histograms of the analysis go to OUTPUT in the format that its name ends in: .json (numbers),
     .uhi.json (UHI, for hist), .root (TH1D) or .coffea.
     """
-    from analysis import histograms, saved, ttbar
-    from analysis.fileset import DEFAULT_TREE
-    from analysis.job import Job
-    from analysis.output import check
-    from analysis.run import provenance
+    from analysis import histograms, ttbar
+    from analysis.files import histogram_io
+    from analysis.files.fileset import DEFAULT_TREE
+    from analysis.files.output import check
+    from analysis.runner.job import Job
+    from analysis.runner.run import provenance
 
     how: dict[str, Any] = {
         "chunksize": chunksize,
@@ -219,16 +220,16 @@ def run_command(
         return
     own = {"--arguments": arguments, "--schema": schema, "--tree": tree, "--trace": trace or None}
     _only_with("--processor", own)
-    saved.check(output)
+    histogram_io.check(output)
     implementation, variations = implementation or "columnar", variations or "all"
     replacements = _replacements(mapping)
     job = Job.of_ttbar(fileset_path, implementation, variations, replacements, **how)
-    saved.check(output, ttbar.check(job.fileset, variations))
+    histogram_io.check(output, ttbar.check(job.fileset, variations))
     done = _execute(job, executor, workers, engine, output, traceback=traceback)
     result, fileset = done.result, done.fileset
     cutflow = ttbar.whole_cutflow(result.accumulated["cutflow"], fileset)
     scaled = ttbar.normalise(result.accumulated, fileset)
-    saved.write(
+    histogram_io.write(
         output,
         histograms.named(scaled),
         {
@@ -271,9 +272,10 @@ def plot(
     data: DataOption = "pseudodata",
 ) -> None:
     """Draw prediction and data of each region and channel, and of a fit before and after it."""
-    from analysis import pictures, saved
+    from analysis import plots
+    from analysis.files import histogram_io
 
-    for path in pictures.plot(saved.read(histograms, data), output, data_format, fit):
+    for path in plots.plot(histogram_io.read(histograms, data), output, data_format, fit):
         Console().print(str(path), soft_wrap=True, highlight=False)
 
 
@@ -363,13 +365,13 @@ def fit_command(
     ranking: Annotated[bool, typer.Option(help="Rank parameters by their impact.")] = True,  # noqa: FBT002
 ) -> None:
     """Fit the cross section: a HistFactory model of the histograms, with pyhf."""
-    from analysis.inference import command
+    from analysis.inference import results
 
-    source = command.Source(
+    source = results.Source(
         histograms, inputs, files_per_process, data, signal, backend, optimizer
     )
     with interruptible("no result was written"):
-        command.fit_command(source, output, workspace=workspace, rank=ranking)
+        results.fit_command(source, output, workspace=workspace, rank=ranking)
 
 
 @app.command("limit")
@@ -387,13 +389,13 @@ def limit_command(
     level: Annotated[float, typer.Option(help="Of confidence.")] = 0.95,
 ) -> None:
     """Find the upper limit (CLs) and the discovery significance of a signal strength."""
-    from analysis.inference import command
+    from analysis.inference import results
 
-    source = command.Source(
+    source = results.Source(
         histograms, inputs, files_per_process, data, signal, backend, optimizer
     )
     with interruptible("no result was written"):
-        command.limit_command(source, output, level=level)
+        results.limit_command(source, output, level=level)
 
 
 @app.command("all")
@@ -417,9 +419,9 @@ def all_command(
     backend: BackendOption = "numpy",
 ) -> None:
     """Do the whole analysis, from files to cross section; what is done already is kept."""
-    from analysis.output import check_folder
+    from analysis.files.output import check_folder
     from analysis.pipeline import advance
-    from analysis.whole import Whole
+    from analysis.workflow import Whole
 
     check_folder(output)
     output.mkdir(parents=True, exist_ok=True)
@@ -530,7 +532,7 @@ def serve(
     ] = False,
 ) -> None:
     """Serve until Ctrl-C; its servicex.yaml is written to the folder."""
-    from analysis.delivery.serve import serve as serve_until_stopped
+    from analysis.servicex.serve import serve as serve_until_stopped
 
     with interruptible("the endpoint has stopped, start it again to go on with what is left"):
         serve_until_stopped(
@@ -618,7 +620,7 @@ def _execute(
     traceback: bool,
 ) -> Done:
     """Run a job, and say what was left out of it and what was read ahead."""
-    from analysis.job import execute
+    from analysis.runner.job import execute
 
     console = Console(stderr=True)
 
@@ -649,7 +651,7 @@ def _save(accumulated: Any, output: Path) -> None:
     """Write with coffea.util.save, so that the file is there whole or not at all."""
     import coffea.util
 
-    from analysis.output import whole
+    from analysis.files.output import whole
 
     with whole(output) as part:
         coffea.util.save(accumulated, str(part))

@@ -13,7 +13,7 @@ import hist
 import numpy as np
 from coffea import processor
 
-from analysis.columns import Columns
+from analysis.files.columns import Columns
 from analysis.kernels import Implementation, bind, column
 from analysis.kernels._layout import flat, split
 

@@ -13,9 +13,9 @@ import numpy as np
 from coffea import processor
 
 from analysis import histograms
-from analysis.columns import Columns
 from analysis.errors import InputError
-from analysis.fileset import CUT_IN_DELIVERY
+from analysis.files.columns import Columns
+from analysis.files.fileset import CUT_IN_DELIVERY
 from analysis.kernels import Implementation, bind
 from analysis.kernels._layout import flat
 from analysis.kernels.btag_weights import VARIATIONS as BTAG_VARIATIONS

@@ -8,9 +8,9 @@ if __name__ == "__main__":
 
     interruption.listen()
 
-    from analysis import place
+    from analysis.files import folders
 
-    place.settle()
+    folders.settle()
 
 import json
 import math
@@ -38,17 +38,18 @@ from rich.table import Table
 from analysis.errors import InputError, NotInstalledError
 from analysis.executors import DEFAULT_CHUNKSIZE, EXECUTORS
 from analysis.interruption import call
-from perf import measure, results
-from perf.data import DEFAULT_DIRECTORY, Store
-from perf.history.commands import app as history
-from perf.results import Record
-from perf.table import PLAIN_WIDTH, footnote, made_with, summary
+from perf.cases.data import DEFAULT_DIRECTORY, Store
+from perf.cli.history import app as history
+from perf.measure import clocks
+from perf.records import record_file
+from perf.records.record_file import Record
+from perf.records.table import PLAIN_WIDTH, footnote, made_with, summary
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from perf.paired import Verdict
-    from perf.scale import Campaign, Done, Failed, Visit
+    from perf.measure.paired import Verdict
+    from perf.scaling.campaign import Campaign, Done, Failed, Visit
 
 app = typer.Typer(
     help="Measure the analysis, and look at what was measured.",
@@ -84,7 +85,7 @@ def _console() -> Console:
 
 @app.command()
 def claims(
-    records: RecordsOption = Path(results.DEFAULT_PATH),
+    records: RecordsOption = Path(record_file.DEFAULT_PATH),
     data: Annotated[Path, typer.Option(help="Where synthetic events are kept.")] = Path(
         DEFAULT_DIRECTORY
     ),
@@ -99,7 +100,7 @@ def claims(
     # numba and coffea take seconds, which --help and `records` need not wait for.
     import numpy as np  # noqa: PLC0415
 
-    from perf.claims import every  # noqa: PLC0415
+    from perf.claims.catalogue import every  # noqa: PLC0415
 
     console, run = _console(), uuid.uuid4().hex
     verdicts: list[Verdict] = []
@@ -109,7 +110,7 @@ def claims(
     with console.status("") as status:
         for number, claim in enumerate(pending, start=1):
             status.update(f"{claim.name}, {number} of {len(pending)}")
-            before = measure.load_average()
+            before = clocks.load_average()
             try:
                 found = claim.measure()
             except NotInstalledError as error:
@@ -132,8 +133,8 @@ def _kept(
     machine: str | None,
 ) -> list[Record]:
     """Append what was measured to the file of records."""
-    versions = {**measure.versions(), measure.SUITE: measure.suite()}
-    where, load = measure.machine(machine), measure.load_average()
+    versions = {**clocks.versions(), clocks.SUITE: clocks.suite()}
+    where, load = clocks.machine(machine), clocks.load_average()
     made = [
         Record(
             run=run,
@@ -153,7 +154,7 @@ def _kept(
         for arm in verdict.arms
     ]
     for record in made:
-        results.append(path, record)
+        record_file.append(path, record)
     return made
 
 
@@ -162,7 +163,7 @@ def levers_command(
     executors: Annotated[
         str, typer.Argument(help="Names with commas between them.")
     ] = "futures,parsl,dask,spark",
-    records: RecordsOption = Path(results.DEFAULT_PATH),
+    records: RecordsOption = Path(record_file.DEFAULT_PATH),
     data: Annotated[Path, typer.Option(help="Where synthetic events are kept.")] = Path(
         DEFAULT_DIRECTORY
     ),
@@ -172,9 +173,9 @@ def levers_command(
     """Take away what tunes our executors, setting by setting, and show what each is worth."""
     import numpy as np  # noqa: PLC0415
 
-    from perf import levers  # noqa: PLC0415
-    from perf.catalogue import WORKERS  # noqa: PLC0415
-    from perf.executor_claims import EVENTS, PROCESSOR_CHUNK, QUANTITIES  # noqa: PLC0415
+    from perf.cases.catalogue import WORKERS  # noqa: PLC0415
+    from perf.claims import ablation  # noqa: PLC0415
+    from perf.claims.executors import EVENTS, PROCESSOR_CHUNK, QUANTITIES  # noqa: PLC0415
 
     console, run = _console(), uuid.uuid4().hex
     table = Table(
@@ -186,21 +187,21 @@ def levers_command(
     )
     for quantity in QUANTITIES:
         table.add_column(quantity, justify="right")
-    wanted = levers.of(executors.split(","))
+    wanted = ablation.of(executors.split(","))
     written: list[Record] = []
     missing: dict[str, str] = {}
     store, rng = Store(data), np.random.default_rng(seed)
     with console.status("") as status:
         for number, lever in enumerate(wanted, start=1):
             status.update(f"{lever.executor}, {lever.without}: {number} of {len(wanted)}")
-            before = measure.load_average()
+            before = clocks.load_average()
             try:
                 found = lever.measured(store, rng)
             except NotInstalledError as error:
                 missing[lever.executor] = str(error)
                 continue
             written += _kept(records, run, found.values(), before, machine)
-            if lever.without == levers.TUNED:
+            if lever.without == ablation.TUNED:
                 table.add_section()
             table.add_row(
                 lever.executor,
@@ -246,7 +247,7 @@ def scheduler_load_command(
     """
     import numpy as np  # noqa: PLC0415
 
-    from perf import scheduler_load  # noqa: PLC0415
+    from perf.scaling import scheduler_load  # noqa: PLC0415
 
     rng = np.random.default_rng(seed)
     counts = [int(one) for one in rng.permutation(_numbers(workers, "--workers") * repeat)]
@@ -274,11 +275,11 @@ def scheduler_load_command(
             ]
         )
     )
-    console.print(made_with(measure.versions(), measure.machine()), highlight=False)
+    console.print(made_with(clocks.versions(), clocks.machine()), highlight=False)
 
 
 def _verdicts(verdicts: Sequence[Verdict]) -> Table:
-    from perf.paired import CONFIDENCE  # noqa: PLC0415
+    from perf.measure.paired import CONFIDENCE  # noqa: PLC0415
 
     table = Table("claim", title="Claims: pairs in random order", pad_edge=False)
     for heading in ("bound", "measured", f"{CONFIDENCE:.0%} interval", "verdict"):
@@ -362,8 +363,8 @@ def scale(
     ] = None,
 ) -> None:
     """Measure a processor on executors x workers x chunk sizes; exit status 1 if a cell fails."""
-    from perf import scale as scaling  # noqa: PLC0415  (numpy)
-    from perf.visit import TTBAR, Job  # noqa: PLC0415
+    from perf.scaling import campaign as scaling  # noqa: PLC0415  (numpy)
+    from perf.scaling.worker import TTBAR, Job  # noqa: PLC0415
 
     if show is not None:
         done, newest = scaling.last_campaign(show)
@@ -418,7 +419,7 @@ def _measured(
     campaign: Campaign, visits: Sequence[Visit], runs: int, chunksize: int
 ) -> list[Failed]:
     """Make visits that are not made yet; gives what failed."""
-    from perf.scale import Failed  # noqa: PLC0415  (numpy)
+    from perf.scaling.campaign import Failed  # noqa: PLC0415  (numpy)
 
     finished = [one.visit for one in campaign.found()]
     todo = [visit for visit in visits if visit not in finished]
@@ -460,18 +461,18 @@ def _measured(
 
 
 def _print_scaling(done: Sequence[Done], failed: Sequence[Failed], newest: Record | None) -> None:
-    from perf import scale_table  # noqa: PLC0415
+    from perf.scaling import table as scaling_table  # noqa: PLC0415
 
     console = Console()
     if not console.is_terminal:
         console = Console(width=SCALE_WIDTH)
-    found = scale_table.rows(done)
-    for table in scale_table.tables(found, failed):
+    found = scaling_table.rows(done)
+    for table in scaling_table.tables(found, failed):
         console.print(table)
     for one in failed:
         console.print(f"{one.cell}: {one.reason}", highlight=False, markup=False, soft_wrap=True)
     if found:
-        console.print(scale_table.footnote(found), highlight=False, markup=False)
+        console.print(scaling_table.footnote(found), highlight=False, markup=False)
     if newest is not None:
         console.print(footnote(newest), highlight=False, markup=False)
 
@@ -502,7 +503,9 @@ def _json(text: str, option: str) -> dict[str, Any]:
 
 @app.command()
 def records(
-    path: Annotated[Path, typer.Argument(help="File of records.")] = Path(results.DEFAULT_PATH),
+    path: Annotated[Path, typer.Argument(help="File of records.")] = Path(
+        record_file.DEFAULT_PATH
+    ),
     run: Annotated[
         str | None, typer.Option(help="Beginning of a run's identity; the last by default.")
     ] = None,
@@ -513,7 +516,7 @@ def records(
 ) -> None:
     """Show the measurements of a run as a table, or list the runs."""
     runs: dict[str, list[Record]] = {}
-    for record in results.read(path):
+    for record in record_file.read(path):
         runs.setdefault(record.run, []).append(record)
     if not runs:
         msg = f"{path} has no records: make some with `pytest --benchmark-only`"
@@ -548,7 +551,7 @@ def records(
 @app.command()
 def picture(
     output: Annotated[Path, typer.Argument(help="Picture to write: .svg, .png or .pdf.")],
-    path: RecordsOption = Path(results.DEFAULT_PATH),
+    path: RecordsOption = Path(record_file.DEFAULT_PATH),
     of: Annotated[
         Literal["kernels", "executors"],
         typer.Option(help="Costs of kernels, or of executors as `claims` measured them."),
@@ -556,11 +559,11 @@ def picture(
     size: Annotated[int, typer.Option(help="Events of the kernels to draw.")] = 100_000,
 ) -> None:
     """Draw what was measured by the last run that measured it."""
-    from perf import picture as drawing  # noqa: PLC0415  (imports matplotlib)
+    from perf.publish import figures as drawing  # noqa: PLC0415  (imports matplotlib)
 
     kind = "kernel" if of == "kernels" else "processor"
     runs: dict[str, list[Record]] = {}
-    for record in results.read(path):
+    for record in record_file.read(path):
         claim = record.what.name.startswith("claim-executor-")
         if record.what.kind == kind and claim == (of == "executors"):
             runs.setdefault(record.run, []).append(record)
@@ -605,13 +608,14 @@ def publish_command(
     port: Annotated[int, typer.Option(help="Of --serve; 0 for any.")] = 8765,
 ) -> None:
     """Publish the history of everything that was measured, as pages that need no network."""
-    from perf import publish, store  # noqa: PLC0415  (asv)
+    from perf.publish import site  # noqa: PLC0415  (asv)
+    from perf.records import store  # noqa: PLC0415  (asv)
 
-    where, console = html or (root or Path()) / publish.HTML, _console()
+    where, console = html or (root or Path()) / site.HTML, _console()
     with console.status("collecting records"):
         found, voids = store.collect(root, more or ()), store.voids(root)
     with console.status("asv publishes"):
-        done = publish.publish(found, where, voids)
+        done = site.publish(found, where, voids)
     console.print(
         f"{done.benchmarks} benchmarks of {done.points} releases and commits of coffea are in "
         f"{where}: python -m perf publish --serve shows them",
@@ -626,7 +630,7 @@ def publish_command(
             soft_wrap=True,
         )
     if serve:
-        with publish.served(where, port) as (server, address):
+        with site.served(where, port) as (server, address):
             console.print(f"{address} until Ctrl-C", highlight=False)
             with suppress(KeyboardInterrupt):
                 server.serve_forever()
@@ -653,11 +657,12 @@ def watch_command(
     ] = None,
 ) -> None:
     """Tell where the history has become slower or faster; exit status 1 if anything is slower."""
-    from perf import publish, store, watch  # noqa: PLC0415  (asv)
+    from perf.publish import change_points, site  # noqa: PLC0415  (asv)
+    from perf.records import store  # noqa: PLC0415  (asv)
 
     console = _console()
     with console.status("looking for change points"):
-        found = publish.series(store.collect(root, more or ()), store.voids(root))
+        found = site.series(store.collect(root, more or ()), store.voids(root))
         chosen = [
             one
             for name, one in found.items()
@@ -666,11 +671,11 @@ def watch_command(
         if not chosen:
             msg = "no benchmark is left to watch: measure a history, or name others with --only"
             raise InputError(msg)
-        changes = watch.changes(chosen, least=least, since=since.date() if since else None)
+        changes = change_points.changes(chosen, least=least, since=since.date() if since else None)
     if output is not None:
         output.write_text(json.dumps([one.as_json() for one in changes], indent=1))
     if changes:
-        console.print(watch.table(changes))
+        console.print(change_points.table(changes))
     else:
         console.print(f"no change of {least:.0%} or more in {len(chosen)} benchmarks")
     if any(one.worse for one in changes):
@@ -747,7 +752,7 @@ def compare_command(
     Exit status: 0 nothing is slower; 1 something is; 2 the question was wrong; 3 nothing is slower
     but something undecided; 4 the same, but something could not be compared.
     """
-    from perf import compare_command as command  # noqa: PLC0415  (takes seconds)
+    from perf.cli import compare as command  # noqa: PLC0415  (takes seconds)
 
     if not processor and (fileset, arguments, schema) != (None, "{}", "NanoAODSchema"):
         msg = "--fileset, --arguments and --schema are of a processor: name it with --processor"
@@ -795,8 +800,8 @@ def compare_trials_command(
     data: DataOption = Path(DEFAULT_DIRECTORY),
 ) -> None:
     """Is a known slowdown of 5 % found, and nothing else? Exit status 1 if not often enough."""
-    from perf import compare_command as command  # noqa: PLC0415  (takes seconds)
-    from perf.compare_trials import Trials  # noqa: PLC0415
+    from perf.cli import compare as command  # noqa: PLC0415  (takes seconds)
+    from perf.compare.trials import Trials  # noqa: PLC0415
 
     reached = command.tried(
         Trials(output, output.with_suffix(".d"), data, load, budget),
@@ -832,7 +837,7 @@ def bisect_command(
 
     Exit status: 0 one commit is left; 3 several are, because some could not be decided.
     """
-    from perf import compare_command as command  # noqa: PLC0415  (takes seconds)
+    from perf.cli import compare as command  # noqa: PLC0415  (takes seconds)
 
     left = command.bisected(
         good,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from perf import catalogue
+from perf.cases import catalogue
 from perf.plugin import SESSION, parameters
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from perf import nano
+from perf.cases import nanoevents
 from perf.plugin import SESSION, parameters
 
 if TYPE_CHECKING:
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """One benchmark for each case."""
     scale = metafunc.config.stash[SESSION].scale
-    metafunc.parametrize("case", parameters(nano.reading(scale)))
+    metafunc.parametrize("case", parameters(nanoevents.reading(scale)))
 
 
-def test_nanoevents(case: nano.NanoCase, timed: Callable[..., Any]) -> None:
+def test_nanoevents(case: nanoevents.NanoCase, timed: Callable[..., Any]) -> None:
     """Do with a file, or its columns, what coffea does for an analysis."""
     timed(case)

@@ -1,6 +1,6 @@
 """What reading costs: the same events from this machine, by XRootD and by HTTP, at a distance.
 
-The servers are real and run on loopback; `perf.proxy` adds the latency of a network, and nothing
+The servers are real and run on loopback; `perf.servers.latency_proxy` adds the latency of a network, and nothing
 else of it. By latency and chunk size, since every chunk opens its file anew.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from perf import catalogue
+from perf.cases import catalogue
 from perf.plugin import SESSION, parameters
 
 if TYPE_CHECKING:

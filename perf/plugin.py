@@ -26,11 +26,13 @@ from pytest_benchmark.session import PerformanceRegression
 from pytest_benchmark.table import CompareBetweenResults
 from pytest_benchmark.utils import report_noprogress
 
-from analysis import output
 from analysis.errors import InputError, NotInstalledError
-from perf import catalogue, equal, measure, results
-from perf.data import DEFAULT_DIRECTORY, Store, find_shared, why_no_shared
-from perf.results import Record
+from analysis.files import output
+from perf.cases import catalogue
+from perf.cases.data import DEFAULT_DIRECTORY, Store, find_shared, why_no_shared
+from perf.measure import clocks
+from perf.records import difference, record_file
+from perf.records.record_file import Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
     from pytest_benchmark.session import BenchmarkSession
 
-    from perf.catalogue import Case, Inputs, Scale
+    from perf.cases.catalogue import Case, Inputs, Scale
 
 
 @dataclass
@@ -70,7 +72,7 @@ class Session:
     scale: Scale
     path: Path
     inputs: Inputs
-    machine: results.Machine
+    machine: record_file.Machine
     versions: dict[str, str]
     run: str = field(default_factory=lambda: uuid.uuid4().hex)
     records: list[Record] = field(default_factory=list)
@@ -115,12 +117,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--benchmark-records",
         type=Path,
         metavar="PATH",
-        help=f"File that records are appended to. Default: {results.DEFAULT_PATH} in the rootdir",
+        help=f"File that records are appended to. Default: {record_file.DEFAULT_PATH} in the rootdir",
     )
     group.addoption(
         "--benchmark-machine",
         metavar="NAME",
-        help=f"Name of this machine in records. Default: ${measure.MACHINE_VARIABLE} or its own",
+        help=f"Name of this machine in records. Default: ${clocks.MACHINE_VARIABLE} or its own",
     )
 
 
@@ -145,12 +147,12 @@ def pytest_configure(config: pytest.Config) -> None:
     root = config.rootpath
     config.stash[SESSION] = Session(
         scale=scale,
-        path=config.getoption("benchmark_records") or root / results.DEFAULT_PATH,
+        path=config.getoption("benchmark_records") or root / record_file.DEFAULT_PATH,
         inputs=catalogue.Inputs(
             Store(root / DEFAULT_DIRECTORY, scale.file_events), find_shared(root)
         ),
-        machine=measure.machine(config.getoption("benchmark_machine")),
-        versions={**measure.versions(), measure.SUITE: measure.suite()},
+        machine=clocks.machine(config.getoption("benchmark_machine")),
+        versions={**clocks.versions(), clocks.SUITE: clocks.suite()},
     )
 
 
@@ -261,7 +263,7 @@ def pytest_benchmark_update_machine_info(
 def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
     """Versions and load, which differ from run to run, in pytest-benchmark's own files."""
     output_json["versions"] = config.stash[SESSION].versions
-    output_json["load_average"] = measure.load_average()
+    output_json["load_average"] = clocks.load_average()
 
 
 @pytest.hookimpl(wrapper=True, optionalhook=True)
@@ -298,7 +300,7 @@ def parameters(cases: Sequence[Case]) -> list[ParameterSet]:
             case,
             id=case.id,
             marks=(
-                pytest.mark.benchmark(group=case.what.group, timer=measure.Clock()),
+                pytest.mark.benchmark(group=case.what.group, timer=clocks.Clock()),
                 # A case whose check fails is not timed, and has said so.
                 pytest.mark.filterwarnings("ignore:Benchmark fixture was not used at all"),
             ),
@@ -323,7 +325,7 @@ def timed(
     """
     session = request.config.stash[SESSION]
     marker = request.node.get_closest_marker("benchmark")
-    clock: measure.Clock = marker.kwargs["timer"]
+    clock: clocks.Clock = marker.kwargs["timer"]
 
     def check_and_measure(case: Case) -> Record | None:
         if case.source == "real" and session.inputs.real is None:
@@ -347,7 +349,7 @@ def _measure(
     ready: catalogue.Ready,
     session: Session,
     benchmark: BenchmarkFixture,
-    clock: measure.Clock,
+    clock: clocks.Clock,
 ) -> Record:
     # The first call also compiles, reads files into the page cache and fills memory pools: it is
     # not the cost of the calls that follow.
@@ -355,7 +357,7 @@ def _measure(
     newest = None if case.from_nothing else catalogue.checked(case, ready, session.inputs)
     if not session.records:
         # Once: by now all that is large is imported.
-        session.settled.enter_context(measure.settled())
+        session.settled.enter_context(clocks.settled())
     rounds = case.rounds(session.scale)
     timed, undone = _Times(), _Times()
 
@@ -379,11 +381,11 @@ def _measure(
 
     if rounds:
         # Seconds a call: nothing to calibrate, and time to compare each result.
-        plan = measure.Plan(rounds, 1)
+        plan = clocks.Plan(rounds, 1)
     else:
         scale = session.scale
-        plan = measure.plan(ready.act, seconds=scale.seconds, min_rounds=scale.min_rounds)
-    before = measure.load_average()
+        plan = clocks.plan(ready.act, seconds=scale.seconds, min_rounds=scale.min_rounds)
+    before = clocks.load_average()
     # The check may have kept one worker busy and left another cold, without machine code.
     warmups = WORKER_WARMUPS if case.in_workers and not case.from_nothing else 0
     benchmark.pedantic(  # type: ignore[no-untyped-call]
@@ -394,9 +396,9 @@ def _measure(
         iterations=plan.iterations,
         warmup_rounds=warmups,
     )
-    check = equal.digest(newest)
+    check = difference.digest(newest)
 
-    def keep(what: results.What, wall: list[float], cpu: list[float]) -> Record:
+    def keep(what: record_file.What, wall: list[float], cpu: list[float]) -> Record:
         record = Record(
             run=session.run,
             what=what,
@@ -404,7 +406,7 @@ def _measure(
             versions=session.versions,
             machine=session.machine,
             load_before=before,
-            load_after=measure.load_average(),
+            load_after=clocks.load_average(),
             iterations=plan.iterations,
             wall_seconds=tuple(wall),
             cpu_seconds=tuple(cpu),
@@ -412,7 +414,7 @@ def _measure(
             peak_memory=None,
             check=check,
         )
-        results.append(session.path, record)
+        record_file.append(session.path, record)
         session.records.append(record)
         return record
 
@@ -437,11 +439,11 @@ class _Times:
     cpu: list[float] = field(default_factory=list)
     _began: Any = None
 
-    def begin(self, cpu: measure.CpuClock) -> None:
+    def begin(self, cpu: clocks.CpuClock) -> None:
         self._began = cpu()
         self.wall.append(time.perf_counter())
 
-    def end(self, cpu: measure.CpuClock) -> None:
+    def end(self, cpu: clocks.CpuClock) -> None:
         self.wall[-1] = time.perf_counter() - self.wall[-1]
         self.cpu.append(cpu() - self._began)
 
@@ -474,7 +476,7 @@ def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.C
     session = config.stash[SESSION]
     if not session.records or config.getoption("benchmark_quiet"):
         return
-    from perf import table  # noqa: PLC0415  (rich, only where a table is printed)
+    from perf.records import table  # noqa: PLC0415  (rich, only where a table is printed)
 
     write = terminalreporter.write_line
     terminalreporter.section("measurements")

@@ -31,7 +31,7 @@ from rich.progress import Progress
 
 from analysis.delivery.digests import digest_of
 from analysis.errors import InputError, NotInstalledError
-from analysis.output import whole
+from analysis.files.output import whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

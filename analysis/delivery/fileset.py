@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from analysis import inputs
 from analysis.delivery import queries
 from analysis.delivery.client import TIMEOUT, Delivered, Request, deliver
-from analysis.delivery.transforming import FUNCADL_TREE
 from analysis.errors import InputError, NotInstalledError
-from analysis.fileset import CUT_IN_DELIVERY, FileSet, read_fileset
-from analysis.output import check
-from analysis.run import write_json
+from analysis.files import inspection
+from analysis.files.fileset import CUT_IN_DELIVERY, FileSet, read_fileset
+from analysis.files.output import check
+from analysis.runner.run import write_json
+from analysis.servicex.transform import FUNCADL_TREE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -104,7 +104,7 @@ def deliver_fileset(
     @contextmanager
     def local() -> Iterator[Path]:
         try:
-            from analysis.delivery.endpoint import serving  # noqa: PLC0415
+            from analysis.servicex.endpoint import serving  # noqa: PLC0415
         except ImportError as error:
             msg = f"the local ServiceX needs the extra `servicex`: {error}"
             raise NotInstalledError(msg) from None
@@ -188,7 +188,7 @@ def _count(
 ) -> dict[str, int]:
     """Events of each data set in the files, before anything is cut."""
     if must_open:
-        files = inputs.inspect(
+        files = inspection.inspect(
             fileset, queries.columns(), replacements=replacements, allow_empty=True
         )
         return {

@@ -20,7 +20,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from analysis.kernels import electrons, muons
-from analysis.run import form_of
+from analysis.runner.run import form_of
 from analysis.ttbar import INPUTS
 
 if TYPE_CHECKING:

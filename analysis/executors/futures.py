@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 ENVIRONMENT: Final = {
     # By default loky ends a worker that grew by 300 MB, which any chunk of 250,000 events does,
-    # and starts another: seconds. What keeps memory small is `analysis.run`.
+    # and starts another: seconds. What keeps memory small is `analysis.runner.run`.
     "LOKY_MAX_MEMORY_LEAK_SIZE": "1e12",
 }
 """Environment variables of the workers."""

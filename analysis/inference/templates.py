@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from analysis import saved
 from analysis.errors import InputError
+from analysis.files import histogram_io
 from analysis.histograms import PSEUDODATA, REGIONS, Name
 from analysis.samples import CROSS_SECTIONS, NOMINAL, event_weight
 
@@ -155,7 +155,7 @@ def read(
         If the file cannot be read, is of another form, lacks a nominal histogram or the data, or
         has contents that no prediction can have.
     """
-    run = saved.read(path, data)
+    run = histogram_io.read(path, data)
     weights = _weights(inputs, files_per_process) if inputs else {}
     needed = dict.fromkeys((*CROSS_SECTIONS, *run.processes, data))
     regions = {}
@@ -242,15 +242,17 @@ def _weights(path: Path, files_per_process: int | None) -> dict[str, float]:
 
 
 def _read_one(
-    run: saved.Run, name: Name, weight: float | None
+    run: histogram_io.Run, name: Name, weight: float | None
 ) -> tuple[NDArray[np.float64], Template]:
     """Edges and contents in the bins of the model."""
     one = run.histograms[name]
     edges = np.array(one.edges)
-    values = saved.inside(run.source, name, "values", one.values, len(edges) - 1)
+    values = histogram_io.inside(run.source, name, "values", one.values, len(edges) - 1)
     variances: NDArray[np.float64] | None
     if one.variances is not None:
-        variances = saved.inside(run.source, name, "variances", one.variances, len(edges) - 1)
+        variances = histogram_io.inside(
+            run.source, name, "variances", one.variances, len(edges) - 1
+        )
     else:
         variances = None if weight is None else values * weight
     first_bin = np.flatnonzero(np.isclose(edges, FIRST_EDGE))

@@ -3,7 +3,7 @@
 `reference` is the definition in plain Python loops, `columnar` is awkward, `compiled` is numba
 over contents and offsets. They are pure: arrays in, arrays out.
 
-KERNELS is the registry. The proofs (tests/test_kernels.py), the benchmarks
+KERNELS is the registry. The proofs (tests/analysis/kernels/test_kernels.py), the benchmarks
 (perf/bench_kernels.py) and the rows of every report are derived from it: adding a kernel is
 adding one module and one line here.
 """

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
-from analysis.compiling import loop
+from analysis.kernels._compile import loop
 from analysis.kernels._trigonometry import ANGLE_MAX, sine_cosine
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from analysis.compiling import loop
+from analysis.kernels._compile import loop
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

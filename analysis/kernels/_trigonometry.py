@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from analysis.compiling import loop
+from analysis.kernels._compile import loop
 
 ANGLE_MAX: Final = 1e5
 """Larger angles (in rad) need a longer argument reduction: leave them to the C library."""

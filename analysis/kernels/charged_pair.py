@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 import awkward as ak
 import numpy as np
 
-from analysis.compiling import loop
 from analysis.kernels._combinations import combine
+from analysis.kernels._compile import loop
 from analysis.kernels._four_vectors import (
     BLOCK,
     cartesian_columnar,

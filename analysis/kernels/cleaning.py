@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import awkward as ak
 import numpy as np
 
-from analysis.compiling import loop
+from analysis.kernels._compile import loop
 from analysis.kernels._layout import from_lists, join, quiet, rows, split
 
 if TYPE_CHECKING:

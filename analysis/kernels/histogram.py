@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import boost_histogram as bh
 import numpy as np
 
-from analysis.compiling import loop
+from analysis.kernels._compile import loop
 from analysis.kernels._layout import quiet
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from typing import Final
 import awkward as ak
 import numpy as np
 
-from analysis.compiling import loop
+from analysis.kernels._compile import loop
 from analysis.kernels._layout import from_lists, join, rows, split
 
 PT_MIN: Final = 30.0

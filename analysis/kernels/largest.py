@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analysis.compiling import loop
 from analysis.kernels._combinations import NONE
+from analysis.kernels._compile import loop
 from analysis.kernels._layout import rows, split
 
 if TYPE_CHECKING:

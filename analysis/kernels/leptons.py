@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import awkward as ak
 import numpy as np
 
-from analysis.compiling import loop
+from analysis.kernels._compile import loop
 from analysis.kernels._layout import rows, split
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from typing import Any
 import awkward as ak
 import numpy as np
 
-from analysis.compiling import loop
 from analysis.kernels._combinations import combine
+from analysis.kernels._compile import loop
 from analysis.kernels._four_vectors import (
     BLOCK,
     cartesian_columnar,

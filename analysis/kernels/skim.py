@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analysis.compiling import loop
+from analysis.kernels._compile import loop
 from analysis.kernels._layout import from_lists, join, rows, split
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 import awkward as ak
 import numpy as np
 
-from analysis.compiling import loop
 from analysis.kernels._combinations import NONE, pick_largest
+from analysis.kernels._compile import loop
 from analysis.kernels._layout import flat, quiet, rows, split
 
 if TYPE_CHECKING:

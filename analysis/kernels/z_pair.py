@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Final
 import awkward as ak
 import numpy as np
 
-from analysis.compiling import loop
 from analysis.kernels._combinations import (
     NONE,
     combine,
@@ -23,6 +22,7 @@ from analysis.kernels._combinations import (
     pick_largest,
     picks_agree,
 )
+from analysis.kernels._compile import loop
 from analysis.kernels._four_vectors import (
     BLOCK,
     cartesian_columnar,

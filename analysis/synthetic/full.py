@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
-from analysis.compiling import loop
+from analysis.kernels._compile import loop
 from analysis.synthetic.events import jagged, offsets_of, truncate
 from analysis.synthetic.random import (
     DROPPED_BITS,

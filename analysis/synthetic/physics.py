@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
-from analysis.compiling import loop
+from analysis.kernels._compile import loop
 from analysis.synthetic.random import (
     event_state,
     exponential,

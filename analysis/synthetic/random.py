@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from analysis.compiling import loop
+from analysis.kernels._compile import loop
 
 if TYPE_CHECKING:
     import numpy.typing as npt

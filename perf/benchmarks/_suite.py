@@ -18,13 +18,13 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from perf import catalogue
-from perf.data import DEFAULT_DIRECTORY, Store, find_shared
+from perf.cases import catalogue
+from perf.cases.data import DEFAULT_DIRECTORY, Store, find_shared
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from perf.catalogue import Case
+    from perf.cases.catalogue import Case
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 

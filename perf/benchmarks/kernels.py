@@ -6,8 +6,8 @@ import inspect
 from typing import Any
 
 from analysis.kernels import KERNELS
-from perf.catalogue import VECTORISED, KernelCase
-from perf.nano import NanoKernelCase
+from perf.cases.catalogue import VECTORISED, KernelCase
+from perf.cases.nanoevents import NanoKernelCase
 
 from ._suite import CPU, EVENTS, KERNEL_SAMPLES, benchmark, prepared
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from perf.catalogue import REAL_EVENTS
-from perf.nano import MODES, FillCase, OpenCase, ReadCase
+from perf.cases.catalogue import REAL_EVENTS
+from perf.cases.nanoevents import MODES, FillCase, OpenCase, ReadCase
 
 from ._suite import CPU, EVENTS, KERNEL_SAMPLES, Prepared, benchmark, inputs, prepared
 

@@ -6,9 +6,9 @@ from functools import partial
 from importlib.util import find_spec
 from typing import Any, Final
 
-from perf.catalogue import BASE, POOLS, VECTORISED, WORKERS, ProcessorCase
-from perf.processor import IDIOMATIC
-from perf.sizes import weigh
+from perf.cases.catalogue import BASE, POOLS, VECTORISED, WORKERS, ProcessorCase
+from perf.cases.processor import IDIOMATIC
+from perf.cases.transfer_size import weigh
 
 from ._suite import (
     CPU,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from analysis.adl import QUERIES
-from perf.catalogue import MAX_QUERY_SIZES, VECTORISED, QueryCase
+from perf.cases.catalogue import MAX_QUERY_SIZES, VECTORISED, QueryCase
 
 from ._suite import CPU, EVENTS, KERNEL_SAMPLES, benchmark, prepared
 

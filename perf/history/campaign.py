@@ -24,13 +24,14 @@ import numpy as np
 import psutil
 from packaging.version import InvalidVersion, Version
 
-from analysis import output
 from analysis.errors import InputError
-from perf import identity, measure, results
-from perf.data import Store
-from perf.history import acts
-from perf.history.environments import HERE, Environment, environment, releases
-from perf.results import Input, Record, What
+from analysis.files import output
+from perf.cases.data import Store
+from perf.environments import HERE, Environment, environment, releases
+from perf.history import workloads
+from perf.measure import clocks
+from perf.records import identity, record_file
+from perf.records.record_file import Input, Record, What
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -52,7 +53,7 @@ LONGEST: Final = 300
 
 ROOT: Final = Path(__file__).parents[2]
 PREFIX: Final = "measured."
-"""Of the entries of `What.parameters` that came of the measurement, as in `perf.scale`."""
+"""Of the entries of `What.parameters` that came of the measurement, as in `perf.scaling.campaign`."""
 
 MEMORY_INPUT: Final = Input(digest=hashlib.sha256(b"").hexdigest(), events=0, source="none")
 
@@ -72,7 +73,7 @@ class Visit:
     """
 
     version: str
-    group: acts.Group
+    group: workloads.Group
     round: int
 
 
@@ -115,7 +116,7 @@ def default_versions(stack: str | None) -> list[str]:
 
 
 def order(
-    versions: Sequence[str], groups: Sequence[acts.Group], rounds: int, seed: int
+    versions: Sequence[str], groups: Sequence[workloads.Group], rounds: int, seed: int
 ) -> list[Visit]:
     """Visits in the order in which they are made: round by round, each in a random order."""
     cells = [(version, group) for version in versions for group in groups]
@@ -214,7 +215,7 @@ class Campaign:
         (file,) = sample["files"]
         self.file = Path(file).absolute()
         self.input = store.fileset_identity(self.settings.events)
-        self.where = measure.machine(self.machine)
+        self.where = clocks.machine(self.machine)
         self.identity = _identity(
             self.input.digest, self.settings, self.stack, self.where.name, self.where.cpu
         )
@@ -239,7 +240,7 @@ class Campaign:
             return str(error)
         return None
 
-    def make_reference(self, groups: Collection[acts.Group] = acts.GROUPS) -> None:
+    def make_reference(self, groups: Collection[workloads.Group] = workloads.GROUPS) -> None:
         """Find the results that all versions must have, by the coffea of this interpreter.
 
         Parameters
@@ -252,10 +253,10 @@ class Campaign:
         InputError
             If it fails at one.
         """
-        wanted: dict[str, acts.Act] = {}
-        needed = {act.result for act in acts.ACTS if act.group in groups}
-        for act in acts.ACTS:
-            if act.result in needed - self.notes.digests.keys() and act != acts.IMPORT:
+        wanted: dict[str, workloads.Act] = {}
+        needed = {act.result for act in workloads.ACTS if act.group in groups}
+        for act in workloads.ACTS:
+            if act.result in needed - self.notes.digests.keys() and act != workloads.IMPORT:
                 wanted.setdefault(act.result, act)
         names = {act.name for act in wanted.values()}
         here = environment(HERE)
@@ -283,7 +284,7 @@ class Campaign:
         }
         return [
             act.name
-            for act in acts.ACTS
+            for act in workloads.ACTS
             if act.group == visit.group
             and INSTALL not in not_done
             and act.name not in not_done
@@ -296,7 +297,7 @@ class Campaign:
             return set()
         return {
             (str(of["coffea"]), str(of["act"]), int(of["round"]))
-            for of in (record.what.parameters for record in results.read(self.path))
+            for of in (record.what.parameters for record in record_file.read(self.path))
             if of.get("campaign") == self.identity
         }
 
@@ -311,9 +312,9 @@ class Campaign:
             Acts to do.
         """
         env = self.environments[visit.version]
-        before = measure.load_average()
+        before = clocks.load_average()
         answer = self._ask(env, visit.group, names, self.settings.seconds)
-        after = measure.load_average()
+        after = clocks.load_average()
         for kept, reasons in (
             (self.notes.missing, answer["missing"]),
             (self.notes.failed, answer["failed"]),
@@ -325,7 +326,7 @@ class Campaign:
             self._record(visit, env, one, before=before, after=after) for one in answer["done"]
         ]
         for record in made:
-            results.append(self.path, record)
+            record_file.append(self.path, record)
         return made
 
     def _record(
@@ -337,7 +338,7 @@ class Campaign:
         before: float | None,
         after: float | None,
     ) -> Record:
-        act = next(one for one in acts.ACTS if one.name == done["act"])
+        act = next(one for one in workloads.ACTS if one.name == done["act"])
         reads = act.kind not in {"import", "histogram"}
         processor, day = act.kind == "processor", releases().get(visit.version)
         parameters: dict[str, str | int | float | bool] = {
@@ -363,7 +364,9 @@ class Campaign:
                 implementation=act.detail if act.kind == "kernel" else None,
                 executor=done["detail"] if processor else None,
                 workers=self._workers(done["detail"]) if processor else None,
-                size=self.settings.events if reads else acts.FILLED * (act.kind == "histogram"),
+                size=self.settings.events
+                if reads
+                else workloads.FILLED * (act.kind == "histogram"),
                 chunksize=self.settings.chunksize if processor else None,
                 parameters=parameters,
             ),

@@ -17,8 +17,8 @@ import warnings
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
-from perf import measure
-from perf.history import acts
+from perf.history import workloads
+from perf.measure import clocks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -63,10 +63,10 @@ def answer_to(request: dict[str, Any]) -> dict[str, Any]:
     """
     answer: dict[str, Any] = {"done": [], "missing": {}, "failed": {}, "digests": {}}
     imported = _import()
-    for act in acts.ACTS:
+    for act in workloads.ACTS:
         if act.group != request["group"] or act.name not in request["only"]:
             continue
-        if act == acts.IMPORT:
+        if act == workloads.IMPORT:
             answer["done"].append(imported)
             continue
         _one(act, request, answer)
@@ -81,30 +81,30 @@ def _import() -> dict[str, Any]:
 
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     return {
-        "act": acts.IMPORT.name,
+        "act": workloads.IMPORT.name,
         "wall": [wall],
         "cpu": [cpu],
         "iterations": 1,
-        "peak_memory": measure.peak_memory(),
-        "digest": acts.digest(0),
+        "peak_memory": clocks.peak_memory(),
+        "digest": workloads.digest(0),
         "detail": "",
         "sizes": {},
     }
 
 
-def _one(act: acts.Act, request: dict[str, Any], answer: dict[str, Any]) -> None:
-    from perf.history import bridge  # noqa: PLC0415  (imports coffea)
+def _one(act: workloads.Act, request: dict[str, Any], answer: dict[str, Any]) -> None:
+    from perf.history import compat  # noqa: PLC0415  (imports coffea)
 
     with contextlib.ExitStack() as close:
         try:
-            made = acts.ready(
+            made = workloads.ready(
                 act,
                 request["path"],
                 chunksize=request["chunksize"],
                 workers=request["workers"],
                 close=close,
             )
-            measure.reset_peak_memory()
+            clocks.reset_peak_memory()
             with _memory_of_children() as largest:
                 first = made.do()
             digest = made.digest(first)
@@ -119,9 +119,9 @@ def _one(act: acts.Act, request: dict[str, Any], answer: dict[str, Any]) -> None
             wall, cpu, iterations = _samples(made, request["seconds"])
             # Other acts share a process, which holds what those before them left.
             alone = act.group == "ttbar"
-            peak = largest() if made.in_workers else measure.peak_memory() if alone else None
+            peak = largest() if made.in_workers else clocks.peak_memory() if alone else None
             sizes = asdict(made.sizes()) if made.sizes else {}
-        except bridge.MissingError as error:
+        except compat.MissingError as error:
             answer["missing"][act.name] = str(error)
         except Exception as error:  # noqa: BLE001  (any version may fail in any way)
             said = " ".join(str(error).split())[:LONGEST]
@@ -155,7 +155,7 @@ def _memory_of_children() -> Iterator[Callable[[], int | None]]:
 
     def look() -> None:
         while not stop.wait(LOOK_SECONDS):
-            seen.append(measure.peak_memory_of_children())
+            seen.append(clocks.peak_memory_of_children())
 
     thread = threading.Thread(target=look, daemon=True)
     thread.start()
@@ -166,17 +166,17 @@ def _memory_of_children() -> Iterator[Callable[[], int | None]]:
         thread.join()
 
 
-def _samples(made: acts.Ready, seconds: float) -> tuple[list[float], list[float], int]:
+def _samples(made: workloads.Ready, seconds: float) -> tuple[list[float], list[float], int]:
     """Wall and CPU seconds a call, of each sample; and calls in each."""
-    clock: measure.CpuClock = measure.cpu_of_tree if made.in_workers else time.process_time
+    clock: clocks.CpuClock = clocks.cpu_of_tree if made.in_workers else time.process_time
     wall: list[float] = []
     used: list[float] = []
-    with measure.settled():
+    with clocks.settled():
         if made.in_workers:
             # Every call starts workers, or waits for some: there is no short one.
-            plan = measure.Plan(POOL_ROUNDS, 1)
+            plan = clocks.Plan(POOL_ROUNDS, 1)
         else:
-            plan = measure.plan(made.do, seconds=seconds, min_rounds=measure.SLOW_ROUNDS)
+            plan = clocks.plan(made.do, seconds=seconds, min_rounds=clocks.SLOW_ROUNDS)
         for _ in range(plan.rounds):
             gc.collect()
             cpu, begin = clock(), time.perf_counter()

@@ -25,8 +25,8 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from perf import measure
-from perf.table import made_with
+from perf.measure import clocks
+from perf.records.table import made_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -315,7 +315,7 @@ def main() -> None:
             Console(width=150).print(table(trials))
             bad |= any(one.ended in BAD or one.left for one in trials)
     print(f"python -m tests.campaigns.signals {' '.join(sys.argv[1:])}")  # noqa: T201
-    print(made_with(measure.versions(), measure.machine()) + f"\nseed {asked.seed}")  # noqa: T201
+    print(made_with(clocks.versions(), clocks.machine()) + f"\nseed {asked.seed}")  # noqa: T201
     sys.exit(int(bad))
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from analysis.errors import InputError
-from perf.history import environments
-from perf.history.environments import (
+from perf import environments
+from perf.environments import (
     CLONE_VARIABLE,
     MARK,
     PINS,

@@ -10,7 +10,8 @@ import numba
 import numpy as np
 import pytest
 
-from perf import measure, results
+from perf.measure import clocks
+from perf.records import record_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,9 +24,9 @@ MADE = """
     from contextlib import contextmanager
     from dataclasses import dataclass
 
-    from perf.catalogue import Case, Ready
+    from perf.cases.catalogue import Case, Ready
     from perf.plugin import parameters
-    from perf.results import Input, What
+    from perf.records.record_file import Input, What
 
     def act():
         if WARNS:
@@ -100,13 +101,13 @@ def run(pytester: pytest.Pytester, *options: str, status: int = 0) -> pytest.Run
 def busy(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine whose load and clock are others at each look, and whose own name is new."""
     looks = iter(range(1, 10_000))
-    monkeypatch.setattr(measure, "load_average", lambda: float(next(looks)))
+    monkeypatch.setattr(clocks, "load_average", lambda: float(next(looks)))
     monkeypatch.setattr(
         "pytest_benchmark.plugin.get_cpu_info",
         lambda: {"brand_raw": "the same", "hz_actual_friendly": f"{next(looks)} GHz"},
     )
     monkeypatch.setattr("platform.node", lambda: f"node-{next(looks)}")
-    monkeypatch.setenv(measure.MACHINE_VARIABLE, "mine")
+    monkeypatch.setenv(clocks.MACHINE_VARIABLE, "mine")
 
 
 @pytest.mark.usefixtures("busy")
@@ -135,7 +136,7 @@ def test_a_run_is_compared_with_the_one_that_was_saved(pytester: pytest.Pytester
         one for one in compared.stdout.lines if one.startswith("test_made[one] ") and "%" in one
     ]
     changes = [float(one) for one in re.findall(r"([+-][\d.]+)%", line)]
-    before, _, now, _ = results.read(pytester.path / results.DEFAULT_PATH)
+    before, _, now, _ = record_file.read(pytester.path / record_file.DEFAULT_PATH)
     assert before.what == now.what
     assert changes == [
         pytest.approx(100 * (new / old - 1), abs=0.06)
@@ -166,9 +167,9 @@ def test_what_changed_beside_is_said(
     # Outside of the working folder, where pytest-benchmark cannot name it.
     storage = f"--benchmark-storage={tmp_path / 'elsewhere'}"
     run(pytester, storage, "--benchmark-autosave")
-    monkeypatch.setenv(measure.MACHINE_VARIABLE, "another")
-    versions = measure.versions()
-    monkeypatch.setattr(measure, "versions", lambda: versions | {"coffea": "1.2.3"})
+    monkeypatch.setenv(clocks.MACHINE_VARIABLE, "another")
+    versions = clocks.versions()
+    monkeypatch.setattr(clocks, "versions", lambda: versions | {"coffea": "1.2.3"})
     compared = run(pytester, storage, "--benchmark-compare=0001")
     compared.stdout.fnmatch_lines(
         [
@@ -228,7 +229,7 @@ def test_what_cannot_be_done_is_refused_before_the_work(
     outcome = run(pytester, *option.split(), status=pytest.ExitCode.USAGE_ERROR)
     (line,) = [one for one in outcome.stderr.lines if one.startswith("ERROR: ")]
     assert said in line
-    assert not (pytester.path / results.DEFAULT_PATH).exists()
+    assert not (pytester.path / record_file.DEFAULT_PATH).exists()
 
 
 def test_a_histogram_is_drawn_of_each_group(pytester: pytest.Pytester) -> None:
@@ -287,7 +288,7 @@ def test_a_warning_ends_a_test(pytester: pytest.Pytester) -> None:
 
 def test_memory_of_a_process_that_others_used_is_not_told(pytester: pytest.Pytester) -> None:
     run(pytester)
-    found: list[Any] = results.read(pytester.path / results.DEFAULT_PATH)
+    found: list[Any] = record_file.read(pytester.path / record_file.DEFAULT_PATH)
     assert [one.peak_memory for one in found] == [None, None]
 
 
@@ -296,5 +297,5 @@ def test_time_and_rounds_are_those_that_were_asked_for(pytester: pytest.Pytester
     path = pytester.path / "test_made.py"
     path.write_text(path.read_text().replace("return 3", "return None"))
     run(pytester, "--benchmark-min-rounds=7", "--benchmark-max-time=0")
-    for one in results.read(pytester.path / results.DEFAULT_PATH):
+    for one in record_file.read(pytester.path / record_file.DEFAULT_PATH):
         assert len(one.wall_seconds) == 7

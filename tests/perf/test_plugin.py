@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from analysis.kernels import ht
-from perf import results
-from perf.data import SHARED_VARIABLE
+from perf.cases.data import SHARED_VARIABLE
+from perf.records import record_file
 
 MADE = """
     from __future__ import annotations
@@ -20,9 +20,9 @@ MADE = """
     from contextlib import contextmanager
     from dataclasses import dataclass
 
-    from perf.catalogue import Case, Ready
+    from perf.cases.catalogue import Case, Ready
     from perf.plugin import parameters
-    from perf.results import Input, What
+    from perf.records.record_file import Input, What
 
     @dataclass(frozen=True)
     class Made(Case):
@@ -70,7 +70,7 @@ MADE = """
 KERNEL = """
     from __future__ import annotations
 
-    from perf.catalogue import KernelCase
+    from perf.cases.catalogue import KernelCase
     from perf.plugin import parameters
 
     def pytest_generate_tests(metafunc):
@@ -117,7 +117,7 @@ def test_a_wrong_implementation_is_refused_a_speed(pytester: pytest.Pytester) ->
             f"*SKIPPED*{SHARED_VARIABLE}*",
         ]
     )
-    (record,) = results.read(pytester.path / results.DEFAULT_PATH)
+    (record,) = record_file.read(pytester.path / record_file.DEFAULT_PATH)
     assert record.what.name == "right"
     assert record.input.digest == "made"
     assert record.iterations > 1
@@ -138,7 +138,7 @@ def test_a_kernel_that_became_wrong_is_refused_a_speed(
     pytester.makepyfile(KERNEL)
     outcome = run(pytester, "--benchmark-only", "--benchmark-records=here.jsonl")
     outcome.assert_outcomes(passed=1, failed=1)
-    (record,) = results.read(pytester.path / "here.jsonl")
+    (record,) = record_file.read(pytester.path / "here.jsonl")
     assert record.what.name == "ht-1e3-columnar"
     assert record.input.events == 1_000
 
@@ -149,7 +149,7 @@ def test_tests_alone_leave_benchmarks_out(pytester: pytest.Pytester) -> None:
     outcome = run(pytester)
     outcome.assert_outcomes(passed=1, deselected=3)
     outcome.stdout.fnmatch_lines(["3 benchmarks left out: pytest --benchmark-only measures them"])
-    assert not (pytester.path / results.DEFAULT_PATH).exists()
+    assert not (pytester.path / record_file.DEFAULT_PATH).exists()
 
 
 @pytest.mark.usefixtures("no_data")
@@ -157,7 +157,7 @@ def test_checks_can_be_run_without_measuring(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(MADE)
     outcome = run(pytester, "--benchmark-disable")
     outcome.assert_outcomes(passed=2, failed=1, skipped=1)
-    assert not (pytester.path / results.DEFAULT_PATH).exists()
+    assert not (pytester.path / record_file.DEFAULT_PATH).exists()
     outcome.stdout.no_fnmatch_line("*measurements*")
 
 

@@ -1,0 +1,1 @@
+"""The command line of the analysis, one module for each group of commands."""

@@ -1,0 +1,356 @@
+"""Histograms on disk: plain JSON, UHI JSON, ROOT and coffea's format.
+
+The end of the file's name says which. Each holds the same, under the names that the AGC
+publishes: the sums of weights and of squared weights with underflow and overflow, of all events
+and of each channel, and beside them what the run says of itself.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import hist
+import numpy as np
+import pydantic
+import uhi.io.json
+
+from analysis.errors import InputError
+from analysis.files import output
+from analysis.files.output import is_stream, whole
+from analysis.histograms import (
+    CHANNELS,
+    PSEUDODATA,
+    REGIONS,
+    Name,
+    known_names,
+    numbers,
+    plain,
+)
+from analysis.samples import CROSS_SECTIONS, NOMINAL
+
+# What takes long to import is imported for the formats that need it.
+# ruff: noqa: PLC0415
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+HISTOGRAMS: Final = "histograms"
+
+_OF_HISTOGRAMS: Final = ("hist", "boost_histogram")
+"""Packages, whose classes are in a file of coffea's format."""
+_OF_ARRAYS: Final = ("dtype", "ndarray", "_frombuffer", "_reconstruct")
+"""Of numpy's, beside them."""
+
+
+def write(
+    path: Path, histograms: Mapping[str, hist.Hist], about: Mapping[str, Any] | None = None
+) -> None:
+    """Write histograms, so that the file is there whole or not at all.
+
+    Parameters
+    ----------
+    path
+        ``.json``: numbers, as of `histograms.plain`. ``.uhi.json``: by name, a histogram of axes
+        channel and observable in UHI's serialisation, which hist and boost-histogram read.
+        ``.root``: a TH1D of the observable by name, and of each channel in a folder of its name.
+        ``.coffea``: by name, as ``coffea.util.load`` reads them.
+    histograms
+        As of `histograms.named`.
+    about
+        More to write beside them, that JSON can hold; a TObjString each in ROOT. `read` takes
+        ``names`` from it (as of `histograms.names`) and ``data``, the processes of real data.
+
+    Raises
+    ------
+    InputError
+        If the name has another end, or the file cannot be written.
+    """
+    wanted = _format(path)
+    with whole(path) as part:
+        wanted.write(part, histograms, about or {})
+
+
+class Histogram(pydantic.BaseModel):
+    """Contents of one histogram; with underflow and overflow, or without both."""
+
+    edges: list[float] = pydantic.Field(min_length=2)
+    values: list[float] = pydantic.Field(
+        validation_alias=pydantic.AliasChoices("values", "contents")
+    )
+    variances: list[float] | None = None
+
+
+class _Content(pydantic.BaseModel):
+    """What is read of a file; others beside it are left to whoever knows them."""
+
+    histograms: dict[str, Histogram] = pydantic.Field(min_length=1)
+    channels: dict[str, dict[str, Histogram]] = {}
+    names: dict[str, Name] | None = None
+    data: list[str] = []
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """The histograms of a run.
+
+    Attributes
+    ----------
+    source
+        Where they come from, for messages.
+    histograms
+        Of all events, by what they are of.
+    channels
+        The same of each channel; empty of published histograms.
+    data
+        Process that is taken for data.
+    processes
+        That are predicted: the AGC's five first, others in the order of their names. Without
+        real data and pseudodata.
+    content
+        All that the JSON format has: ``histograms`` and ``channels`` as of `histograms.plain`,
+        and what was written beside them.
+    """
+
+    source: str
+    histograms: Mapping[Name, Histogram]
+    channels: Mapping[str, Mapping[Name, Histogram]]
+    data: str
+    processes: tuple[str, ...]
+    content: Mapping[str, Any]
+
+
+def read(path: Path, data: str = PSEUDODATA) -> Run:
+    """Read histograms that `write` wrote, in any of its formats, or that the AGC published.
+
+    Parameters
+    ----------
+    path
+        The file.
+    data
+        Process that is taken for data.
+
+    Raises
+    ------
+    InputError
+        If there is no such file or it holds something else, or `data` is a prediction.
+    """
+    wanted = _format(path)
+    try:
+        content = wanted.read(path)
+    except FileNotFoundError:
+        msg = f"there is no {path}: write it with `python -m analysis run FILESET.json -o {path}`"
+        raise InputError(msg) from None
+    except Exception as error:
+        if isinstance(error, OSError) and error.strerror:  # Others are of the content.
+            msg = f"{path} cannot be read: {error.strerror}"
+            raise InputError(msg) from None
+        msg = f"{path} does not hold the histograms of a run, make it anew: {_brief(error)}"
+        raise InputError(msg) from error
+    return parse(content, str(path), data)
+
+
+def parse(content: Any, source: str, data: str = PSEUDODATA) -> Run:
+    """As of `read`, of what has been read of a file."""
+    # Published histograms are not in a folder of their own.
+    if isinstance(content, dict) and HISTOGRAMS not in content:
+        content = {HISTOGRAMS: content}
+    try:
+        found = _Content.model_validate(content)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        msg = f"{source} does not hold the histograms of a run: at {where}: {first['msg']}"
+        raise InputError(msg) from None
+    names = found.names
+    if names is None:
+        # Nothing says what the histograms are of: it is as published, beside the data.
+        names = known_names()
+        names |= {one.published: one for one in (Name(r, data, NOMINAL) for r in REGIONS)}
+    if unknown := found.histograms.keys() - names.keys():
+        msg = (
+            f"{source} does not say which process {min(unknown)} is of: make it anew with "
+            "`python -m analysis run`, or take it out"
+        )
+        raise InputError(msg)
+    every = {names[name].process for name in found.histograms}
+    predicted = every - {PSEUDODATA, *found.data, data}
+    if data in CROSS_SECTIONS:
+        msg = f"{data} is a process that the model predicts: name another as --data"
+        raise InputError(msg)
+    return Run(
+        source,
+        {names[name]: one for name, one in found.histograms.items()},
+        {
+            channel: {names[name]: one for name, one in of.items() if name in names}
+            for channel, of in found.channels.items()
+        },
+        data,
+        in_order(predicted),
+        content,
+    )
+
+
+def in_order(processes: Collection[str]) -> tuple[str, ...]:
+    """The AGC's processes in its order, then others in that of their names."""
+    return tuple(sorted(sorted(processes), key=lambda one: (*CROSS_SECTIONS, one).index(one)))
+
+
+def inside(
+    source: str, name: Name, what: str, given: Sequence[float], bins: int
+) -> NDArray[np.float64]:
+    """Contents of a histogram without underflow and overflow.
+
+    Raises
+    ------
+    InputError
+        If one is negative or not finite, or there are not as many as bins.
+    """
+    where = f"{source}: {name.published}"
+    contents = np.array(given, dtype=np.float64)
+    if len(contents) == bins + 2:
+        contents = contents[1:-1]
+    if len(contents) != bins:
+        msg = f"{where} has {len(given)} {what} for {bins} bins: with flow there are {bins + 2}"
+        raise InputError(msg)
+    for wrong, kind in ((~np.isfinite(contents), "not finite"), (contents < 0, "negative")):
+        if wrong.any():
+            number = int(np.flatnonzero(wrong)[0])
+            msg = (
+                f"{where} is {kind} in bin {number + 1} of {bins} ({what}: {contents[number]}): "
+                "look for what weights its events so"
+            )
+            raise InputError(msg)
+    return contents
+
+
+def check(path: Path, names: Collection[str] = ()) -> None:
+    """Whether `write` can write histograms of these names, found out before the work.
+
+    Raises
+    ------
+    InputError
+        If the end of the file's name is that of no format, ROOT has no such names, or as of
+        `output.check`.
+    """
+    if _format(path).write is _write_root:
+        for name in names:
+            if {"/", ";"} & set(name):
+                msg = (
+                    f"{path}: a ROOT file has no histogram {name}, since / and ; are not part of "
+                    "names there: write .json, .uhi.json or .coffea, or rename the process"
+                )
+                raise InputError(msg)
+    output.check(path)
+
+
+def _write_json(path: Path, histograms: Mapping[str, hist.Hist], about: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps({**about, **plain(histograms)}, indent=1) + "\n")
+
+
+def _read_json(path: Path) -> Any:
+    return json.loads(path.read_bytes())
+
+
+def _write_uhi(path: Path, histograms: Mapping[str, hist.Hist], about: Mapping[str, Any]) -> None:
+    content = {**about, HISTOGRAMS: dict(histograms)}
+    path.write_text(json.dumps(content, default=uhi.io.json.default) + "\n")
+
+
+def _read_uhi(path: Path) -> Any:
+    content = json.loads(path.read_bytes(), object_hook=uhi.io.json.object_hook)
+    return content | plain({name: hist.Hist(one) for name, one in content[HISTOGRAMS].items()})
+
+
+def _write_root(path: Path, histograms: Mapping[str, hist.Hist], about: Mapping[str, Any]) -> None:
+    import uproot
+
+    with uproot.recreate(path) as file:
+        for name, one in histograms.items():
+            file[name] = one[{"channel": sum}]
+            for channel in CHANNELS:
+                file[f"{channel}/{name}"] = one[{"channel": channel}]
+        for name, content in about.items():
+            file[name] = json.dumps(content)
+
+
+def _read_root(path: Path) -> Any:
+    import uproot
+
+    content: dict[str, Any] = {HISTOGRAMS: {}, "channels": {name: {} for name in CHANNELS}}
+    with uproot.open({path: None}) as file:
+        for key, kind in file.classnames(cycle=False).items():
+            folder, _, name = key.rpartition("/")
+            if kind.startswith("TH1"):
+                into = content["channels"][folder] if folder else content[HISTOGRAMS]
+                into[name] = numbers(file[key].to_hist())
+            elif kind == "TObjString":
+                content[name] = json.loads(str(file[key]))
+    return content
+
+
+def _write_coffea(
+    path: Path, histograms: Mapping[str, hist.Hist], about: Mapping[str, Any]
+) -> None:
+    import coffea.util
+
+    coffea.util.save({**about, HISTOGRAMS: dict(histograms)}, str(path))
+
+
+def _read_coffea(path: Path) -> Any:
+    import lz4.frame
+
+    with lz4.frame.open(path) as file:
+        content = _Unpickler(file).load()
+    return content | plain(content[HISTOGRAMS])
+
+
+class _Unpickler(pickle.Unpickler):
+    """Reads histograms and no other objects: an ordinary pickle can run any code."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """The class or function of this name, if it is one that histograms are made of."""
+        if module.partition(".")[0] == "numpy" and name in _OF_ARRAYS:
+            return super().find_class(module, name)
+        if module.partition(".")[0] in _OF_HISTOGRAMS:
+            found = super().find_class(module, name)
+            # Not what such a module has imported.
+            if isinstance(found, type) and found.__module__.partition(".")[0] in _OF_HISTOGRAMS:
+                return found
+        msg = f"it has a {module}.{name} in it, and histograms need none"
+        raise pickle.UnpicklingError(msg)
+
+
+class _Format(NamedTuple):
+    """How one format is written and read."""
+
+    write: Callable[[Path, Mapping[str, hist.Hist], Mapping[str, Any]], None]
+    read: Callable[[Path], Any]
+
+
+_FORMATS: Final = {
+    ".uhi.json": _Format(_write_uhi, _read_uhi),
+    ".json": _Format(_write_json, _read_json),
+    ".root": _Format(_write_root, _read_root),
+    ".coffea": _Format(_write_coffea, _read_coffea),
+}
+"""By the end of a file's name; the first that fits."""
+
+
+def _format(path: Path) -> _Format:
+    if is_stream(path):  # /dev/stdout has no end of a name.
+        return _FORMATS[".json"]
+    for end, one in _FORMATS.items():
+        if path.name.endswith(end):
+            return one
+    msg = f"{path}: histograms are kept in files that end in {', '.join(_FORMATS)}: name it so"
+    raise InputError(msg)
+
+
+def _brief(error: BaseException) -> str:
+    return (" ".join(str(error).split()) or type(error).__name__)[:160]

@@ -1,0 +1,314 @@
+"""What ``python -m analysis fit`` and ``limit`` do: read, fit, write, print."""
+
+from __future__ import annotations
+
+import warnings
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, Final
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import track
+from rich.table import Table
+
+from analysis.files.output import check
+from analysis.inference.backends import open_backend
+from analysis.inference.fits import Fit, Impact, Prediction, fit, prediction, ranking, scan
+from analysis.inference.limits import significance, upper_limit
+from analysis.inference.model import build
+from analysis.inference.optimizer import NotConvergedWarning
+from analysis.inference.templates import Templates, merged, read
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from analysis.inference.backends import Backend, Optimizer
+    from analysis.inference.limits import Limit, Significance
+
+# analysis.runner.run imports coffea, which a wrong file need not wait for.
+# ruff: noqa: PLC0415
+
+SCHEMA: Final = 1
+PACKAGES: Final = ("pyhf", "jax", "iminuit")
+SHOWN: Final = 10
+"""Parameters of the ranking that are printed; all of them are written."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """What to make a model of, and with what to fit it.
+
+    Attributes
+    ----------
+    histograms, inputs, files_per_process, data
+        As of `templates.read`.
+    signal
+        As of `model.build`.
+    backend, optimizer
+        As of `backends.open_backend`.
+    """
+
+    histograms: Path
+    inputs: Path | None = None
+    files_per_process: int | None = None
+    data: str = "pseudodata"
+    signal: str = "ttbar"
+    backend: Backend = "numpy"
+    optimizer: Optimizer | None = None
+
+    @property
+    def files(self) -> list[Path]:
+        """That are read."""
+        return [self.histograms, *filter(None, [self.inputs])]
+
+    def read(self) -> Templates:
+        """The histograms."""
+        return read(
+            self.histograms,
+            inputs=self.inputs,
+            files_per_process=self.files_per_process,
+            data=self.data,
+        )
+
+
+def fit_command(
+    source: Source, output: Path, *, workspace: Path | None = None, rank: bool = True
+) -> None:
+    """Fit, and write all that is learnt from it.
+
+    Parameters
+    ----------
+    source
+        Of what, with what.
+    output
+        Where the result goes, JSON.
+    workspace
+        Where the pyhf workspace goes, if anywhere.
+    rank
+        Whether to rank the parameters by their impact, which takes four fits of each.
+    """
+    from analysis.runner.run import write_json
+
+    for path in filter(None, (output, workspace)):
+        check(path, inputs=source.files)
+    templates = source.read()
+    console = Console(stderr=True)
+    with open_backend(source.backend, source.optimizer), _spoken(console):
+        model = build(templates, source.signal)
+        if workspace is not None:
+            write_json(workspace, model.spec)
+        _say(console, model.notes)
+        result = fit(model)
+        if at_bound := [one.name for one in result.parameters.values() if one.at_bound]:
+            _say(
+                console, [f"{', '.join(at_bound)} ended at a bound: the uncertainties say little"]
+            )
+        impacts = (
+            ranking(
+                model,
+                result,
+                progress=lambda todo: track(
+                    todo, "ranking", console=console, transient=True, disable=_quiet(console)
+                ),
+            )
+            if rank
+            else []
+        )
+        profile = scan(model, result)
+        predictions = {
+            "prefit": prediction(model),
+            "postfit": prediction(model, result.values, result.covariance),
+        }
+    write_json(
+        output,
+        {
+            "schema": SCHEMA,
+            **_plain(result),
+            "ranking": [asdict(one) for one in impacts],
+            "scan": asdict(profile),
+            "prediction": {
+                when: {region: _plain_prediction(one) for region, one in regions.items()}
+                for when, regions in predictions.items()
+            },
+            "notes": list(model.notes),
+            "provenance": _provenance(source, result.backend, result.optimizer),
+        },
+    )
+    out = Console()
+    out.print(_parameters(result))
+    if impacts:
+        out.print(_impacts(impacts, result.poi))
+    best, quality = result.parameters[result.poi], result.goodness_of_fit
+    p_value = "" if quality.p_value is None else f", p = {quality.p_value:.3g}"
+    out.print(
+        f"{best.name} = {best.value:.4f} ± {best.uncertainty:.4f}; twice the negative log "
+        f"likelihood {result.twice_nll:.3f}; goodness of fit: chi2 {quality.chi2:.2f} for "
+        f"{quality.degrees_of_freedom} degrees of freedom{p_value}; written to {output}",
+        soft_wrap=True,
+        markup=False,
+        highlight=False,
+    )
+
+
+def limit_command(source: Source, output: Path | None, *, level: float) -> None:
+    """Find the upper limit and the significance of the signal.
+
+    Parameters
+    ----------
+    source
+        Of what, with what.
+    output
+        Where the result goes, JSON, if anywhere.
+    level
+        Of confidence of the limit.
+    """
+    from analysis.runner.run import write_json
+
+    if output is not None:
+        check(output, inputs=source.files)
+    templates = merged(source.read(), source.signal)
+    console = Console(stderr=True)
+    with open_backend(source.backend, source.optimizer), _spoken(console):
+        model = build(templates, source.signal)
+        _say(console, model.notes)
+        with console.status("") as status:
+            if _quiet(console):
+                status.stop()
+            status.update("discovery")
+            discovery = significance(model)
+            limit = upper_limit(model, level, tick=lambda at: status.update(f"CLs at {at:.4g}"))
+    if output is not None:
+        write_json(
+            output,
+            {
+                "schema": SCHEMA,
+                "limit": asdict(limit),
+                "significance": asdict(discovery),
+                "notes": list(model.notes),
+                "provenance": _provenance(source),
+            },
+        )
+    out = Console()
+    out.print(_limits(limit, discovery))
+    if output is not None:
+        out.print(f"written to {output}", soft_wrap=True, highlight=False)
+
+
+def _quiet(console: Console) -> bool:
+    return not console.is_terminal
+
+
+def _say(console: Console, notes: list[str] | tuple[str, ...]) -> None:
+    for note in notes:
+        console.print(f"note: {note}", soft_wrap=True, markup=False, highlight=False)
+
+
+@contextmanager
+def _spoken(console: Console) -> Iterator[None]:
+    """Print what optimisers warn of, once each, as a sentence."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", NotConvergedWarning)
+        yield
+    _say(
+        console,
+        list(
+            dict.fromkeys(
+                str(one.message) for one in caught if one.category is NotConvergedWarning
+            )
+        ),
+    )
+
+
+def _plain(result: Fit) -> dict[str, Any]:
+    """A fit for JSON."""
+    names = list(result.parameters)
+    return {
+        "parameters": {
+            name: {key: value for key, value in asdict(one).items() if key != "name"}
+            for name, one in result.parameters.items()
+        },
+        "poi": result.poi,
+        "twice_nll": result.twice_nll,
+        "goodness_of_fit": asdict(result.goodness_of_fit),
+        "correlation": {"names": names, "matrix": result.correlation.tolist()},
+    }
+
+
+def _plain_prediction(one: Prediction) -> dict[str, Any]:
+    return {
+        "edges": one.edges.tolist(),
+        "data": one.data.tolist(),
+        "samples": {
+            name: values.tolist() for name, values in zip(one.samples, one.yields, strict=True)
+        },
+        "uncertainty": one.uncertainty.tolist(),
+    }
+
+
+def _provenance(source: Source, *how: str) -> dict[str, Any]:
+    from analysis.runner.run import provenance
+
+    known = provenance(
+        histograms=str(source.histograms),
+        files_per_process=source.files_per_process,
+        data=source.data,
+        signal=source.signal,
+        backend=source.backend,
+        optimizer=how[1] if how else source.optimizer,
+    )
+    for package in PACKAGES:
+        if package in {"pyhf", source.backend}:
+            known["versions"][package] = version(package)
+    return known
+
+
+def _parameters(result: Fit) -> Table:
+    table = Table("parameter", title="Fit")
+    for heading in ("value", "uncertainty", "pull", "constraint"):
+        table.add_column(heading, justify="right")
+    for one in result.parameters.values():
+        table.add_row(
+            escape(one.name),
+            f"{one.value:.4f}",
+            f"{one.uncertainty:.4f}",
+            "" if one.pull is None else f"{one.pull:+.3f}",
+            "" if one.constraint is None else f"{one.constraint:.3f}",
+        )
+    return table
+
+
+def _impacts(impacts: list[Impact], poi: str) -> Table:
+    table = Table("parameter", title=f"Impact on {escape(poi)}, the largest {SHOWN}")
+    for heading in ("up", "down", "prefit up", "prefit down"):
+        table.add_column(heading, justify="right")
+    for one in impacts[:SHOWN]:
+        numbers = (one.up, one.down, one.prefit_up, one.prefit_down)
+        table.add_row(
+            escape(one.name), *("-" if number is None else f"{number:+.4f}" for number in numbers)
+        )
+    return table
+
+
+def _limits(limit: Limit, discovery: Significance) -> Table:
+    table = Table("", title=f"{escape(limit.poi)}, {limit.level:.0%} confidence")
+    for heading in ("observed", "expected", "68 %", "95 %"):
+        table.add_column(heading, justify="right")
+    low_2, low_1, median, high_1, high_2 = limit.expected
+    table.add_row(
+        "upper limit (CLs)",
+        f"{limit.observed:.4g}",
+        f"{median:.4g}",
+        f"{low_1:.4g} to {high_1:.4g}",
+        f"{low_2:.4g} to {high_2:.4g}",
+    )
+    table.add_row(
+        "significance (sigma)",
+        f"{discovery.observed:.3g}",
+        f"{discovery.expected:.3g}",
+        "",
+        "",
+    )
+    return table

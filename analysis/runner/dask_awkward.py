@@ -1,0 +1,519 @@
+"""The dask-awkward way of running: `coffea.dataset_tools.apply_to_fileset`, beside the executors.
+
+coffea has this second engine, without a Runner: a lazy array stands for the events of a data set,
+its partitions are the chunks, and dask computes what was built of it.
+
+dask-awkward needs a dask before 2025.4, so this runs in an environment of its own (`MISSING`).
+"""
+
+from __future__ import annotations
+
+import glob
+import logging
+import pickle
+import re
+import time
+import uuid
+import weakref
+from contextlib import contextmanager
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any, Final
+
+import awkward as ak
+import cloudpickle
+from coffea.dataset_tools import apply_to_fileset
+from coffea.nanoevents import NanoAODSchema
+from coffea.processor import ProcessorABC, accumulate
+
+from analysis.errors import ChangedError, InputError, WorkerLostError
+from analysis.executors import DEFAULT_CHUNKSIZE
+from analysis.executors.worker import ALLOCATOR, warm
+from analysis.files import inspection
+from analysis.files.fileset import FileSet
+from analysis.runner import counting
+from analysis.runner.counting import Chunk, Counted
+from analysis.runner.merging import Output
+from analysis.runner.run import (
+    QuietSchema,
+    Result,
+    calls_repeated,
+    check_chunks,
+    counters,
+    fatal,
+    form_of,
+)
+
+# Not installed where the rest of the package runs.
+# ruff: noqa: PLC0415
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from coffea.nanoevents import BaseSchema
+
+FAN_IN: Final = 8
+"""Results that one task adds up."""
+
+UNREAD: Final = re.compile(r"PlaceholderArray.* at '[^']*/(\w+)%2C", re.DOTALL)
+"""What awkward says of a branch that was left out."""
+
+MISSING: Final = (
+    "running with dask-awkward needs an environment of its own: `make dask-awkward` makes it in "
+    ".venv-dask-awkward, use the Python there"
+)
+
+
+def run_lazily(
+    fileset: Mapping[str, Any],
+    processor: ProcessorABC | Callable[[Any], Any],
+    client: Any = None,
+    *,
+    files: Collection[inspection.File],
+    chunksize: int = DEFAULT_CHUNKSIZE,
+    branches: Collection[str] = (),
+    schema: type[BaseSchema] | None = None,
+    written_lazily: bool = False,
+    scratch: Path | None = None,
+) -> Result:
+    """Process every event of a file set, as partitions of dask-awkward arrays.
+
+    Parameters
+    ----------
+    fileset
+        A `FileSet`, or what it can be made of; ROOT files.
+    processor
+        As for `analysis.runner.run.run`. It is called with the events of one partition after the other,
+        and need know nothing of dask.
+    client
+        A `distributed.Client`, as of `open_client`; None to work in this process.
+    files
+        The files of the file set, as of `inputs.inspect`. Partitions are made of the numbers of
+        events that it found; coffea opens the first file of each data set once more, for the form
+        of its events.
+    chunksize
+        Events a chunk, about: the chunks are those of `analysis.runner.run.run`.
+    branches
+        Branches that the processor reads, if they are known: these are read, and no others can
+        be. If they are not, every branch is read: dask-awkward does not see what a processor does
+        with a partition.
+    schema
+        Of events; NanoAODSchema by default.
+    written_lazily
+        Whether the processor is written for dask-awkward: then it is called once for each data
+        set, with a lazy array, and gives dask collections (histograms of `hist.dask`, arrays,
+        numbers). Of the branches those are read which dask-awkward finds that it needs.
+    scratch
+        As of `analysis.runner.run.run`.
+
+    Returns
+    -------
+    Result
+        What was merged over all data sets, and what it took. Unlike with an executor,
+        ``wall_seconds`` has the making of the graph in it, and ``processing_seconds`` the opening
+        of files. ``repeated`` is None if the processor is written lazily.
+
+    Raises
+    ------
+    InputError
+        If dask-awkward is not installed, a file cannot be read to its end, a chunk cannot be
+        processed or takes its worker with it, or the chunks whose results were merged are not
+        all, each once.
+    """
+    dask = _dask()
+    if chunksize < 1:
+        msg = f"a chunk cannot have {chunksize} events: ask for at least one"
+        raise InputError(msg)
+    fileset = FileSet.of(fileset)
+    if fileset.data_format != "root" or not all(file.ttree for file in files):
+        msg = (
+            "with dask-awkward coffea reads TTrees only: use an executor for Parquet and RNTuples"
+        )
+        raise InputError(msg)
+    asked = [
+        Chunk(file.dataset, file.path, start, stop)
+        for file, start, stop in inspection.chunks(files, chunksize)
+    ]
+    trees = {(file.dataset, file.path): file.tree for file in files}
+    with counting.tally(scratch) as tally:
+        counted = Counted(processor, tally)
+        started = time.perf_counter()
+        build = (
+            partial(_of_all, processor)
+            if written_lazily
+            else partial(_of_each, counted, frozenset({*branches, *counters(branches)}))
+        )
+        built = {
+            name: _apply(build, fileset[name], name, chunks, trees, branches, schema)
+            for name, chunks in _by_dataset(asked).items()
+        }
+        scheduler = "synchronous" if client is None else client
+        try:
+            if written_lazily:
+                (computed,) = dask.compute(built, scheduler=scheduler)
+                merged = _merge([_summary(*one) for one in computed.values()])
+            else:
+                tree = _tree(dask.optimize(*built.values()))
+                (merged,) = dask.compute(tree, scheduler=scheduler)
+        except InputError:
+            raise
+        except Exception as error:
+            raise InputError(_reason(error, tally)) from error
+        if other := [one.path for one in files if inspection.Stamp.of(one.path) != one.stamp]:
+            raise ChangedError(inspection.changed(other[0]))
+        counted.postprocess(merged)
+        wall = time.perf_counter() - started
+        check_chunks(set(asked), merged["processed"], merged, merged["events"], may_skip=False)
+        known = not (written_lazily or merged["unseen"])
+        repeated = calls_repeated(merged["processed"], tally) if known else None
+    return Result(
+        accumulated=merged["out"],
+        events=merged["events"],
+        chunks=len(merged["processed"]),
+        bytes_read=merged["bytes"],
+        wall_seconds=wall,
+        processing_seconds=merged["seconds"],
+        repeated=repeated,
+    )
+
+
+@contextmanager
+def open_client(workers: int = 1) -> Iterator[Any]:
+    """Start worker processes on this machine, yield the client of them, and end them.
+
+    Parameters
+    ----------
+    workers
+        Number of processes, of one thread each.
+
+    Yields
+    ------
+    distributed.Client
+        Every worker has imported the analysis.
+
+    Raises
+    ------
+    InputError
+        If dask-awkward is not installed.
+    """
+    dask = _dask()
+    from distributed import Client, LocalCluster
+
+    spawned = "distributed.nanny.pre-spawn-environ"
+    # distributed has glibc give memory back at once, and take it again for each array: half as
+    # much CPU time again.
+    kept = {k: v for k, v in dask.config.get(spawned).items() if not k.startswith("MALLOC_")}
+    settings = {
+        spawned: {**kept, **ALLOCATOR},
+        # A worker that died is given up after 15 s if it is not back by then: a busy machine
+        # takes longer to import coffea, and with no worker left dask waits for ever.
+        "distributed.deploy.lost-worker-timeout": "1 hour",
+    }
+    with (
+        dask.config.set(settings),
+        LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address=None,
+            # What fails is said in one sentence, by `run_lazily`.
+            silence_logs=logging.CRITICAL,
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        client.run(warm)
+        yield client
+
+
+def _dask() -> Any:
+    try:
+        import dask
+        import dask_awkward  # noqa: F401
+        import distributed  # noqa: F401
+    except ImportError as error:
+        raise InputError(MISSING) from error
+    return dask
+
+
+# --- what is computed
+
+
+def _by_dataset(chunks: Collection[Chunk]) -> dict[str, list[Chunk]]:
+    found: dict[str, list[Chunk]] = {}
+    for chunk in chunks:
+        found.setdefault(chunk.dataset, []).append(chunk)
+    return found
+
+
+def _apply(
+    build: Callable[[Any], Any],
+    dataset: Mapping[str, Any],
+    name: str,
+    chunks: Sequence[Chunk],
+    trees: Mapping[tuple[str, str], str],
+    branches: Collection[str],
+    schema: type[BaseSchema] | None,
+) -> Any:
+    """What `build` makes of the lazy events of a data set."""
+    files: dict[str, Any] = {}
+    for chunk in chunks:
+        # uproot takes brackets in a path for a pattern.
+        file = files.setdefault(
+            glob.escape(chunk.path), {"object_path": trees[name, chunk.path], "steps": []}
+        )
+        file["steps"].append([chunk.start, chunk.stop])
+    options: dict[str, Any] = {"allow_read_errors_with_report": (_Never,)}
+    if branches:
+        # The form of events is part of every task: with a thousand branches, megabytes.
+        options["filter_name"] = form_of(branches)
+    try:
+        # One data set at a time, so that the file that cannot be opened is known.
+        built, _ = apply_to_fileset(
+            build,
+            {name: {"files": files, "metadata": dict(dataset.get("metadata") or {})}},
+            schemaclass=QuietSchema if schema in {None, NanoAODSchema} else schema,
+            uproot_options=options,
+        )
+    except _BuildError as error:
+        msg = f"the processor cannot be applied to the lazy events of {name}: {_cause(error)}"
+        raise InputError(msg) from error.__cause__
+    except Exception as error:
+        raise InputError(inspection.unreadable(chunks[0].path, error)) from error
+    return built[name]
+
+
+class _Never(Exception):
+    """Nothing raises it. uproot reports what it read if it may pass over some exception."""
+
+
+class _BuildError(Exception):
+    """A lazily written processor failed while it was building."""
+
+
+def _of_each(counted: Counted, branches: frozenset[str], events: Any) -> Any:
+    """Lazy array that has in each partition the result of that chunk."""
+    import dask_awkward
+
+    reader, where = _reader(events)
+    wanted = branches & reader.common_keys if branches else reader.common_keys
+    read = dask_awkward.from_map(
+        _Reader(reader.project_manually(wanted)), where, token=uuid.uuid4().hex, label="read"
+    )
+    return read.map_partitions(
+        _Process(counted),
+        label="process",
+        # Else dask makes it of the processor's contents, which may be large.
+        token=uuid.uuid4().hex,
+        meta=dask_awkward.lib.core.empty_typetracer(),
+    )
+
+
+def _of_all(processor: ProcessorABC | Callable[[Any], Any], events: Any) -> Any:
+    """Lazy output of a processor for a data set, and lazy records of what was read for it."""
+    import dask_awkward
+
+    reader, where = _reader(events)
+    read = dask_awkward.from_map(
+        _ProjectedReader(reader),
+        where,
+        # Of this run alone, so that workers take no earlier result for it.
+        token=uuid.uuid4().hex,
+        divisions=events.divisions,
+        label="read",
+    )
+    # Cross references of lazy events are looked up here.
+    read._meta.attrs["@original_array"] = read
+    try:
+        out = (processor.process if isinstance(processor, ProcessorABC) else processor)(read)
+    except Exception as error:
+        raise _BuildError from error
+    return out, read.map_partitions(_record, label="record", meta=_record_of(None))
+
+
+def _reader(events: Any) -> tuple[Any, list[Any]]:
+    """What reads the partitions of lazy events, and its argument for each of them."""
+    (layer,) = (layer for layer in events.dask.layers.values() if hasattr(layer, "io_func"))
+    return layer.io_func, list(layer.inputs)
+
+
+def _tree(arrays: Sequence[Any]) -> Any:
+    """Delayed sum of all partitions of lazy arrays."""
+    import dask
+
+    merge = dask.delayed(_merge, pure=False)
+    parts = [part for array in arrays for part in array.to_delayed(optimize_graph=False)]
+    while len(parts) > 1:
+        parts = [merge(parts[i : i + FAN_IN]) for i in range(0, len(parts), FAN_IN)]
+    return parts[0]
+
+
+def _summary(out: Any, records: ak.Array) -> dict[str, Any]:
+    """Computed output and records of a data set, in the form of what `_Process` gives."""
+    read = records.to_list()
+    return {
+        "out": Output(out),
+        "results": len(read),
+        "unseen": 0,
+        "processed": {Chunk(*(one[field] for field in Chunk._fields)) for one in read},
+        "events": sum(one["events"] for one in read),
+        "bytes": sum(one["bytes_read"] for one in read),
+        "seconds": sum(one["seconds"] for one in read),
+    }
+
+
+def _reason(error: Exception, tally: counting.Tally) -> str:
+    """One sentence on a computation that failed outside of the functions below."""
+    from distributed import KilledWorker
+
+    if isinstance(error, KilledWorker):
+        deaths = f"workers died {error.allowed_failures + 1} times"
+        return fatal(WorkerLostError(deaths), tally)
+    return f"the run failed: {_cause(error)}"
+
+
+# --- on workers
+
+
+class _Once:
+    """A callable that a worker process unpickles once, not with every task.
+
+    The behaviors of events alone are 100 kB, which take 10 ms to pickle and unpickle.
+    """
+
+    code: bytes | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle of a pickle, which is made once."""
+        if self.code is None:
+            self.code = cloudpickle.dumps((type(self), self.__dict__))
+        return _received, (self.code,)
+
+
+@lru_cache(maxsize=64)
+def _received(code: bytes) -> Any:
+    kind, state = pickle.loads(code)
+    received = object.__new__(kind)
+    received.__dict__.update(state, code=code)
+    return received
+
+
+class _Reader(_Once):
+    """coffea's reader of partitions, which tells what it read and of what file.
+
+    It takes the reader's place in the graph: its methods are those that dask-awkward calls.
+    """
+
+    def __init__(self, reader: Any) -> None:
+        self.reader = reader
+
+    def mock(self) -> Any:
+        """Events without content."""
+        return self.reader.mock()
+
+    def __call__(self, where: tuple[str, str, int, int, bool]) -> Any:
+        """Events of a partition, with the metadata that they have in coffea's Runner."""
+        path, tree, start, stop, _ = where
+        began = time.perf_counter()
+        try:
+            events, report = self.reader(where)
+        except Exception as error:
+            raise InputError(inspection.unreadable(path, error)) from error
+        metadata = {
+            **events.metadata,
+            "filename": path,
+            "treename": tree,
+            "entrystart": start,
+            "entrystop": stop,
+        }
+        origin = _Origin()
+        attributes = {
+            "bytes_read": int(report["performance_counters", "num_requested_bytes"][0]),
+            "seconds": time.perf_counter() - began,
+            "@events_factory": origin,
+        }
+        events = ak.with_parameter(events, "metadata", metadata, attrs=attributes)
+        origin.reference = weakref.ref(events)
+        return events
+
+
+class _ProjectedReader(_Reader):
+    """A reader of those branches that dask-awkward finds to be needed."""
+
+    def prepare_for_projection(self) -> Any:
+        """Events without content that notice what is read of them."""
+        return self.reader.prepare_for_projection()
+
+    def project(self, **needed: Any) -> _ProjectedReader:
+        """Reader of what is needed."""
+        return _ProjectedReader(self.reader.project(**needed))
+
+
+class _Origin:
+    """Where the objects of a partition find its events, to look up cross references."""
+
+    reference: Callable[[], Any]
+
+    def events(self) -> Any:
+        """The events, which whoever processes the partition holds."""
+        return self.reference()
+
+
+class _Process(_Once):
+    """What is done with each partition."""
+
+    def __init__(self, counted: Counted) -> None:
+        self.counted = counted
+
+    def __call__(self, events: Any) -> dict[str, Any]:
+        """Result of a chunk, with what it took."""
+        chunk = _chunk(events)
+        began = time.perf_counter()
+        try:
+            out = self.counted.process(events)
+        except ChangedError:
+            raise
+        except Exception as error:
+            msg = f"{chunk} could not be processed: {_cause(error)}"
+            raise InputError(msg) from error
+        return {
+            **out,
+            "processed": {chunk},
+            "events": len(events),
+            "bytes": events.attrs["bytes_read"],
+            "seconds": events.attrs["seconds"] + time.perf_counter() - began,
+        }
+
+
+def _record(events: Any) -> ak.Array:
+    """What was read for a partition."""
+    return _record_of(None if ak.backend(events) == "typetracer" else events)
+
+
+def _record_of(events: Any) -> ak.Array:
+    """Array of one record; of no events, an array that only has its type."""
+    nothing = {**Chunk("", "", 0, 0)._asdict(), "events": 0, "bytes_read": 0, "seconds": 0.0}
+    if events is None:
+        return ak.typetracer.typetracer_from_form(ak.Array([nothing]).layout.form)
+    read = {key: events.attrs[key] for key in ("bytes_read", "seconds")}
+    return ak.Array([{**_chunk(events)._asdict(), "events": len(events), **read}])
+
+
+def _chunk(events: Any) -> Chunk:
+    about = events.metadata
+    return Chunk(*(about[key] for key in ("dataset", "filename", "entrystart", "entrystop")))
+
+
+def _merge(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Sum of results; what it is made of is left as it was."""
+    merged: dict[str, Any] = accumulate(parts)
+    return merged
+
+
+def _cause(error: BaseException) -> str:
+    """What an exception says, without line breaks and not too much of it."""
+    while isinstance(error, _BuildError) and error.__cause__ is not None:
+        error = error.__cause__
+    text = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+    if unread := UNREAD.search(text):
+        return f"it reads {unread[1]}, which is not among the branches that it was said to read"
+    return " ".join(text.split())[:300]

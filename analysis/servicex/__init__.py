@@ -1,0 +1,1 @@
+"""A local ServiceX endpoint: the protocol of the real one, on this machine."""

@@ -1,0 +1,1 @@
+"""The catalogue: every case that is measured, by subject."""

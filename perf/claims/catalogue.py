@@ -1,0 +1,325 @@
+"""Claims about speed and memory, each measured so that it can be refuted."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from concurrent.futures import ProcessPoolExecutor
+from fnmatch import fnmatch
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+
+import numpy as np
+
+from analysis.errors import InputError
+from analysis.executors import open_executor
+from analysis.kernels import KERNELS, bind
+from perf.cases import processor
+from perf.cases.catalogue import MAX_PLAIN_TASKS
+from perf.cases.data import Store
+from perf.claims.executors import (
+    MAX_CPU,
+    PLAIN_ROUNDS,
+    PROCESSOR_CHUNK,
+    as_worker,
+    ceiling,
+    executor,
+    iterative,
+)
+from perf.claims.fits import fits
+from perf.measure import clocks
+from perf.measure.paired import Arm, Samples, Verdict, checked, interleaved, ratio
+from perf.records import difference
+from perf.records.record_file import Input, What
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from analysis.kernels import Implementation
+    from perf.cases.data import Events
+
+ROUNDS: Final = 30
+"""Pairs: the interval of a median of 30 rests on about the 8th and the 23rd of them."""
+
+PROCESSOR_ROUNDS: Final = 7
+"""Pairs of the processor, which takes seconds: the interval is then about the range of them."""
+
+MEMORY_CHUNKS: Final = 8
+TRIJET_EVENTS: Final = 100_000
+SELECTION_EVENTS: Final = 10_000
+
+MIN_TRIJET_RATIO: Final = 4.0
+MIN_SELECTION_RATIO: Final = 5.0
+MAX_PROCESSOR_RATIO: Final = 0.55
+MAX_WORKER_MEMORY: Final = 1e9
+
+# --- the claims
+
+
+def trijet(store: Store, rng: np.random.Generator, rounds: int = ROUNDS) -> Verdict:
+    """The trijet of largest pt: compiled at least four times as fast as columnar."""
+    kernel = KERNELS["trijet_pt"]
+    events = store.dense(TRIJET_EVENTS)
+    arguments = kernel.arguments(events.columns)
+    return _kernels(
+        f"trijet_pt, {TRIJET_EVENTS:,} events: columnar / compiled",
+        MIN_TRIJET_RATIO,
+        lambda implementation: kernel.run(implementation, *arguments),
+        lambda got, want: kernel.agree(got, want, *arguments),
+        What(name="", group="trijet_pt", kind="kernel", subject="trijet_pt", size=TRIJET_EVENTS),
+        events,
+        rng,
+        rounds,
+    )
+
+
+def selection(store: Store, rng: np.random.Generator, rounds: int = ROUNDS) -> Verdict:
+    """Selection of objects and regions: compiled at least five times as fast as columnar."""
+    events = store.events(SELECTION_EVENTS)
+    return _kernels(
+        f"objects and regions, {SELECTION_EVENTS:,} events: columnar / compiled",
+        MIN_SELECTION_RATIO,
+        partial(select, events.columns),
+        lambda got, want: all(np.array_equal(a, b) for a, b in zip(got, want, strict=True)),
+        What(
+            name="",
+            group="objects and regions",
+            kind="selection",
+            subject="electrons, muons, jets, leptons, regions",
+            size=SELECTION_EVENTS,
+        ),
+        events,
+        rng,
+        rounds,
+    )
+
+
+def select(columns: Mapping[str, Any], implementation: Implementation) -> tuple[Any, Any]:
+    """The selection of the analysis: channel and region of each event."""
+    kernels = bind(implementation)
+
+    def mask(name: str) -> Any:
+        return kernels(name, *KERNELS[name].arguments(columns))
+
+    channel = kernels("leptons", mask("electrons"), mask("muons"))
+    return channel, kernels("regions", mask("jets"), columns["Jet_btagCSVV2"])
+
+
+def processing(
+    store: Store,
+    rng: np.random.Generator,
+    baseline: Literal["columnar", "idiomatic"],
+    rounds: int = PROCESSOR_ROUNDS,
+) -> Verdict:
+    """The processor, nominal: compiled takes at most 0.55 of the CPU time of the baseline."""
+    fileset = store.fileset(PROCESSOR_CHUNK)
+    identity = store.fileset_identity(PROCESSOR_CHUNK)
+    with open_executor("iterative") as executor:
+        sides: dict[str, Callable[[], Any]] = {
+            name: processor.process(
+                fileset,
+                executor,
+                implementation=name,
+                variations="nominal",
+                chunksize=PROCESSOR_CHUNK,
+            )
+            for name in (baseline, "compiled")
+        }
+        check = checked(sides, difference.agree)
+        samples = interleaved(sides, rounds=rounds, rng=rng)
+    what = What(
+        name="",
+        group="ttbar, nominal",
+        kind="processor",
+        subject="ttbar",
+        executor="iterative",
+        workers=1,
+        size=identity.events,
+        chunksize=PROCESSOR_CHUNK,
+        parameters={"variations": "nominal", "source": "synthetic"},
+    )
+    found = ratio(samples.cpu["compiled"], samples.cpu[baseline], rng)
+    return Verdict(
+        f"ttbar nominal, chunk {PROCESSOR_CHUNK:,}, zstd: compiled / {baseline}",
+        "at most",
+        MAX_PROCESSOR_RATIO,
+        found.median,
+        found.low,
+        found.high,
+        "ratio",
+        _arms(what, identity, samples, check),
+    )
+
+
+def memory(store: Store, implementation: Implementation) -> Verdict:
+    """The processor with all variations: a worker stays below 1 GB at chunk 250,000."""
+    # Several chunks, because what one leaves behind adds to the next.
+    fileset = store.fileset(MEMORY_CHUNKS * PROCESSOR_CHUNK)
+    identity = store.fileset_identity(MEMORY_CHUNKS * PROCESSOR_CHUNK)
+    # A process of its own: the peak of this one holds what was measured before.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        wall, cpu, peak, check = pool.submit(_one_worker, fileset, implementation).result()
+    what = What(
+        name=f"claim-ttbar_all-memory-{implementation}",
+        group="ttbar, all",
+        kind="processor",
+        subject="ttbar",
+        implementation=implementation,
+        executor="iterative",
+        workers=1,
+        size=identity.events,
+        chunksize=PROCESSOR_CHUNK,
+        parameters={"variations": "all", "source": "synthetic"},
+    )
+    return Verdict(
+        f"ttbar, all variations, {MEMORY_CHUNKS} chunks of {PROCESSOR_CHUNK:,}, {implementation}: "
+        "peak of a worker",
+        "at most",
+        MAX_WORKER_MEMORY,
+        peak,
+        peak,
+        peak,
+        "bytes",
+        (Arm(what, identity, [wall], [cpu], 1, check, peak),),
+    )
+
+
+class Claim(NamedTuple):
+    """Something to be measured that verdicts come of.
+
+    Attributes
+    ----------
+    name
+        By which it is chosen.
+    measure
+        Gives the verdicts.
+    """
+
+    name: str
+    measure: Callable[[], Sequence[Verdict]]
+
+
+def every(store: Store, rng: np.random.Generator, only: Sequence[str] = ()) -> list[Claim]:
+    """Every claim, to be measured when called.
+
+    Parameters
+    ----------
+    store
+        Events.
+    rng
+        Of the order of measurements.
+    only
+        Patterns of names (shell's); by default all.
+
+    Raises
+    ------
+    InputError
+        If there is none of a pattern.
+    """
+
+    def one(of: Callable[..., Verdict], *args: Any) -> Callable[[], Sequence[Verdict]]:
+        return lambda: [of(*args)]
+
+    # To be sent to another process: without what this one has read.
+    fresh = Store(store.directory, store.file_events)
+    found = [
+        Claim("trijet", one(trijet, store, rng)),
+        Claim("selection", one(selection, store, rng)),
+        Claim("idiomatic", one(processing, store, rng, "idiomatic")),
+        Claim("columnar", one(processing, store, rng, "columnar")),
+        Claim("memory-columnar", one(memory, store, "columnar")),
+        Claim("memory-compiled", one(memory, store, "compiled")),
+        Claim("fit", partial(fits, rng)),
+        Claim("executor-iterative", partial(as_worker, iterative, rng)),
+        Claim("executor-ceiling", partial(as_worker, ceiling, fresh, rng)),
+        *(
+            Claim(f"executor-{name}", partial(as_worker, executor, fresh, rng, name))
+            for name in MAX_CPU
+        ),
+        *(
+            Claim(
+                f"executor-{name}-plain",
+                partial(as_worker, executor, fresh, rng, name, "plain", PLAIN_ROUNDS),
+            )
+            for name in MAX_PLAIN_TASKS
+        ),
+    ]
+    for pattern in only:
+        if not any(fnmatch(claim.name, pattern) for claim in found):
+            names = ", ".join(claim.name for claim in found)
+            msg = f"there is no claim {pattern!r}: there are {names}"
+            raise InputError(msg)
+    return [claim for claim in found if not only or any(fnmatch(claim.name, one) for one in only)]
+
+
+def _one_worker(
+    fileset: Mapping[str, Any], implementation: Implementation
+) -> tuple[float, float, int, str]:
+    """Wall and CPU seconds, peak memory and digest of one run in this process."""
+    with open_executor("iterative") as executor:
+        act = processor.process(
+            fileset,
+            executor,
+            implementation=implementation,
+            variations="all",
+            chunksize=PROCESSOR_CHUNK,
+        )
+        wall, cpu = time.perf_counter(), time.process_time()
+        result = act()
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    peak = clocks.peak_memory()
+    if peak is None:
+        msg = "peak memory is read from /proc, which this system has not: run on Linux"
+        raise InputError(msg)
+    return wall, cpu, peak, difference.digest(result)
+
+
+def _kernels(
+    claim: str,
+    bound: float,
+    run: Callable[[Implementation], Any],
+    agree: Callable[[Any, Any], bool],
+    what: What,
+    events: Events,
+    rng: np.random.Generator,
+    rounds: int,
+) -> Verdict:
+    sides: dict[str, Callable[[], Any]] = {
+        "columnar": lambda: run("columnar"),
+        "compiled": lambda: run("compiled"),
+    }
+    check = checked(sides, agree)
+    samples = interleaved(sides, rounds=rounds, rng=rng)
+    found = ratio(samples.cpu["columnar"], samples.cpu["compiled"], rng)
+    return Verdict(
+        claim,
+        "at least",
+        bound,
+        found.median,
+        found.low,
+        found.high,
+        "ratio",
+        _arms(what, events.identity, samples, check),
+    )
+
+
+def _arms(
+    what: What, identity: Input, samples: Samples, check: Mapping[str, str]
+) -> tuple[Arm, ...]:
+    return tuple(
+        Arm(
+            what.model_copy(
+                update={
+                    "name": f"claim-{what.group.replace(', ', '_').replace(' ', '_')}-{name}",
+                    "implementation": name,
+                }
+            ),
+            identity,
+            samples.wall[name],
+            samples.cpu[name],
+            samples.iterations[name],
+            check[name],
+        )
+        for name in samples.cpu
+    )

@@ -1,0 +1,46 @@
+"""A processor, for `compare --processor`: run in the environments of both sides.
+
+Each side names its processor in an environment variable, so this file serves any.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from coffea.nanoevents import NanoAODSchema
+from coffea.processor import IterativeExecutor, Runner
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# Where a side of before 2026-11-27 keeps it.
+_OLD = "analysis.processors"
+processors: Any = import_module(
+    "analysis.runner.processors" if find_spec("analysis.runner") else _OLD
+)
+
+NanoAODSchema.warn_missing_crossrefs = False
+
+
+@cache
+def prepared() -> Callable[[], Any]:
+    """One run over files that were looked at before."""
+    job = json.loads(os.environ["COFFEA_SCALING_JOB"])
+    processor = processors.load(os.environ["COFFEA_SCALING_PROCESSOR"], job["arguments"]).processor
+    runner = Runner(
+        executor=IterativeExecutor(status=False),
+        schema=processors.schema(job["schema"]),
+        format=job["format"],
+    )
+    chunks = list(runner.preprocess(job["fileset"], treename="Events"))
+    return lambda: runner(chunks, processor_instance=processor, treename="Events")
+
+
+def bench_processor() -> Any:
+    """A processor on the files, by coffea's Runner."""
+    return prepared()()

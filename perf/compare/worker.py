@@ -1,0 +1,374 @@
+"""What `compare` runs in each side's environment: opens benchmarks, and calls them when told.
+
+This file is run as a script by an interpreter that has coffea, awkward and numba of any version
+and nothing of this project, so it imports no more than it must. It reads a command a line, of
+JSON, and answers each with a line. It ends when its input or its parent ends.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import hashlib
+import importlib
+import importlib.util
+import json
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# Imports are measured, or of packages that a side need not have.
+# ruff: noqa: PLC0415
+
+COPIES: Final = 8
+"""Of the arguments of a kernel in each process."""
+
+PR_SET_PDEATHSIG: Final = 1
+"""Of Linux: a signal when the parent ends (prctl(2))."""
+
+PAGE: Final = 4096
+ALIGNMENT: Final = 16
+"""In bytes: of memory, and of what malloc gives."""
+
+WAIT_SECONDS: Final = 0.1
+"""Longest sample, unless one call is longer."""
+
+WARM_CALLS: Final = 2
+"""Before calls are counted: what is made on first use has been made then."""
+
+PREFIX: Final = "bench_"
+"""Functions of a user's file of benchmarks are those whose names begin so."""
+
+
+def _imported(name: str, path: Path) -> Any:
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    made = importlib.util.module_from_spec(spec)
+    sys.modules[name] = made
+    spec.loader.exec_module(made)
+    return made
+
+
+# As a script it is to have the module beside it, whatever `perf` a side has.
+plain: Any = (
+    importlib.import_module("perf.records.plain")
+    if __name__ == "perf.compare.worker"
+    else _imported("plain_of_compare", Path(__file__).parents[1] / "records" / "plain.py")
+)
+
+FORMS: Final = ("Histogram", "Rows", "State")
+"""Classes of `plain`."""
+
+
+# --- values as arrays: what both environments can read, whatever their versions
+
+
+def dump(value: Any, path: Path) -> str:
+    """Write a value as plain arrays.
+
+    Parameters
+    ----------
+    value
+        Whatever a processor may return.
+    path
+        File to write (.npz).
+
+    Returns
+    -------
+    str
+        SHA-256 of the content, hexadecimal.
+
+    Raises
+    ------
+    TypeError
+        If it holds what cannot be pickled either.
+    """
+    import numpy as np
+
+    arrays: dict[str, Any] = {}
+    tree = json.dumps(_plain(value, arrays))
+    digest = hashlib.sha256(tree.encode())
+    for array in arrays.values():
+        digest.update(str(array.dtype).encode() + np.ascontiguousarray(array).tobytes())
+    with path.open("wb") as file:
+        np.savez(file, tree=np.array(tree), **arrays)
+    return digest.hexdigest()
+
+
+def load(path: Path, copies: int = 1) -> list[Any]:
+    """Read what `dump` wrote, with the classes of `plain` for those of packages.
+
+    Parameters
+    ----------
+    path
+        File that `dump` wrote.
+    copies
+        How many to make, of which each lies elsewhere in memory.
+    """
+    import numpy as np
+
+    with np.load(path, allow_pickle=False) as file:
+        tree = json.loads(str(file["tree"]))
+        arrays = {name: file[name] for name in file.files if name != "tree"}
+    return [
+        _rebuilt(tree, {name: _elsewhere(array) for name, array in arrays.items()})
+        for _ in range(copies)
+    ]
+
+
+def _elsewhere(array: Any) -> Any:
+    """A copy that begins anywhere in a page, as malloc aligns.
+
+    Where arrays lie relative to each other changes the time of a loop by several percent, for as
+    long as a process lives. With several copies in each process this averages out.
+    """
+    import numpy as np
+
+    room = np.empty(array.nbytes + PAGE, np.uint8)
+    begin = random.randrange(0, PAGE, ALIGNMENT)
+    copy = room[begin : begin + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
+def _plain(value: Any, arrays: dict[str, Any]) -> Any:  # noqa: PLR0911  (kinds of value)
+    import numpy as np
+
+    def keep(array: Any) -> str:
+        name = f"a{len(arrays)}"
+        arrays[name] = np.asarray(array, order="C")
+        return name
+
+    def entries(values: Any) -> list[Any]:
+        return [_plain(one, arrays) for one in values]
+
+    if value is None or isinstance(value, bool | int | float | str):
+        return {"is": "value", "value": value}
+    try:
+        value = plain.plain(value)
+    except TypeError:
+        msg = f"a {type(value).__name__} cannot be compared: return arrays, histograms or numbers"
+        raise TypeError(msg) from None
+    kind = type(value).__name__
+    if kind in FORMS:
+        return {"is": kind, "of": entries(value)}
+    if isinstance(value, list | tuple):
+        return {"is": kind, "of": entries(value)}
+    if isinstance(value, set):
+        return {"is": "set", "of": entries(sorted(value, key=repr))}
+    if isinstance(value, dict):
+        pairs = [[str(key), _plain(value[key], arrays)] for key in sorted(value, key=str)]
+        return {"is": "dict", "of": pairs}
+    if isinstance(value, bytes | complex):
+        return {"is": "array", "name": keep(np.array(value))}
+    if isinstance(value, np.ndarray | np.generic):
+        if not np.asarray(value).dtype.hasobject:
+            return {"is": "array", "name": keep(value)}
+        return {"is": "tuple", "of": entries(np.asarray(value).ravel())}
+    import awkward as ak
+
+    packed = ak.to_packed(value) if hasattr(ak, "to_packed") else ak.packed(value)
+    packed = ak.without_parameters(packed)
+    form, length, buffers = ak.to_buffers(packed)
+    text = form.to_json() if hasattr(form, "to_json") else form.tojson()
+    kept = {key: keep(buffers[key]) for key in sorted(buffers)}
+    return {"is": "awkward", "form": text, "length": int(length), "buffers": kept}
+
+
+def _rebuilt(node: dict[str, Any], file: dict[str, Any]) -> Any:
+    match node["is"]:
+        case "value":
+            return node["value"]
+        case "list" | "tuple" | "set" as kind:
+            return {"list": list, "tuple": tuple, "set": set}[kind](
+                _rebuilt(one, file) for one in node["of"]
+            )
+        case "dict":
+            return {key: _rebuilt(one, file) for key, one in node["of"]}
+        case "array":
+            return file[node["name"]]
+        case "awkward":
+            import awkward as ak
+
+            buffers = {key: file[name] for key, name in node["buffers"].items()}
+            return ak.from_buffers(node["form"], node["length"], buffers)
+        case form:
+            return getattr(plain, form)(*(_rebuilt(one, file) for one in node["of"]))
+
+
+# --- the benchmarks
+
+
+class Opened(NamedTuple):
+    """A benchmark that can be called.
+
+    Attributes
+    ----------
+    acts
+        Each does it, on a copy of the input of its own.
+    shown
+        Gives of a result what is compared with that of the other side.
+    """
+
+    acts: list[Callable[[], Any]]
+    shown: Callable[[Any], Any] = lambda result: result
+
+
+def kernel(spec: dict[str, Any]) -> Opened:
+    """A kernel of the `analysis` that this side has, on copies of arguments from a file."""
+    from functools import partial
+
+    from analysis.kernels import KERNELS
+
+    run = KERNELS[spec["kernel"]].run
+    return Opened(
+        [
+            partial(run, spec["implementation"], *arguments)
+            for arguments in load(Path(spec["arguments"]), COPIES)
+        ]
+    )
+
+
+def act(spec: dict[str, Any]) -> Opened:
+    """An act of the history, which any version of coffea can do."""
+    import contextlib
+    import warnings
+
+    # Ours, whatever `analysis` this side has: what measures is the same on both.
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+    try:
+        from perf.history import workloads
+    finally:
+        del sys.path[0]
+    warnings.simplefilter("ignore")
+    (wanted,) = (one for one in workloads.ACTS if one.name == spec["act"])
+    ready = workloads.ready(
+        wanted,
+        spec["path"],
+        chunksize=spec["chunksize"],
+        workers=1,
+        close=contextlib.ExitStack(),
+    )
+    return Opened([ready.do], ready.digest)
+
+
+def function(spec: dict[str, Any]) -> Opened:
+    """A function of a user's file of benchmarks."""
+    os.environ.update(spec["environ"])
+    sys.path += [one for one in spec["path"] if one not in sys.path]
+    return Opened([getattr(module(Path(spec["file"])), spec["function"])])
+
+
+def module(path: Path) -> Any:
+    """A user's file of benchmarks, imported once."""
+    name = "benchmarks_to_compare"
+    return sys.modules.get(name) or _imported(name, path)
+
+
+KINDS: Final[dict[str, Callable[[dict[str, Any]], Opened]]] = {
+    "kernel": kernel,
+    "act": act,
+    "function": function,
+}
+
+
+class Worker:
+    """The benchmarks of one process."""
+
+    def __init__(self) -> None:
+        self.acts: dict[str, list[Callable[[], Any]]] = {}
+
+    def open(self, name: str, spec: dict[str, Any], result: str) -> dict[str, Any]:
+        """Make a benchmark ready and call it once: what compiles has compiled then."""
+        opened = KINDS[spec["kind"]](spec)
+        digest = dump(opened.shown(opened.acts[0]()), Path(result))
+        self.acts[name] = opened.acts
+        return {"digest": digest}
+
+    def settle(self) -> dict[str, Any]:
+        """Keep all that exists out of garbage collections, which nobody chooses the moment of."""
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        return {}
+
+    def plan(self, name: str, seconds: float) -> dict[str, Any]:
+        """How many calls take so many seconds of CPU time; at least one, and not long to wait for.
+
+        What uses no CPU time to speak of is called as often as fits into WAIT_SECONDS.
+        """
+        loops = 1
+        while True:
+            took = self.run(name, loops)
+            used, waited = took["cpu"], took["wall"]
+            if used >= seconds / 2 or waited >= WAIT_SECONDS:
+                most = int(loops * WAIT_SECONDS / waited)
+                wanted = round(loops * seconds / used) if used > 0 else most
+                return {"loops": max(1, min(wanted, most)), "call": max(used, seconds) / loops}
+            loops = max(2 * loops, min(100 * loops, int(loops * seconds / max(used, 1e-7))))
+
+    def run(self, name: str, loops: int, turn: int = 0) -> dict[str, Any]:
+        """Seconds of so many calls; each turn has its copy of the arguments."""
+        acts = self.acts[name]
+        act = acts[turn % len(acts)]
+        gc.collect()
+        turns = range(loops)
+        cpu, wall = time.process_time(), time.perf_counter()
+        for _ in turns:
+            act()
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        # A clock's step is no time at all: of nothing there is no ratio.
+        return {"cpu": max(cpu, 1e-9), "wall": max(wall, 1e-9)}
+
+    def count(self, name: str, calls: int, hooks: str) -> dict[str, Any]:
+        """Let callgrind, which must run this process, count so many calls one by one."""
+        spec = importlib.util.spec_from_file_location("dist_instrument_hooks", hooks)
+        assert spec is not None
+        assert spec.loader is not None
+        callgrind = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(callgrind)
+        instance = callgrind.instrument_hooks_init()
+        callgrind.instrument_hooks_set_feature(callgrind.FEATURE_DISABLE_CALLGRIND_MARKERS, True)  # noqa: FBT003  (of C)
+        act = self.acts[name][0]
+        for _ in range(WARM_CALLS):
+            act()
+        for _ in range(calls):
+            callgrind.instrument_hooks_start_benchmark(instance)
+            callgrind.callgrind_start_instrumentation()
+            act()
+            callgrind.callgrind_stop_instrumentation()
+            callgrind.instrument_hooks_stop_benchmark(instance)
+            callgrind.instrument_hooks_set_executed_benchmark(instance, os.getpid(), b"call")
+        return {}
+
+
+def main() -> None:
+    """Answer commands until the input ends."""
+    if sys.platform == "linux":
+        # Its input may end while a call goes on for ever: then it must not outlive us either.
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    # Whatever a benchmark prints must not come between the answers.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    commands = sys.stdin
+    worker = Worker()
+    for line in commands:
+        command: dict[str, Any] = json.loads(line)
+        try:
+            answer = getattr(worker, command.pop("do"))(**command)
+        except Exception as error:  # noqa: BLE001  (whatever fails is told to the parent)
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+
+if __name__ == "__main__":
+    main()

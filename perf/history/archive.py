@@ -1,0 +1,67 @@
+"""The history that is under version control, which `perf.publish.site` publishes."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from analysis.errors import InputError
+from analysis.files import output
+from perf.history import table
+from perf.history.campaign import notes_path
+from perf.records import record_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from perf.records.record_file import Record
+
+
+def keep(path: Path, folder: Path) -> list[Path]:
+    """Write the last campaign of each stack, compressed, in the place of an earlier one.
+
+    Parameters
+    ----------
+    path
+        File of results.
+    folder
+        To write to: ``releases.jsonl.gz`` of dependencies of the time, ``stack-NAME.jsonl.gz`` of
+        each stack, and the notes of each beside it.
+
+    Returns
+    -------
+    list[Path]
+        The files of records.
+
+    Raises
+    ------
+    InputError
+        If there is no history in the file, or no such folder.
+    """
+    if not folder.is_dir():
+        msg = f"there is no folder {folder}: call this in a clone of the project, or name one"
+        raise InputError(msg)
+    stacks = {
+        str(record.what.parameters.get("stack", ""))
+        for record in record_file.read(path)
+        if "campaign" in record.what.parameters
+    }
+    made = []
+    for stack in sorted(stacks) or [""]:
+        records, notes = table.last(path, stack)
+        name = f"stack-{Path(stack).name.removesuffix('.txt')}" if stack else "releases"
+        kept = folder / f"{name}.jsonl.gz"
+        with output.whole(kept) as part:
+            part.write_bytes(_compressed(records))
+        notes.path = notes_path(kept)
+        notes.path.unlink(missing_ok=True)
+        notes.write()
+        made.append(kept)
+    return made
+
+
+def _compressed(records: Iterable[Record]) -> bytes:
+    """Lines of records; the same records give the same bytes."""
+    lines = "".join(record.model_dump_json() + "\n" for record in records)
+    return gzip.compress(lines.encode(), mtime=0)

@@ -1,0 +1,161 @@
+"""The history as a table: a row for each act, a column for each version."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from rich.table import Table
+
+from analysis.errors import InputError
+from perf.history import workloads
+from perf.history.campaign import INSTALL, PREFIX, Notes, notes_path, sorted_versions
+from perf.records import record_file
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from perf.records.record_file import Record
+
+Clock = Literal["cpu", "wall"]
+
+LEAST_PROCESSES: Final = 3
+"""A ratio of fewer processes a side is never called a change."""
+
+MEMORY_OF: Final = (workloads.IMPORT.name, workloads.ONE_CORE, "ttbar-futures", "ttbar-dask")
+"""Acts whose peak memory is shown; of executors it is that of a worker."""
+
+SIZES: Final = {
+    "task_bytes": "bytes of a task",
+    "tasks": "tasks",
+    "accumulator_bytes": "bytes of the accumulator",
+}
+
+
+def last(path: Path, stack: str = "") -> tuple[list[Record], Notes]:
+    """Records and notes of the campaign that measured last.
+
+    Parameters
+    ----------
+    path
+        File of results.
+    stack
+        Of the campaign; empty for that of dependencies of the time.
+
+    Raises
+    ------
+    InputError
+        If the file holds none.
+    """
+    records = [
+        record
+        for record in record_file.read(path)
+        if "coffea" in record.what.parameters and record.what.parameters.get("stack") == stack
+    ]
+    if not records:
+        msg = f"{path} holds no history: make one with `python -m perf history run`"
+        raise InputError(msg)
+    newest = str(max(records, key=lambda one: one.timestamp).what.parameters["campaign"])
+    members = [one for one in records if one.what.parameters["campaign"] == newest]
+    return members, Notes.read(notes_path(path), newest)
+
+
+def table(records: Sequence[Record], clock: Clock = "cpu") -> Table:
+    """A row for each act, a column for each version, each with the ratio to the one before.
+
+    Parameters
+    ----------
+    records
+        Of one campaign.
+    clock
+        Of the times that are shown.
+
+    Returns
+    -------
+    Table
+        Medians over processes of the median of each. A star follows a ratio whose two sides do
+        not overlap, of at least `LEAST_PROCESSES` processes each.
+    """
+    versions = sorted_versions(str(one.what.parameters["coffea"]) for one in records)
+    days = {
+        str(one.what.parameters["coffea"]): str(one.what.parameters.get("released", ""))
+        for one in records
+    }
+    stack = next((str(one.what.parameters.get("stack", "")) for one in records), "")
+    fixed = f", all but coffea as of {stack}" if stack else ""
+    shown = Table(
+        "", title=f"History{fixed}: {clock} time of a call, and ratio to the version before"
+    )
+    for version in versions:
+        shown.add_column(f"{version}\n{days[version]}", justify="right", no_wrap=True)
+
+    by_act: dict[str, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
+    for record in records:
+        of = record.what.parameters
+        by_act[str(of["act"])][str(of["coffea"])].append(record)
+
+    def add(name: str, of: str, number: Callable[[Record], Any], text: Callable[[float], str]):  # type: ignore[no-untyped-def]
+        before: list[float] = []
+        cells = []
+        for version in versions:
+            values = [number(one) for one in by_act[of].get(version, ())]
+            values = [one for one in values if one is not None]
+            if not values:
+                cells.append("-")
+                continue
+            cells.append(text(statistics.median(values)) + _ratio(values, before))
+            before = values
+        if any(cell != "-" for cell in cells):
+            shown.add_row(name, *cells)
+
+    def seconds(record: Record) -> float | None:
+        return record.cpu_median if clock == "cpu" else record.wall_median
+
+    for act in workloads.ACTS:
+        add(act.name, act.name, seconds, time)
+    shown.add_section()
+    for name in MEMORY_OF:
+        add(f"peak memory, {name}", name, lambda one: one.peak_memory, memory)
+    for key, name in SIZES.items():
+        add(
+            f"{name}, {workloads.ONE_CORE}",
+            workloads.ONE_CORE,
+            lambda one, key=key: one.what.parameters.get(f"{PREFIX}{key}"),  # type: ignore[misc]
+            lambda value: f"{value:,.0f}",
+        )
+    return shown
+
+
+def _ratio(values: Sequence[float], before: Sequence[float]) -> str:
+    """Second line of a cell."""
+    if not before or not statistics.median(before):
+        return "\n"
+    enough = min(len(values), len(before)) >= LEAST_PROCESSES
+    apart = min(values) > max(before) or max(values) < min(before)
+    ratio = statistics.median(values) / statistics.median(before)
+    return f"\n{ratio:.2f}{'*' if enough and apart else ' '}"
+
+
+def time(seconds: float) -> str:
+    """A time with its unit."""
+    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
+        if seconds >= scale:
+            return f"{seconds / scale:.3g} {unit}"
+    return f"{seconds / 1e-9:.3g} ns"
+
+
+def memory(size: float) -> str:
+    """Bytes as megabytes."""
+    return f"{size / 1e6:.0f} MB"
+
+
+def reasons(notes: Notes) -> list[str]:
+    """Why versions or acts were not measured, a line each, most grave first."""
+    lines = [
+        f"{version}: {why[INSTALL]}" for version, why in notes.failed.items() if INSTALL in why
+    ]
+    for version, why in notes.failed.items():
+        lines += [f"{version}, {act}: {text}" for act, text in why.items() if act != INSTALL]
+    return lines

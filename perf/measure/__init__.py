@@ -1,0 +1,1 @@
+"""Clocks, memory, machine and paired measurements: no pydantic, for old environments."""

@@ -1,0 +1,1 @@
+"""The published history: series, change points, figures and pages."""

@@ -1,0 +1,266 @@
+"""The pictures: what kernels cost an event, what executors make of it, what releases did to it."""
+
+from __future__ import annotations
+
+import statistics
+from typing import TYPE_CHECKING, Final
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib import dates
+from matplotlib.figure import Figure
+
+from analysis.errors import InputError
+from perf.cases.catalogue import BASE
+from perf.measure.paired import ratio
+from perf.records.table import footnote, made_with
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from matplotlib.axes import Axes
+
+    from perf.records.record_file import Record
+
+COLOURS: Final = {"columnar": "#d1495b", "compiled": "#00798c"}
+"""Far apart in hue and in lightness, so that they differ in grey and for the colour-blind."""
+NAMES: Final = {
+    "columnar": "columnar (awkward)",
+    "compiled": "compiled (numba)",
+    "apart": "the machine's limit",
+}
+
+PLAIN: Final = "0.55"
+"""Colour of engines as they come."""
+
+
+PANELS: Final = (
+    "import",
+    "adl-1",
+    "adl-5",
+    "adl-6",
+    "ttbar-one-core",
+    "ttbar-futures",
+    "ttbar-dask",
+    "peak memory",
+)
+"""What is drawn of the history: acts, and the memory of one."""
+MEMORY_OF: Final = "ttbar-one-core"
+HISTORY_COLOURS: Final = ("0.55", "#d1495b", "#00798c", "#edae49")
+
+
+def draw(records: Sequence[Record], path: Path, *, size: int) -> None:
+    """Draw the CPU time an event of every kernel in two implementations.
+
+    Parameters
+    ----------
+    records
+        Of one run.
+    path
+        Picture to write, of the format that its suffix names.
+    size
+        Number of events of the records to draw.
+
+    Raises
+    ------
+    InputError
+        If the run has no such records.
+    """
+    costs: dict[str, dict[str, float]] = {}
+    for record in records:
+        what, cost = record.what, record.cpu_seconds_per_event
+        if what.kind == "kernel" and what.size == size and what.implementation in COLOURS and cost:
+            costs.setdefault(what.subject, {})[what.implementation] = 1e9 * cost
+    costs = {name: cost for name, cost in costs.items() if len(cost) == len(COLOURS)}
+    if not costs:
+        sizes = sorted({one.what.size for one in records if one.what.kind == "kernel"})
+        others = f", or draw those of {' or '.join(map(str, sizes))} with --size" if sizes else ""
+        msg = f"the run has no kernels of {size} events: run `pytest --benchmark-only`{others}"
+        raise InputError(msg)
+    order = sorted(costs, key=lambda name: costs[name]["columnar"])
+    rows = range(len(order))
+    with _style():
+        figure = Figure(figsize=(7.6, 0.28 * len(order) + 1.4), layout="constrained")
+        axes = figure.subplots()
+        left, right = ([costs[name][one] for name in order] for one in ("compiled", "columnar"))
+        axes.hlines(rows, left, right, color="0.8", linewidth=2, zorder=1)
+        for one, colour in COLOURS.items():
+            values = [costs[name][one] for name in order]
+            axes.scatter(values, rows, color=colour, label=NAMES[one], zorder=2, s=28)
+        for row, name in zip(rows, order, strict=True):
+            ratio = costs[name]["columnar"] / costs[name]["compiled"]
+            axes.annotate(
+                f"{ratio:.1f}x",
+                (max(costs[name].values()), row),
+                xytext=(7, 0),
+                textcoords="offset points",
+                va="center",
+                color="0.35",
+                fontsize=8,
+            )
+        axes.set_yticks(rows, order)
+        axes.set_xscale("log")
+        axes.margins(x=0.08)
+        axes.set_xlabel(f"CPU time per event [ns], {size:,} events in memory")
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        axes.tick_params(axis="y", length=0)
+        axes.grid(axis="x", color="0.92")
+        axes.set_axisbelow(True)
+        axes.legend(frameon=False, loc="lower right")
+        _save(figure, footnote(records[-1]), path)
+
+
+def draw_executors(records: Sequence[Record], path: Path) -> None:
+    """Draw CPU time and rate of executors over those of the iterative one, tuned and plain.
+
+    Parameters
+    ----------
+    records
+        Of one run of ``claims``.
+    path
+        Picture to write, of the format that its suffix names.
+
+    Raises
+    ------
+    InputError
+        If the run has no such records.
+    """
+    sides: dict[str, dict[bool, Record]] = {}
+    for record in records:
+        if record.what.kind == "processor" and record.what.name.startswith("claim-executor-"):
+            sides.setdefault(record.what.group, {})[record.what.executor == BASE] = record
+    if not sides:
+        msg = (
+            "there is no run of executors beside the iterative one, which `make bench` does not "
+            "make: run `python -m perf claims --only 'executor-*'` first"
+        )
+        raise InputError(msg)
+    rows = list(dict.fromkeys(pair[False].what.executor or "" for pair in sides.values()))
+    # The same records give the same intervals.
+    rng = np.random.default_rng(1)
+    with _style():
+        figure = Figure(figsize=(7.6, 0.34 * len(rows) + 1.6), layout="constrained")
+        cost, rate = figure.subplots(1, 2, sharey=True)
+        for pair in sides.values():
+            other, base = pair[False], pair[True]
+            plain = "variant" in other.what.parameters
+            row = rows.index(other.what.executor or "")
+            for axes, found in (
+                (cost, ratio(other.cpu_seconds, base.cpu_seconds, rng)),
+                (rate, ratio(base.wall_seconds, other.wall_seconds, rng)),
+            ):
+                axes.errorbar(
+                    found.median,
+                    row,
+                    xerr=[[found.median - found.low], [found.high - found.median]],
+                    fmt="o",
+                    markersize=5,
+                    color=PLAIN if plain else COLOURS["compiled"],
+                )
+        newest = next(reversed(sides.values()))[False]
+        cost.set_yticks(range(len(rows)), [NAMES.get(name, name) for name in rows])
+        cost.invert_yaxis()
+        cost.set_xlabel("CPU time per event")
+        rate.set_xlabel("events/s")
+        for axes in (cost, rate):
+            axes.axvline(1, color="0.85", zorder=0)
+            axes.set_xlim(left=0)
+            axes.spines[["top", "right", "left"]].set_visible(False)
+            axes.tick_params(axis="y", length=0)
+        figure.suptitle(
+            f"Over the iterative executor: ttbar, {newest.what.size:,} events, "
+            f"{newest.what.workers} workers; grey: as it comes",
+            fontsize=9,
+        )
+        _save(figure, footnote(newest), path)
+
+
+def draw_history(records: Sequence[Record], path: Path) -> None:
+    """Draw CPU time and memory of acts over the dates of coffea's releases.
+
+    A point is a process, a line goes through their medians; one with the dependencies of the
+    time, and one for each stack of dependencies that are the same for all.
+
+    Parameters
+    ----------
+    records
+        Of `history run`.
+    path
+        Picture to write, of the format that its suffix names.
+
+    Raises
+    ------
+    InputError
+        If there are none of releases.
+    """
+    members = [one for one in records if one.what.parameters.get("released")]
+    if not members:
+        msg = "there is no history of releases: run `python -m perf history run` first"
+        raise InputError(msg)
+    curves: dict[str, list[Record]] = {}
+    for record in sorted(members, key=_released):
+        curves.setdefault(_history_curve(record), []).append(record)
+    with _style():
+        figure = Figure(figsize=(9.2, 4.6), layout="constrained")
+        for panel, axes in zip(PANELS, figure.subplots(2, 4, sharex=True).flat, strict=True):
+            for (label, of), colour in zip(curves.items(), HISTORY_COLOURS, strict=False):
+                _draw_curve(axes, panel, of, colour=colour, label=label)
+            axes.set_title(f"{panel} [{'MB' if panel == PANELS[-1] else 's'}]", fontsize=9)
+            axes.set_ylim(bottom=0)
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.grid(axis="y", color="0.92")
+            axes.xaxis_date()
+            axes.xaxis.set_major_locator(dates.YearLocator())  # type: ignore[no-untyped-call]
+            axes.xaxis.set_major_formatter(dates.DateFormatter("%Y"))  # type: ignore[no-untyped-call]
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=3)
+        # Of whichever machine and Python: lines of two are not to be compared unseen.
+        notes = {made_with({"python": one.versions["python"]}, one.machine) for one in members}
+        _save(figure, "\n".join(sorted(notes)), path)
+
+
+def _released(record: Record) -> tuple[str, str, float]:
+    of = record.what.parameters
+    return str(of["released"]), str(of["stack"]), record.timestamp.timestamp()
+
+
+def _history_curve(record: Record) -> str:
+    """Line that a measurement is part of; that of 0.7 went on beside the one by calendar."""
+    if stack := record.what.parameters["stack"]:
+        return f"dependencies of {stack}"
+    old = str(record.what.parameters["coffea"]).startswith("0.")
+    return "coffea 0.7" if old else "dependencies of the time"
+
+
+def _draw_curve(
+    axes: Axes, panel: str, records: Sequence[Record], *, colour: str, label: str
+) -> None:
+    memory = panel == PANELS[-1]
+    points: dict[np.datetime64, list[float]] = {}
+    for record in records:
+        of = record.what.parameters
+        value = record.peak_memory if memory else record.cpu_median
+        if of["act"] == (MEMORY_OF if memory else panel) and value:
+            day = np.datetime64(str(of["released"]))
+            points.setdefault(day, []).append(value / (1e6 if memory else 1))
+    medians = [statistics.median(values) for values in points.values()]
+    axes.plot(np.array([*points]), medians, color=colour, linewidth=1.2, label=label)
+    for day, values in points.items():
+        axes.plot(np.full(len(values), day), values, ".", color=colour, markersize=4)
+
+
+def _style() -> AbstractContextManager[None]:
+    """Text as text, and no random identifiers: the same records give the same file."""
+    return mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "perf", "font.size": 9})
+
+
+def _save(figure: Figure, note: str, path: Path) -> None:
+    figure.supxlabel(note, fontsize=5.5, color="0.45", wrap=True)
+    try:
+        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+    except (OSError, ValueError) as error:
+        msg = (
+            f"{path} cannot be written ({error}): name an .svg, .png or .pdf in a folder there is"
+        )
+        raise InputError(msg) from None

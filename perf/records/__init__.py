@@ -1,0 +1,1 @@
+"""Records of measurements: one JSON line each, whoever measured."""

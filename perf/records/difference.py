@@ -1,0 +1,519 @@
+"""Whether two results are equal, whatever a processor accumulates: the one place that says so.
+
+======================================  ==========================================================
+what                                    is equal
+======================================  ==========================================================
+whole numbers, text, keys, members of   exactly; so is a whole number that a histogram has added
+sets                                    up in double precision
+floating-point numbers and arrays       to the rounding of sums over events: one by one in double
+                                        precision, pairwise in that of the data, and chunk by
+                                        chunk in that of the number; relative to what chunks
+                                        summed up to
+contents of histograms                  to the rounding of sums over events in double precision,
+                                        relative to what was summed; means and spreads relative
+                                        to the values that were averaged
+entries of lists, columns and tables    in any order, as chunks come in any; each to a few last
+                                        places of the data: it is of one event
+anything else                           by its own ``==``, or by what it holds
+======================================  ==========================================================
+
+NaN is equal to NaN everywhere. `Arithmetic` has the bounds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import numpy as np
+
+from perf.records.plain import Histogram, Rows, State, is_a, plain
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+# coffea and hist take seconds, and were imported if there is a result of theirs.
+# ruff: noqa: PLC0415
+
+# A kind of result, a way to differ: each returns what it found.
+# ruff: noqa: PLR0911
+
+RESULT: Final = "the result"
+
+SHOWN: Final = 60
+"""Characters of a value that a difference shows."""
+
+DOUBLE: Final = float(np.finfo(np.float64).eps)
+SINGLE: Final = float(np.finfo(np.float32).eps)
+
+PAIRWISE: Final = 32
+"""Roundings of a pairwise sum beside one for each halving: numpy and awkward add up blocks of
+128 numbers in eight partial sums, sixteen each; as many again for what leads to a term."""
+
+PLACES: Final = 4
+"""Last places in which the value of one event may differ: a function of numpy is computed
+otherwise at the end of an array than in it."""
+
+COUNTED: Final = 2.0**32
+"""Below it a sum in double precision that is whole is a count: that of other numbers would be
+so by chance once in a million times."""
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """By how much rounding may change what was added up in other parts and another order.
+
+    Attributes
+    ----------
+    events
+        Terms of a sum, or about as many.
+    chunks
+        Parts that it is merged of.
+    single
+        Whether the data are of single precision, as NanoAOD is: a sum may have been made in it,
+        whatever it is kept in.
+    """
+
+    events: int = 1_000_000
+    chunks: int = 10
+    single: bool = False
+
+    @property
+    def filled(self) -> float:
+        """Relative bound of sums in double precision, one term after the other."""
+        return DOUBLE * (PAIRWISE + self.events)
+
+    def sums(self, dtype: np.dtype[Any]) -> float:
+        """The same of sums that are kept in a type."""
+        own, data = float(np.finfo(dtype).eps), self._data(dtype)
+        pairwise = data * (PAIRWISE + math.log2(max(1, self.events))) if data > DOUBLE else 0.0
+        return self.filled + pairwise + own * self.chunks
+
+    def values(self, dtype: np.dtype[Any]) -> float:
+        """The same of values of one event."""
+        return PLACES * self._data(dtype)
+
+    def _data(self, dtype: np.dtype[Any]) -> float:
+        return max(float(np.finfo(dtype).eps), SINGLE if self.single else DOUBLE)
+
+
+def agree(got: Any, want: Any) -> bool:
+    """Whether two results are equal: `difference` says where they are not."""
+    return difference(got, want) is None
+
+
+def difference(
+    got: Any,
+    want: Any,
+    at: str = RESULT,
+    arithmetic: Arithmetic | None = None,
+    sizes: Mapping[str, Any] | None = None,
+) -> str | None:
+    """Where two results differ first.
+
+    Parameters
+    ----------
+    got, want
+        Mappings, sets, lists, numbers, text, numpy and awkward arrays, histograms, tables of
+        pandas, coffea's accumulators, and any other object that can be pickled.
+    at
+        What they are.
+    arithmetic
+        That they were made by; of a million numbers in double precision by default.
+    sizes
+        Of what sums were made of, as of `Sizes`: a sum of numbers of both signs is rounded as
+        these are, not as what is left of them.
+
+    Returns
+    -------
+    str or None
+        A clause, such as "result['m3']: 3 of 50 numbers differ"; None if they are equal.
+    """
+    return _Comparison(arithmetic or Arithmetic(), "sums", sizes or {}).difference(got, want, at)
+
+
+class Sizes:
+    """Sizes of the sums in the results of chunks.
+
+    Attributes
+    ----------
+    total, squares
+        Of each number or array that is a sum, by where it is: over chunks, the sum of it and of
+        its squares.
+    """
+
+    def __init__(self) -> None:
+        self.total: dict[str, Any] = {}
+        self.squares: dict[str, Any] = {}
+
+    def add(self, result: Any) -> None:
+        """Add the result of a chunk."""
+        for at, value in _sums(result, RESULT):
+            if np.shape(self.total.get(at, value)) == value.shape:
+                self.total[at] = self.total.get(at, 0.0) + value
+                self.squares[at] = self.squares.get(at, 0.0) + np.abs(value) ** 2
+
+    def of(self, merged: Any, arithmetic: Arithmetic) -> dict[str, Any]:
+        """Root of the sum of squares, of what is the sum of the chunks' in a merged result too.
+
+        What a processor makes of sums in the end has another size.
+        """
+        found = {}
+        for at, value in _sums(merged, RESULT):
+            total, size = self.total.get(at), np.sqrt(self.squares.get(at, 0.0))
+            if total is not None and total.shape == value.shape:
+                bound = arithmetic.sums(value.dtype) * np.maximum(np.abs(value), size)
+                if (np.abs(total - value) <= bound).all():
+                    found[at] = size
+        return found
+
+
+def _sums(value: Any, at: str) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
+    """Floating-point numbers and arrays that are summed over chunks, and where they are."""
+    match plain(value):
+        case dict() as content:
+            for key, one in content.items():
+                yield from _sums(one, f"{at}[{key!r}]")
+        case Rows(columns, True):
+            for name, one in columns.items():
+                yield from _sums(one, f"{at}, {name}")
+        case float() | complex() | np.inexact() | np.ndarray() as number:
+            array = np.asarray(number)
+            if array.dtype.kind in "fc":
+                yield at, array
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """Compares what is of one kind of number."""
+
+    arithmetic: Arithmetic
+    of: Literal["sums", "filled", "events"]
+    sizes: Mapping[str, Any] = field(default_factory=dict)
+
+    def difference(self, got: Any, want: Any, at: str) -> str | None:  # noqa: PLR0912  (kinds)
+        if got is want:
+            return None
+        try:
+            ours, theirs = plain(got), plain(want)
+        except TypeError:
+            return _unlike(got, want, at)
+        if _kind(ours) != _kind(theirs):
+            return _unlike(got, want, at)
+        match theirs:
+            case dict():
+                return self._mappings(ours, theirs, at)
+            case Histogram():
+                return self._histograms(ours, theirs, at)
+            case Rows():
+                by = replace(self, of="sums" if theirs.summed else "events")
+                return by._rows(ours.columns, theirs.columns, at)
+            case State():
+                return self._states(got, want, at)
+            case set():
+                same = self._unordered(list(ours), list(theirs), at) is None
+                return None if same else _unlike(got, want, at)
+            case list() if self.of != "events":
+                return self._unordered(ours, theirs, at)
+            case list() | tuple():
+                return self._sequences(ours, theirs, at)
+            case np.ndarray() if theirs.ndim:
+                return self._arrays(ours, theirs, at)
+            case _ if is_a(theirs, "awkward", "Array"):
+                return self.difference(_apart(ours), _apart(theirs), at)
+            case _:
+                same = bool(self._close(ours, theirs, self._size(at, theirs)).all())
+                return None if same else _unlike(got, want, at)
+
+    def _mappings(self, got: dict[Any, Any], want: dict[Any, Any], at: str) -> str | None:
+        if missing := want.keys() - got.keys():
+            return f"{at} has no {min(missing, key=repr)!r}"
+        if more := got.keys() - want.keys():
+            return f"{at} has {min(more, key=repr)!r} beside"
+        for key, one in want.items():
+            if found := self.difference(got[key], one, f"{at}[{key!r}]"):
+                return found
+        return None
+
+    def _sequences(self, got: Sequence[Any], want: Sequence[Any], at: str) -> str | None:
+        if len(got) != len(want):
+            return f"{at} has {len(got)} entries, not {len(want)}"
+        for number, (one, other) in enumerate(zip(got, want, strict=True)):
+            if found := self.difference(one, other, f"{at}[{number}]"):
+                return found
+        return None
+
+    def _unordered(self, got: list[Any], want: list[Any], at: str) -> str | None:
+        by = _Comparison(self.arithmetic, "events")
+        if len(got) == len(want) and all(map(_is_number, (*got, *want))):
+            ours, theirs = np.sort(got), np.sort(want)
+            if by._close(ours, theirs).all():
+                return None
+            return by._sequences(ours.tolist(), theirs.tolist(), at)
+        if by._sequences(got, want, at) is None:
+            return None
+        return by._sequences(sorted(got, key=_order), sorted(want, key=_order), at)
+
+    def _rows(self, got: dict[str, Any], want: dict[str, Any], at: str) -> str | None:
+        if got.keys() != want.keys():
+            return self._mappings(got, want, at)
+        for name, one in want.items():
+            if len(got[name]) != len(one):
+                return f"{at} has {len(got[name])} entries, not {len(one)}"
+
+        def compared(got: dict[str, Any], want: dict[str, Any]) -> str | None:
+            for name, one in want.items():
+                ours, theirs = (tuple(c) if isinstance(c, list) else c for c in (got[name], one))
+                if found := self.difference(ours, theirs, f"{at}, {name}"):
+                    return found
+            return None
+
+        return compared(got, want) and compared(_sorted_rows(got), _sorted_rows(want))
+
+    def _states(self, got: Any, want: Any, at: str) -> str | None:
+        ours, theirs = plain(got), plain(want)
+        if ours.kind != theirs.kind:
+            return f"{at} is a {ours.kind}, not a {theirs.kind}"
+        if ours is not got:
+            same = got == want
+            if isinstance(same, bool | np.bool_) and same:
+                return None
+        return self.difference(ours.holds, theirs.holds, at)
+
+    def _histograms(self, got: Histogram, want: Histogram, at: str) -> str | None:
+        if got.storage != want.storage:
+            return f"{at} has the storage {got.storage}, not {want.storage}"
+        edges = _Comparison(self.arithmetic, "events")
+        if found := edges.difference(got.axes, want.axes, f"{at}.axes"):
+            return found
+        return _Comparison(self.arithmetic, "filled").difference(got.view, want.view, at)
+
+    def _arrays(
+        self, got: np.ndarray[Any, Any], want: np.ndarray[Any, Any], at: str
+    ) -> str | None:
+        if got.shape != want.shape:
+            return f"{at} has the shape {got.shape}, not {want.shape}"
+        if got.dtype.names != want.dtype.names:
+            return f"{at} is of {got.dtype}, not {want.dtype}"
+        if want.dtype.hasobject:
+            return self._sequences(tuple(got.ravel()), tuple(want.ravel()), at)
+        for (name, ours, one), (_, theirs, other) in zip(_fields(got), _fields(want), strict=True):
+            size = np.maximum(one, other) if name else self._size(at, theirs)
+            ok = self._close(ours, theirs, size)
+            if not ok.all():
+                where = f" in {name}" if name else ""
+                return f"{at}: {(~ok).sum()} of {ok.size} numbers differ{where}"
+        return None
+
+    def _size(self, at: str, value: Any) -> Any:
+        size = self.sizes.get(at, 0.0) if self.of == "sums" else 0.0
+        return size if np.shape(size) == np.shape(value) else 0.0
+
+    def _close(self, got: Any, want: Any, scale: Any = 0.0) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """Which numbers are equal; `scale` is that of their rounding, where it is larger."""
+        ours, theirs = np.asarray(got), np.asarray(want)
+        same = np.asarray((ours == theirs) | ((ours != ours) & (theirs != theirs)))  # noqa: PLR0124  (NaN)
+        types = [one.dtype for one in (ours, theirs) if one.dtype.kind in "fc"]
+        if not types:
+            return same.astype(bool)
+        coarse = max(types, key=lambda dtype: np.finfo(dtype).eps)
+        match self.of:
+            case "filled":
+                bound = self.arithmetic.filled
+            case "sums":
+                bound = self.arithmetic.sums(coarse)
+            case "events":
+                bound = self.arithmetic.values(coarse)
+        with np.errstate(invalid="ignore"):
+            near = np.abs(ours - theirs) <= bound * np.maximum(np.abs(theirs), scale)
+            if self.of == "filled":
+                near &= ~(_whole(ours) & _whole(theirs))
+        return np.asarray(near | same)
+
+
+def _kind(value: Any) -> str:
+    """What can be compared with what."""
+    if isinstance(value, str):
+        return "str"
+    if _is_number(value) or (isinstance(value, np.ndarray) and not value.ndim):
+        return "number"
+    return type(value).__name__
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, bool | int | float | complex | np.number | np.bool_)
+
+
+def _whole(values: np.ndarray[Any, Any]) -> Any:
+    return (values == np.round(values)) & (np.abs(values) < COUNTED)
+
+
+def _fields(values: np.ndarray[Any, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Name, numbers and the scale of their rounding, of each field of an array."""
+    names = values.dtype.names or ()
+    if not names:
+        yield "", values, 0.0
+    elif {"value", "variance"} == set(names):
+        # The sum of weights of both signs is rounded as its terms are, not as what is left of it.
+        yield "value", values["value"], np.sqrt(np.abs(values["variance"]))
+        yield "variance", values["variance"], 0.0
+    elif "value" in names and names[-1].endswith("deltas_squared"):
+        weight, squares = values[names[0]], values[names[-1]]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            spread = np.sqrt(np.abs(np.where(weight == 0, squares, squares / weight)))
+        size = np.hypot(values["value"], spread)
+        yield "value", values["value"], size
+        yield "the spread", spread, size
+        for name in names[:-1]:
+            if name != "value":
+                yield name, values[name], np.sqrt(np.abs(values[names[-3]]))
+    else:
+        for name in names:
+            yield name, values[name], 0.0
+
+
+def _order(entry: Any) -> tuple[Any, ...]:
+    """By which entries are sorted: numbers by size, NaN last, so that rounding moves few."""
+    if type(entry) is float and entry == entry:  # noqa: PLR0124  (most, and not NaN)
+        return (1, entry)
+    if type(entry) is not list:
+        entry = plain(entry)
+    match entry:
+        case None:
+            return (0,)
+        case bool() | int() | float() | np.number() | np.bool_():
+            return (2,) if np.isnan(entry) else (1, entry)
+        case str() | bytes():
+            return (3, str(entry))
+        case list() | tuple():
+            return (4, *map(_order, entry))
+        case dict():
+            return (5, *((repr(key), _order(entry[key])) for key in sorted(entry, key=repr)))
+        case np.ndarray():
+            return (6, _order(entry.tolist()))
+        case _:
+            return (7, repr(entry))
+
+
+def _sorted_rows(columns: dict[str, Any]) -> dict[str, Any]:
+    rows = len(next(iter(columns.values()), ()))
+    arrays = [one for one in columns.values() if isinstance(one, np.ndarray)]
+    if len(arrays) == len(columns) and all(one.dtype.kind in "biuf" for one in arrays):
+        keys = [key for one in arrays for key in one.reshape(rows, math.prod(one.shape[1:])).T]
+        order = np.lexsort(keys[::-1]) if keys else np.arange(rows)
+    else:
+        lists = [one if isinstance(one, list) else one.tolist() for one in columns.values()]
+        ranks = [_order(row) for row in zip(*lists, strict=True)]
+        order = np.array(sorted(range(rows), key=ranks.__getitem__), np.int64)
+    return {
+        name: [one[i] for i in order] if isinstance(one, list) else one[order]
+        for name, one in columns.items()
+    }
+
+
+def _unlike(got: Any, want: Any, at: str) -> str:
+    kinds = type(got).__name__, type(want).__name__
+    if _is_number(got) and _is_number(want):
+        got, want = np.asarray(got).item(), np.asarray(want).item()
+    elif kinds[0] != kinds[1]:
+        return f"{at} is a {kinds[0]}, not a {kinds[1]}"
+    ours, theirs = repr(got), repr(want)
+    if max(len(ours), len(theirs)) > SHOWN:
+        return f"{at}: two of type {kinds[0]} differ"
+    return f"{at} is {ours}, not {theirs}"
+
+
+# --- awkward arrays
+
+
+def _apart(array: Any) -> Any:
+    """Lengths and values of an awkward array, however it is laid out."""
+    import awkward as ak
+
+    return _layout(ak.to_packed(array).layout)
+
+
+def _layout(layout: Any) -> Any:
+    import awkward as ak
+
+    if layout.is_numpy:
+        return np.asarray(layout.data)
+    if layout.is_unknown:
+        return ["unknown", layout.length]
+    if layout.is_list:
+        lists = layout.to_ListOffsetArray64(True)  # noqa: FBT003  (positional in awkward)
+        offsets = np.asarray(lists.offsets.data)
+        content = lists.content[: int(offsets[-1])]
+        return {"lengths": np.diff(offsets), "content": _layout(content)}
+    if layout.is_record:
+        return {name: _layout(layout.content(name)) for name in layout.fields}
+    if layout.is_option:
+        missing = np.asarray(ak.is_none(ak.Array(layout)))
+        present = ak.to_packed(ak.drop_none(ak.Array(layout), axis=0)).layout
+        return {"missing": missing, "present": _layout(present)}
+    if layout.is_indexed:
+        return _layout(ak.to_packed(layout.project()))
+    # A union: each entry by itself.
+    return tuple(layout.to_list())
+
+
+# --- identity
+
+
+def digest(result: Any) -> str:
+    """Identity of the content of a result: of equal results to the last bit.
+
+    Parameters
+    ----------
+    result
+        numpy or awkward array, hist.Hist, number, text, or a list, tuple or dict of these.
+
+    Returns
+    -------
+    str
+        Hexadecimal SHA-256. The same for equal content whatever its memory layout or byte
+        order, the order of a dict, or that in which a growing axis met its categories.
+
+    Raises
+    ------
+    TypeError
+        If it is or holds anything else.
+    """
+    total = hashlib.sha256()
+    _feed(total.update, result)
+    return total.hexdigest()
+
+
+def _feed(update: Callable[[bytes], None], result: Any) -> None:
+    match plain(result):
+        case dict() as content:
+            update(f"dict {len(content)}\n".encode())
+            for key in sorted(content, key=repr):
+                update(f"{key!r}\n".encode())
+                _feed(update, content[key])
+        case Histogram() as content:
+            _feed(update, {**content._asdict(), "axes": list(content.axes)})
+        case Rows() | State() | set():
+            msg = f"there is no identity of a {type(result).__name__}"
+            raise TypeError(msg)
+        case list() | tuple():
+            update(f"list {len(result)}\n".encode())
+            for one in result:
+                _feed(update, one)
+        case np.ndarray() if result.dtype.names:
+            _feed(
+                update, {name: np.ascontiguousarray(result[name]) for name in result.dtype.names}
+            )
+        case np.ndarray() if result.dtype.kind in "biufc":
+            little = np.ascontiguousarray(result, result.dtype.newbyteorder("<"))
+            update(f"array {little.dtype.str} {little.shape}\n".encode())
+            update(little.tobytes())
+        case bool() | int() | float() | str() | bytes() | None | np.generic():
+            update(f"{type(result).__name__} {result!r}\n".encode())
+        case _ if is_a(result, "awkward", "Array"):
+            _feed(update, _apart(result))
+        case _:
+            msg = f"there is no identity of a {type(result).__name__}"
+            raise TypeError(msg)

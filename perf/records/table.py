@@ -1,0 +1,202 @@
+"""Records as a table for people: by what is compared, one row a measurement."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Final
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from perf.cases.catalogue import label
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from perf.records.record_file import Machine, Record, What
+
+BASELINE: Final = "columnar"
+"""Implementation that the others of the same case are compared with."""
+
+PLAIN_WIDTH: Final = 124
+"""Columns of a table that is not written to a terminal: fits a README's code block."""
+
+MIN_WIDTH: Final = 80
+"""Of a table on a terminal: in a narrower one lines wrap, which is better than cut numbers."""
+
+_TOLD: Final = (
+    "backend",
+    "optimizer",
+    "process",
+    "contents",
+    "mode",
+    "weights",
+    "query",
+    "format",
+)
+"""Parameters of which the value says enough."""
+
+_ORDER: Final = ("reference", "idiomatic", "columnar", "compiled")
+
+
+def summary(records: Sequence[Record], title: str | None = None) -> Table:
+    """Table of records.
+
+    Parameters
+    ----------
+    records
+        Of one session or of more.
+    title
+        Of the table.
+
+    Returns
+    -------
+    Table
+        Grouped; median and minimum of wall time a call, nanoseconds an event by wall and by CPU
+        time (medians), events a second, and how many times faster than the columnar
+        implementation of the same case (by CPU time where it was measured).
+    """
+    # Rules and blank lines only: hundreds of rows are copied into text files.
+    table = Table(title=title, box=box.SIMPLE, pad_edge=False)
+    table.add_column("group", no_wrap=True)
+    table.add_column("events", justify="right", no_wrap=True)
+    table.add_column("how", overflow="fold")
+    for heading in ("median", "minimum", "ns/event", "CPU ns/event", "events/s", "speed-up"):
+        table.add_column(heading, justify="right", no_wrap=heading != "CPU ns/event")
+    baselines = {
+        _key(record): record for record in records if record.what.implementation == BASELINE
+    }
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        groups.setdefault(record.what.group, []).append(record)
+    for group, members in groups.items():
+        table.add_section()
+        members.sort(key=_position)
+        shown: tuple[str, ...] = ()
+        for record in members:
+            size = label(record.input.events) if record.input.events else "-"
+            head = (group, size)
+            table.add_row(
+                "" if head[:1] == shown[:1] else group,
+                "" if head == shown else size,
+                how(record.what),
+                duration(record.wall_median),
+                duration(record.wall_minimum),
+                _nanoseconds(record.seconds_per_event),
+                _nanoseconds(record.cpu_seconds_per_event),
+                _rate(record.events_per_second),
+                _speed_up(record, baselines.get(_key(record))),
+            )
+            shown = head
+    return table
+
+
+def footnote(record: Record) -> str:
+    """Versions, machine and load that a record was measured with, in two lines."""
+    loads = [load for load in (record.load_before, record.load_after) if load is not None]
+    load = f", load average {max(loads):.1f}" if loads else ""
+    return made_with(record.versions, record.machine) + load
+
+
+def made_with(versions: Mapping[str, str], machine: Machine) -> str:
+    """Versions and machine, in two lines."""
+    where = [
+        machine.cpu,
+        "" if machine.cores is None else f"{machine.cores} cores",
+        "" if machine.memory is None else f"{machine.memory / 2**30:.0f} GiB",
+        machine.kernel,
+    ]
+    return (
+        f"{', '.join(f'{name} {one}' for name, one in versions.items())}\n"
+        f"{machine.name}: {', '.join(one for one in where if one)}"
+    )
+
+
+def plain(table: Table, width: int = PLAIN_WIDTH) -> str:
+    """A table as text without colours, of fixed width."""
+    console = Console(file=io.StringIO(), width=width, force_terminal=False, color_system=None)
+    console.print(table)
+    assert isinstance(console.file, io.StringIO)
+    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
+
+
+def how(what: What) -> str:
+    """Implementation and, of the processor, executor and chunk size; else what is measured."""
+    parts = [what.implementation] if what.implementation else []
+    more = what.parameters
+    if what.executor:
+        parts.append(" ".join(str(one) for one in (what.executor, more.get("variant")) if one))
+        parts[-1] += f" x{what.workers}"
+    if what.chunksize:
+        parts.append(f"chunk {label(what.chunksize)}")
+    if more.get("source") == "real":
+        parts.append("real")
+    parts += [str(more[name]) for name in _TOLD if name in more]
+    if "files" in more:
+        parts.append(f"{more['files']} files")
+    if more.get("killed"):
+        parts.append("killed")
+    if "route" in more:
+        parts.append(str(more["route"]))
+        parts += [str(more["handler"])] if more.get("handler") != "default" else []
+    return ", ".join(parts) or what.subject
+
+
+def duration(seconds: float) -> str:
+    """Seconds with three figures and a unit: 12.3 us."""
+    for unit, scale in (("s", 1.0), ("ms", 1e3), ("us", 1e6)):
+        if seconds * scale >= 1:
+            return f"{seconds * scale:#.3g}".rstrip(".") + f" {unit}"
+    return f"{seconds * 1e9:.0f} ns"
+
+
+def _nanoseconds(seconds: float | None) -> str:
+    if seconds is None:
+        return "-"
+    return f"{seconds * 1e9:,.0f}" if seconds >= 1e-7 else f"{seconds * 1e9:.1f}"
+
+
+def _rate(events: float | None) -> str:
+    if events is None:
+        return "-"
+    for unit, scale in (("M", 1e-6), ("k", 1e-3)):
+        if events * scale >= 1:
+            return f"{events * scale:#.3g}".rstrip(".") + unit
+    return f"{events:.0f}"
+
+
+def _speed_up(record: Record, baseline: Record | None) -> str:
+    if baseline is None:
+        return "-"
+    if record.cpu_median and baseline.cpu_median:
+        ratio = baseline.cpu_median / record.cpu_median
+    else:
+        ratio = baseline.wall_median / record.wall_median
+    return f"{ratio:.2f}" if ratio < 10 else f"{ratio:.0f}"
+
+
+def _key(record: Record) -> tuple[object, ...]:
+    """What two records of different implementations have in common."""
+    what = record.what
+    return (
+        record.run,
+        what.group,
+        what.executor,
+        what.workers,
+        what.size,
+        what.chunksize,
+        tuple(sorted(what.parameters.items())),
+        record.input.digest,
+    )
+
+
+def _position(record: Record) -> tuple[object, ...]:
+    what = record.what
+    return (
+        what.parameters.get("source") == "real",
+        record.input.events,
+        what.executor or "",
+        what.chunksize or 0,
+        _ORDER.index(what.implementation) if what.implementation in _ORDER else len(_ORDER),
+    )

@@ -1,0 +1,1 @@
+"""File servers on loopback, and a proxy that adds latency."""

@@ -1,0 +1,236 @@
+"""Real servers of files on loopback: XRootD and nginx, of Debian's packages.
+
+``make xrootd`` installs both. Each runs until its context ends, on a port that was free.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
+
+import psutil
+
+from analysis.errors import NotInstalledError
+from perf.servers.latency_proxy import HOST
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from perf.servers.latency_proxy import Running
+
+Protocol = Literal["root", "http", "https"]
+
+PATIENCE: Final = 30.0
+"""Seconds after which a server that has not begun to listen never will."""
+
+ATTEMPTS: Final = 5
+"""Ports that are tried: another process may take one that was free."""
+
+SERVER_USER: Final = "xrootd"
+"""Of Debian's package: xrootd does not run as root."""
+
+AS_SERVER_USER: Final = (
+    "setpriv",
+    f"--reuid={SERVER_USER}",
+    f"--regid={SERVER_USER}",
+    "--clear-groups",
+    # It may still read what is root's alone, such as the temporary folders of tests.
+    "--inh-caps=+dac_override",
+    "--ambient-caps=+dac_override",
+)
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that serves a folder.
+
+    Attributes
+    ----------
+    protocol, port
+        How it is reached on loopback.
+    process
+        Its identity; `kill` ends it at once.
+    """
+
+    protocol: Protocol
+    port: int
+    process: int
+
+    def url(self, name: str, through: Running | None = None) -> str:
+        """Address of a file below the folder, directly or through a proxy."""
+        # A second slash makes a path of XRootD absolute.
+        slashes = "//" if self.protocol == "root" else "/"
+        return f"{self.protocol}://{HOST}:{(through or self).port}{slashes}{name}"
+
+    def kill(self) -> None:
+        """End it as a crash would."""
+        with suppress(psutil.NoSuchProcess):
+            whole = psutil.Process(self.process)
+            # Last the workers: the process that they belong to would start others.
+            for one in [whole, *whole.children(recursive=True)]:
+                with suppress(psutil.NoSuchProcess):
+                    one.kill()
+
+
+@contextmanager
+def xrootd(folder: Path, port: int | None = None) -> Iterator[Server]:
+    """Serve a folder with XRootD, to read.
+
+    Parameters
+    ----------
+    folder
+        With the files.
+    port
+        To listen on; by default a free one.
+
+    Raises
+    ------
+    NotInstalledError
+        If it is not installed.
+    """
+    command = [_find("xrootd", "xrootd-server")]
+    if os.geteuid() == 0:
+        command = [*AS_SERVER_USER, *command]
+    with tempfile.TemporaryDirectory(prefix="coffea-xrootd-") as own:
+        home = Path(own)
+        # By a name without the spaces and quotes that one of the configurations may not take.
+        (home / "data").symlink_to(folder.resolve())
+        if os.geteuid() == 0:
+            os.chown(home, pwd.getpwnam(SERVER_USER).pw_uid, -1)
+
+        def configure(free: int) -> list[str]:
+            # It listens on all addresses, and can be told only whom to answer.
+            (home / "xrootd.cfg").write_text(
+                f"all.role server\n"
+                f"all.export / r/o\n"
+                f"all.adminpath {home}\n"
+                f"all.pidpath {home}\n"
+                f"oss.localroot {home}/data\n"
+                f"xrd.port {free}\n"
+                f"xrd.allow host {HOST}\n"
+                f"xrd.allow host localhost\n"
+                f"xrd.network nodnr\n"
+            )
+            return [*command, "-c", f"{home}/xrootd.cfg", "-n", "coffea"]
+
+        with _listening(configure, "root", home / "log", port) as server:
+            yield server
+
+
+@contextmanager
+def nginx(
+    folder: Path, port: int | None = None, certificate: tuple[Path, Path] | None = None
+) -> Iterator[Server]:
+    """Serve a folder with nginx.
+
+    Parameters
+    ----------
+    folder
+        With the files.
+    port
+        To listen on; by default a free one.
+    certificate
+        Files of the certificate and its key, to speak TLS.
+
+    Raises
+    ------
+    NotInstalledError
+        If it is not installed.
+    """
+    program = _find("nginx", "nginx-light")
+    with tempfile.TemporaryDirectory(prefix="coffea-nginx-") as own:
+        home = Path(own)
+        # By a name without the spaces and quotes that one of the configurations may not take.
+        (home / "data").symlink_to(folder.resolve())
+        tls = ""
+        if certificate:
+            tls = "ssl_certificate {}; ssl_certificate_key {};".format(*certificate)
+        # Its workers would be another user's, who cannot read what is root's alone.
+        user = "user root;" if os.geteuid() == 0 else ""
+        temporary = "\n".join(
+            f"{kind}_temp_path {home}/{kind};"
+            for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        )
+
+        def configure(free: int) -> list[str]:
+            (home / "nginx.conf").write_text(
+                f"daemon off; pid {home}/pid; error_log {home}/log; {user}\n"
+                f"events {{ worker_connections 512; }}\n"
+                f"http {{ access_log off; sendfile on; tcp_nodelay on; {temporary}\n"
+                f"server {{ listen {HOST}:{free}{' ssl' if certificate else ''}; {tls}\n"
+                f"root {home}/data; max_ranges 1024; }} }}\n"
+            )
+            return [program, "-p", own, "-e", f"{home}/log", "-c", f"{home}/nginx.conf"]
+
+        protocol: Protocol = "https" if certificate else "http"
+        with _listening(configure, protocol, home / "log", port) as server:
+            yield server
+
+
+@contextmanager
+def _listening(
+    configure: Callable[[int], Sequence[str]], protocol: Protocol, log: Path, port: int | None
+) -> Iterator[Server]:
+    """Start a server, with another port if one was taken in the meantime."""
+    said = ""
+    for _ in range(1 if port else ATTEMPTS):
+        chosen = port or free_port()
+        with log.open("ab") as file:
+            process = subprocess.Popen(
+                configure(chosen),
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                # Ctrl-C is for this process, which then ends the server.
+                start_new_session=True,
+            )
+        server = Server(protocol, chosen, process.pid)
+        try:
+            if _listens(process, chosen):
+                yield server
+                return
+            said = re.sub(r"\s+", " ", log.read_text(errors="replace"))[-300:]
+        finally:
+            if process.poll() is None:
+                server.kill()
+                process.wait()
+    msg = f"no server for {protocol}:// starts here: {said}"
+    raise RuntimeError(msg)
+
+
+def _listens(process: subprocess.Popen[bytes], port: int) -> bool:
+    """Whether this very process listens: another's server may have taken the port."""
+    whole = psutil.Process(process.pid)
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end and process.poll() is None:
+        with suppress(psutil.NoSuchProcess):
+            for one in whole.net_connections("tcp"):
+                if one.status == psutil.CONN_LISTEN and one.laddr.port == port:
+                    return True
+        time.sleep(0.02)
+    return False
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens on."""
+    with socket.socket() as one:
+        one.bind((HOST, 0))
+        return int(one.getsockname()[1])
+
+
+def _find(program: str, package: str) -> str:
+    path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"])
+    if found := shutil.which(program, path=path):
+        return found
+    msg = f"there is no {program} here: install it with `make xrootd` (Debian's {package})"
+    raise NotInstalledError(msg)

@@ -1,0 +1,378 @@
+"""The Parsl executor: real processes, and what happens when each kind of them dies."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import tempfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hist
+import numpy as np
+import psutil
+import pytest
+from coffea.processor import ParslExecutor
+
+from analysis.errors import InputError
+from analysis.executors import open_executor
+from analysis.executors.code import dumps
+from analysis.executors.worker import ALLOCATOR
+from tests.support.faults import KillsOnce, Plain, Raises, Slow
+from tests.support.process_helpers import (
+    NAME,
+    PATIENCE,
+    kills_at_the_second_file,
+    one_sentence,
+    plain,
+    process,
+    wait_for,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+parsl = pytest.importorskip("parsl")
+
+INTERCHANGE = re.compile(r"interchange\.py|HTEX interchange")
+"""In a command line; setproctitle, where it is installed, replaces the first by the second."""
+
+
+@pytest.fixture(scope="module")
+def two() -> Iterator[Any]:
+    """Two worker processes."""
+    with open_executor("parsl", workers=2, environment={"COFFEA_TEST": "a b'c"}) as executor:
+        yield executor
+
+
+@pytest.fixture
+def fileset(synthetic_fileset: dict[str, Any]) -> dict[str, Any]:
+    return {NAME: synthetic_fileset[NAME]}
+
+
+MARK = "COFFEA_TEST_OF"
+"""Environment variable of what this process has started, directly or not."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def marked() -> Iterator[None]:
+    os.environ[MARK] = str(os.getpid())
+    yield
+    del os.environ[MARK]
+
+
+def engines() -> dict[int, str]:
+    """All processes of Parsl that live, of this process, and their command lines."""
+    found = {}
+    for one in psutil.process_iter():
+        try:
+            line, environment = " ".join(one.cmdline()), one.environ()
+            # setproctitle overwrites the environment of the interchange, which is a child.
+            mine = environment.get(MARK) == str(os.getpid()) or one.ppid() == os.getpid()
+            if (mine and one.status() != psutil.STATUS_ZOMBIE) and (
+                "parsl." in environment.get("JOBNAME", "")
+                or INTERCHANGE.search(line)
+                or "process_worker_pool" in line
+            ):
+                found[one.pid] = line
+        except psutil.Error:
+            continue
+    return found
+
+
+def ports() -> set[int]:
+    """Ports that this process listens on."""
+    return {
+        one.laddr.port
+        for one in psutil.Process().net_connections("tcp")
+        if one.status == psutil.CONN_LISTEN
+    }
+
+
+# --- results
+
+
+def _what_a_worker_has(item: int) -> dict[str, Any]:  # noqa: ARG001
+    import sys
+
+    time.sleep(0.05)
+    names = ("COFFEA_TEST", *ALLOCATOR)
+    return {
+        "environment": {" ".join(f"{name}={os.environ.get(name)}" for name in names)},
+        "warm": {"analysis.ttbar" in sys.modules},
+        "workers": {os.getpid()},
+    }
+
+
+def test_workers_have_the_environment_and_are_warm(two: Any) -> None:
+    total, _ = two.copy(compression=None, batch=1)(list(range(20)), _what_a_worker_has, None)
+    values = {"COFFEA_TEST": "a b'c", **ALLOCATOR}
+    assert total["environment"] == {" ".join(f"{key}={values[key]}" for key in values)}
+    assert total["warm"] == {True}
+    assert len(total["workers"]) == 2
+    assert os.getpid() not in total["workers"]
+    assert "COFFEA_TEST" not in os.environ
+
+
+class Weights:
+    """Fills a large histogram by large weights, neither of which compresses."""
+
+    def __init__(self, bins: int) -> None:
+        self.weights = np.random.default_rng(1).normal(size=bins)
+
+    def __call__(self, item: int) -> dict[str, Any]:
+        filled = hist.Hist.new.Reg(len(self.weights), 0, 1).Weight()
+        filled.view(flow=False)["value"] = item * self.weights
+        return {"filled": filled}
+
+
+def test_large_code_and_results_go_by_files_that_are_gone_afterwards(two: Any) -> None:
+    function = Weights(bins=400_000)
+    before = set(two.engine.folder.rglob("*"))
+    (total, _), (small, _) = (
+        two.copy(compression=None)(range(8), one, None) for one in (function, Weights(bins=10))
+    )
+    for one, bins in ((total, 400_000), (small, 10)):
+        want = sum(item * Weights(bins).weights for item in range(8))
+        np.testing.assert_allclose(one["filled"].values(), want)
+    left = set(two.engine.folder.rglob("*")) - before
+    assert not [one for one in left if one.is_file() and one.stat().st_size > 1000]
+
+
+def test_batches_of_a_run_that_has_failed_do_not_begin(two: Any, tmp_path: Path) -> None:
+    def touch(item: int) -> dict[str, int]:
+        (tmp_path / str(item)).touch()
+        time.sleep(0.1)
+        return {"items": 1}
+
+    results = two.results(dumps(touch), [[item] for item in range(60)])
+    next(results)
+    results.close()
+    two.copy(compression=None)([1], _what_a_worker_has, None)  # It comes after all that.
+    assert len(list(tmp_path.iterdir())) < 10
+
+
+def test_a_chunk_that_raises_is_named_and_the_executor_stays(
+    fileset: dict[str, Any], two: Any
+) -> None:
+    with pytest.raises(InputError, match=r"events 1000 to 1500 .*jets out of order") as caught:
+        process(fileset, Raises(), two.copy(retries=0))
+    one_sentence(caught.value)
+    assert process(fileset, Plain(), two).accumulated == plain(fileset)
+
+
+# --- deaths
+
+
+def test_a_worker_that_dies_costs_nothing_but_time(
+    fileset: dict[str, Any], two: Any, tmp_path: Path
+) -> None:
+    two.ledger.clear()
+    result = process(fileset, KillsOnce(tmp_path), two)
+    assert result.accumulated == plain(fileset)
+    assert two.ledger.lost >= 1
+    assert process(fileset, Plain(), two).repeated == 0
+
+
+def test_a_chunk_that_kills_is_named(fileset: dict[str, Any], two: Any) -> None:
+    with pytest.raises(InputError) as caught:
+        process(fileset, kills_at_the_second_file(), two.copy(retries=1))
+    sentence = one_sentence(caught.value)
+    assert sentence.startswith(f"{list(fileset[NAME]['files'])[1]}: events 0 to 500")
+    assert "workers died 2 times" in sentence
+    assert process(fileset, Plain(), two).accumulated == plain(fileset)
+
+
+def test_workers_that_die_while_they_wait_are_replaced(fileset: dict[str, Any], two: Any) -> None:
+    """Parsl by itself waits for ever: one of them holds the lock of the queue of tasks."""
+    total, _ = two.copy(compression=None, batch=1)(list(range(20)), _what_a_worker_has, None)
+    time.sleep(0.5)
+    for worker in total["workers"]:
+        os.kill(worker, signal.SIGKILL)
+    assert process(fileset, Plain(), two).accumulated == plain(fileset)
+
+
+def manager_of(executor: Any) -> int:
+    folder = str(executor.engine.folder)
+    (found,) = (
+        pid
+        for pid, line in engines().items()
+        if "process_worker_pool" in line and folder in line and "bash" not in line
+    )
+    return found
+
+
+def test_a_manager_that_dies_is_replaced(
+    fileset: dict[str, Any], two: Any, tmp_path: Path
+) -> None:
+    manager = manager_of(two)
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(process, fileset, Slow(tmp_path), two)
+        wait_for("work", lambda: any(tmp_path.iterdir()))
+        os.kill(manager, signal.SIGKILL)
+        assert running.result(timeout=PATIENCE).accumulated == plain(fileset)
+    assert manager_of(two) != manager
+
+
+@pytest.fixture
+def scratch(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder for temporary files, with a name too long for sockets."""
+    folder = tmp_path_factory.mktemp("long" * 20)
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+def test_an_interchange_that_dies_ends_the_run_and_leaves_nothing(
+    fileset: dict[str, Any], tmp_path: Path, scratch: Path
+) -> None:
+    before = engines(), ports()
+
+    def interrupted() -> None:
+        with open_executor("parsl", workers=1) as executor:
+            (interchange,) = (
+                pid
+                for pid, line in (engines().items() - before[0].items())
+                if INTERCHANGE.search(line)
+            )
+
+            def kill() -> None:
+                wait_for("work", lambda: any(tmp_path.iterdir()))
+                os.kill(interchange, signal.SIGKILL)
+
+            threading.Thread(target=kill).start()
+            process(fileset, Slow(tmp_path), executor)
+
+    with pytest.raises(InputError, match="interchange has died") as caught:
+        interrupted()
+    one_sentence(caught.value)
+    wait_for("the end of the ports", lambda: (engines(), ports()) == before)
+    assert list(scratch.iterdir()) == []
+
+
+# --- starting and ending
+
+
+def test_nothing_is_left_and_no_path_is_needed(
+    fileset: dict[str, Any], scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a run with coffea's executor, in whose body something fails."""
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    before = engines(), ports(), dict(os.environ)
+
+    def fail() -> None:
+        with open_executor("parsl", workers=1, tuned=False) as executor:
+            assert type(executor) is ParslExecutor
+            assert process(fileset, Plain(), executor).accumulated == plain(fileset)
+            assert engines().keys() > before[0].keys()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert (engines(), ports(), dict(os.environ)) == before
+    assert list(scratch.iterdir()) == []
+    with pytest.raises(parsl.errors.NoDataFlowKernelError):
+        parsl.dfk()
+
+
+def test_threads(fileset: dict[str, Any]) -> None:
+    with open_executor("parsl", workers=2, pool="threads") as executor:
+        assert executor.compression == "plain"
+        result = process(fileset, Plain(), executor)
+    assert (result.accumulated, result.repeated) == (plain(fileset), 0)
+
+
+def test_threads_do_not_begin_more_after_an_exception(tmp_path: Path) -> None:
+    def touch(item: int) -> dict[str, int]:
+        (tmp_path / str(item)).touch()
+        time.sleep(0.2)
+        return {"items": 1}
+
+    def fail() -> None:
+        with open_executor("parsl", workers=2, pool="threads") as executor:
+            batches = [[item] for item in range(100)]
+            next(executor.results(dumps(touch), batches))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert len(list(tmp_path.iterdir())) < 10
+
+
+def local(folder: Path, **provider: Any) -> Any:
+    """A user's config."""
+    return parsl.Config(
+        executors=[
+            parsl.HighThroughputExecutor(
+                label="mine",
+                address="127.0.0.1",
+                max_workers_per_node=1,
+                provider=parsl.providers.LocalProvider(**provider),
+            )
+        ],
+        run_dir=str(folder),
+        strategy_period=1,
+        # Parsl does not close its log.
+        initialize_logging=False,
+    )
+
+
+def test_config_of_the_user(fileset: dict[str, Any], tmp_path: Path) -> None:
+    before = engines(), ports()
+    config = local(tmp_path, worker_init="export COFFEA_TEST=mine")
+    with open_executor("parsl", config=config) as executor:
+        result = process(fileset, Plain(), executor)
+        total, _ = executor.copy(compression=None)([1], _what_a_worker_has, None)
+    assert (result.accumulated, result.repeated) == (plain(fileset), 0)
+    assert "COFFEA_TEST=mine" in next(iter(total["environment"]))
+    assert (engines(), ports()) == before
+
+
+def test_kernel_that_is_loaded_is_used_and_left(fileset: dict[str, Any], tmp_path: Path) -> None:
+    threads = parsl.ThreadPoolExecutor(max_threads=2)
+    config = parsl.Config(executors=[threads], run_dir=str(tmp_path), initialize_logging=False)
+    with parsl.load(config) as kernel:
+        for tuned in (True, False):
+            with open_executor("parsl", workers=2, tuned=tuned) as executor:
+                assert process(fileset, Plain(), executor).accumulated == plain(fileset)
+            assert parsl.dfk() is kernel
+            assert not kernel.cleanup_called
+        with (
+            pytest.raises(InputError, match="loaded already"),
+            open_executor("parsl", config=config, tuned=False),
+        ):
+            pass
+
+
+def test_configs_that_do_not_start(tmp_path: Path) -> None:
+    before = engines(), ports()
+    silent = local(tmp_path)
+    silent.executors[0].interchange_launch_cmd = ["false"]
+    absent = local(tmp_path)
+    absent.executors[0].interchange_launch_cmd = ["no-such-interchange"]
+    for options, sentence in (
+        ({"config": absent}, "did not start: .*no-such-interchange"),
+        ({"config": local(tmp_path, worker_init="exit 3")}, "did not start workers: .* 3"),
+        ({"patience": 0.5}, "started 0 of 1 workers in 0 seconds"),
+        ({"memory": 1e6}, "do not fit in the .* free"),
+    ):
+        with (
+            pytest.raises(InputError, match=sentence) as caught,
+            open_executor("parsl", **options),
+        ):
+            pass
+        one_sentence(caught.value)
+        one_sentence(caught.value)
+        wait_for("the end of the ports", lambda: (engines(), ports()) == before)
+    # Parsl itself keeps a port for this one, in which it waits for an answer for two minutes.
+    begun = time.monotonic()
+    with (
+        pytest.raises(InputError, match=r"interchange did not start|Parsl did not start"),
+        open_executor("parsl", config=silent),
+    ):
+        pass
+    assert time.monotonic() - begun < PATIENCE / 4
+    assert engines() == before[0]

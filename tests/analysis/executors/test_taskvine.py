@@ -1,0 +1,150 @@
+"""The TaskVine executor, where TaskVine is; elsewhere the sentence that says how to install it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+from coffea.processor import TaskVineExecutor
+
+from analysis.errors import InputError, NotInstalledError
+from analysis.executors import open_executor
+from tests.support.faults import KillsOnce, Plain, Raises, Slow
+from tests.support.process_helpers import (
+    NAME,
+    children,
+    kills_at_the_second_file,
+    one_sentence,
+    plain,
+    process,
+    wait_for,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def test_without_taskvine_one_sentence_says_how_to_install_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "ndcctools", None)  # Importing it fails.
+    monkeypatch.setitem(sys.modules, "ndcctools.taskvine", None)
+    monkeypatch.delitem(sys.modules, "analysis.executors.taskvine", raising=False)
+    with (
+        pytest.raises(NotInstalledError, match="conda install -c conda-forge ndcctools") as caught,
+        open_executor("taskvine", workers=2),
+    ):
+        pass
+    assert "\n" not in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def two() -> Iterator[Any]:
+    """Two workers."""
+    pytest.importorskip("ndcctools.taskvine", reason="conda-forge's ndcctools is not installed")
+    with open_executor("taskvine", workers=2, environment={"COFFEA_TEST": "yes"}) as executor:
+        yield executor
+
+
+@pytest.fixture
+def fileset(synthetic_fileset: dict[str, Any]) -> dict[str, Any]:
+    return {NAME: synthetic_fileset[NAME]}
+
+
+def _what_a_worker_has(item: int) -> dict[str, Any]:  # noqa: ARG001
+    time.sleep(0.05)
+    return {
+        "environment": {os.environ.get("COFFEA_TEST")},
+        "warm": {"analysis.ttbar" in sys.modules},
+        "workers": {os.getppid()},  # The library, of which each batch is a fork.
+    }
+
+
+def test_workers_have_the_environment_and_are_warm(two: Any) -> None:
+    total, _ = two.copy(compression=None, batch=1)(list(range(20)), _what_a_worker_has, None)
+    assert total["environment"] == {"yes"}
+    assert total["warm"] == {True}
+    assert len(total["workers"]) == 2
+
+
+def test_a_chunk_that_raises_is_named_and_the_executor_stays(
+    fileset: dict[str, Any], two: Any
+) -> None:
+    with pytest.raises(InputError, match=r"events 1000 to 1500 .*jets out of order") as caught:
+        process(fileset, Raises(), two.copy(retries=0))
+    one_sentence(caught.value)
+    assert process(fileset, Plain(), two).accumulated == plain(fileset)
+
+
+def test_a_process_that_dies_costs_nothing_but_time(
+    fileset: dict[str, Any], two: Any, tmp_path: Path
+) -> None:
+    two.ledger.clear()
+    assert process(fileset, KillsOnce(tmp_path), two).accumulated == plain(fileset)
+    assert two.ledger.lost >= 1
+    assert process(fileset, Plain(), two).repeated == 0
+
+
+def test_a_chunk_that_kills_is_named(fileset: dict[str, Any], two: Any) -> None:
+    with pytest.raises(InputError) as caught:
+        process(fileset, kills_at_the_second_file(), two.copy(retries=1))
+    sentence = one_sentence(caught.value)
+    assert sentence.startswith(f"{list(fileset[NAME]['files'])[1]}: events 0 to 500")
+    assert "workers died 2 times" in sentence
+    assert process(fileset, Plain(), two).accumulated == plain(fileset)
+
+
+def vine_workers() -> list[psutil.Process]:
+    return [
+        one
+        for one in psutil.Process().children(recursive=True)
+        if "vine_worker" in one.name() and one.parent() == psutil.Process()
+    ]
+
+
+def test_a_vine_worker_that_dies_leaves_its_work_to_the_others(
+    fileset: dict[str, Any], two: Any, tmp_path: Path
+) -> None:
+    victim = vine_workers()[0]
+    with ThreadPoolExecutor(1) as pool:
+        killing = pool.submit(_kill_when_busy, victim, tmp_path)
+        assert process(fileset, Slow(tmp_path), two).accumulated == plain(fileset)
+        killing.result()
+    assert process(fileset, Plain(), two).accumulated == plain(fileset)
+
+
+def _kill_when_busy(victim: psutil.Process, marks: Path) -> None:
+    wait_for("work", lambda: len(list(marks.iterdir())) >= 2)
+    victim.send_signal(signal.SIGKILL)
+
+
+def test_coffeas_own_can_be_used_again_and_nothing_is_left(
+    fileset: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ndcctools.taskvine", reason="conda-forge's ndcctools is not installed")
+    monkeypatch.chdir(tmp_path)
+    before, handler = children(), signal.getsignal(signal.SIGINT)
+    temporary = set(Path(tempfile.gettempdir()).glob("coffea-vine-*"))
+
+    def fail() -> None:
+        with open_executor("taskvine", workers=2, tuned=False, status=False) as executor:
+            assert isinstance(executor, TaskVineExecutor)
+            for _ in range(2):
+                result = process(fileset, Plain(), executor, chunksize=2000)
+                assert (result.accumulated, result.repeated) == (plain(fileset), 0)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert signal.getsignal(signal.SIGINT) == handler
+    wait_for("the end of the workers", lambda: children() <= before)
+    assert set(Path(tempfile.gettempdir()).glob("coffea-vine-*")) == temporary
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,234 @@
+"""The catalogue covers the registries, and its inputs are what they are called."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+import pytest
+
+from analysis.adl import QUERIES
+from analysis.inference import OPTIMIZERS
+from analysis.kernels import IMPLEMENTATIONS, KERNELS
+from perf.cases import catalogue
+from perf.cases.data import Store
+from perf.measure import clocks
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SCALES = pytest.mark.parametrize("scale", catalogue.SCALES.values(), ids=lambda scale: scale.name)
+
+
+@SCALES
+def test_names_are_unique(scale: catalogue.Scale) -> None:
+    names = Counter(case.id for case in catalogue.everything(scale))
+    assert [name for name, number in names.items() if number > 1] == []
+
+
+@SCALES
+def test_every_kernel_is_measured_in_every_implementation_and_size(
+    scale: catalogue.Scale,
+) -> None:
+    sizes = defaultdict(set)
+    for case in catalogue.kernels(scale):
+        sizes[case.kernel, case.implementation].add(case.size)
+    for kernel in KERNELS:
+        assert sizes[kernel, "reference"] == {catalogue.REFERENCE_SIZE}
+        assert sizes[kernel, "columnar"] == sizes[kernel, "compiled"] == set(scale.sizes)
+    assert {implementation for _, implementation in sizes} == set(IMPLEMENTATIONS)
+
+
+@SCALES
+def test_every_query_is_measured_on_synthetic_and_on_real_events(scale: catalogue.Scale) -> None:
+    found = {(c.query, c.implementation, c.of) for c in catalogue.queries(scale)}
+    assert found == {
+        (query, implementation, source)
+        for query in QUERIES
+        for implementation in IMPLEMENTATIONS
+        for source in ("synthetic", "real")
+    }
+
+
+@SCALES
+def test_processor_is_measured_with_every_executor_and_chunk_size(scale: catalogue.Scale) -> None:
+    cases = catalogue.processors(scale)
+    nominal = {
+        (c.implementation, c.executor, c.chunksize)
+        for c in cases
+        if c.variations == "nominal" and c.of == "synthetic"
+    }
+    assert nominal == {
+        (implementation, executor, chunksize)
+        for implementation in catalogue.VECTORISED
+        for executor in ("iterative", "futures", "dask", "parsl", "spark")
+        for chunksize in scale.chunksizes
+    } | {("idiomatic", "iterative", chunksize) for chunksize in scale.chunksizes}
+    assert {c.executor for c in cases if c.variant == "plain"} == {"dask", "spark"}
+    assert {(c.variations, c.of) for c in cases} == {
+        (variations, source)
+        for variations in ("nominal", "all")
+        for source in ("synthetic", "real")
+    }
+
+
+@SCALES
+def test_all_that_an_executor_costs_is_measured_on_each(scale: catalogue.Scale) -> None:
+    found = defaultdict(set)
+    for case in catalogue.on_executors(scale):
+        if not case.variant:
+            found[case.executor].add((type(case), case.what.group))
+    starts = {(catalogue.StartCase, "executor start")}
+    tasks = {(catalogue.TasksCase, f"{number:,} empty tasks") for number in scale.tasks}
+    merging = {
+        (catalogue.MergeCase, f"merging {number} x {catalogue.data_size(size)}")
+        for size, number, _ in scale.merged
+    }
+    files = {(catalogue.FilesCase, "number of files")}
+    base = tasks | merging | files
+    assert found.pop("iterative") == base
+    assert set(found) == {"futures", "dask", "parsl", "spark"}
+    for groups in found.values():
+        assert groups - {(catalogue.ProcessorCase, "ttbar, all")} == base | starts | {
+            (catalogue.ProcessorCase, "ttbar, nominal"),
+            (catalogue.ScalingCase, "scaling"),
+            (catalogue.RecoveryCase, "one worker killed"),
+        }
+
+
+@SCALES
+def test_cases_that_can_share_an_executor_follow_each_other(scale: catalogue.Scale) -> None:
+    cases = catalogue.on_executors(scale)
+    # Each start is its own.
+    used = [c.on for c in cases if not isinstance(c, catalogue.StartCase)]
+    assert len([on for on, _ in groupby(used)]) == len(set(used))
+
+
+@SCALES
+def test_fits_are_measured_with_every_backend_and_optimizer(scale: catalogue.Scale) -> None:
+    pairs = {(backend, one) for backend, found in OPTIMIZERS.items() for one in found}
+    cases = catalogue.inferences(scale)
+    for how in (("synthetic", "cold"), ("synthetic", "warm"), ("real", "warm")):
+        fits = {
+            (c.backend, c.optimizer) for c in cases if c.task == "fit" and (c.of, c.process) == how
+        }
+        assert fits == pairs
+    for task in ("build", "hypotest", "limit"):
+        found = {(c.backend, c.optimizer) for c in cases if c.task == task}
+        assert found == pairs if task in scale.slow_tests else found < pairs
+        assert found >= {("numpy", "least_squares"), ("jax", "newton")}
+
+
+@SCALES
+def test_everything_is_each_case_once(scale: catalogue.Scale) -> None:
+    everything = set(catalogue.everything(scale))
+    assert everything == {
+        *catalogue.kernels(scale),
+        *catalogue.queries(scale),
+        *catalogue.processors(scale),
+        *catalogue.readings(scale),
+        *catalogue.inferences(scale),
+        *catalogue.deliveries(scale),
+        *catalogue.wholes(scale),
+        *catalogue.on_executors(scale),
+    }
+    assert {case.files for case in catalogue.many_files(scale)} == set(scale.files)
+    assert all(scale.files_events % files == 0 for files in scale.files)
+
+
+@SCALES
+def test_scaling_is_strong_and_weak_and_takes_no_more_workers_than_cores(
+    scale: catalogue.Scale,
+) -> None:
+    found = {(case.workers, case.size) for case in catalogue.scalings(scale)}
+    whole, half = scale.processor_events, scale.processor_events // 2
+    assert min(found)[0] == scale.fewest_workers
+    for workers in {workers for workers, _ in found}:
+        assert workers <= (clocks.machine().cores or 0)
+        assert {(workers, whole), (workers, workers * half)} <= found
+
+
+@SCALES
+def test_reading_is_measured_by_route_latency_and_chunk_size(scale: catalogue.Scale) -> None:
+    cases = catalogue.readings(scale)
+    found = {(c.route, c.milliseconds, c.chunksize) for c in cases if c.handler == "default"}
+    assert found == {("local", 0, chunksize) for chunksize in scale.chunksizes} | {
+        (route, milliseconds, chunksize)
+        for route in ("xrootd", "http")
+        for milliseconds in (0, 10, 50)
+        for chunksize in scale.chunksizes
+    } | {("servicex", 0, chunksize) for chunksize in scale.chunksizes}
+    others = {(c.route, c.milliseconds) for c in cases if c.handler == "uproot"}
+    assert others == {(route, ms) for route in ("xrootd", "http") for ms in (0, 10, 50)}
+    assert len({(c.size, c.executor, c.workers, c.implementation) for c in cases}) == 1
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(16, "16 B"), (1_024, "1 kB"), (100_000, "100 kB"), (16_000_000, "16 MB")]
+)
+def test_data_size(number: int, text: str) -> None:
+    assert catalogue.data_size(number) == text
+
+
+@pytest.mark.parametrize("implementation", [*IMPLEMENTATIONS, "idiomatic"])
+@pytest.mark.parametrize("size", [1_000, 1_000_000])
+def test_no_implementation_is_compared_with_itself(implementation: str, size: int) -> None:
+    assert catalogue.another(implementation, size) != implementation
+
+
+@pytest.mark.parametrize(
+    ("events", "text"),
+    [(0, "0"), (40, "40"), (1_000, "1e3"), (250_000, "25e4"), (1_000_000, "1e6"), (1_234, "1234")],
+)
+def test_label(events: int, text: str) -> None:
+    assert catalogue.label(events) == text
+    assert int(float(text)) == events
+
+
+def test_store_gives_the_same_events_whatever_was_asked_before(tmp_path: Path) -> None:
+    cold, warm = Store(tmp_path / "a", 500), Store(tmp_path / "b", 300)
+    warm.dense(400)
+    for n in (1, 300, 301):
+        assert cold.events(n).identity == warm.events(n).identity
+        assert cold.dense(n).identity == warm.dense(n).identity
+        assert cold.events(n).identity.events == n
+    assert cold.events(300).identity != cold.events(301).identity
+    assert not [path for path in tmp_path.rglob("*") if path.suffix == ".part"]
+
+
+def test_store_reads_what_the_generator_made(tmp_path: Path) -> None:
+    from analysis.synthetic import digest, generate
+    from perf.cases.data import COUNTERS, PROCESS, SEED, VARIATION
+
+    made = generate(PROCESS, VARIATION, 0, 700, seed=SEED)
+    read = Store(tmp_path, 400).events(700)
+    assert read.identity.digest == digest({k: v for k, v in made.items() if k not in COUNTERS})
+
+
+def test_dense_events_have_four_selected_jets(tmp_path: Path) -> None:
+    import awkward as ak
+
+    columns = Store(tmp_path, 1_000).dense(400).columns
+    kernel = KERNELS["jets"]
+    assert ak.min(ak.num(columns["Jet_pt"])) == 4
+    assert ak.all(kernel.run("columnar", *kernel.arguments(columns)))
+
+
+def test_store_writes_each_file_once(tmp_path: Path) -> None:
+    Store(tmp_path, 200).events(400)
+    written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.root")}
+    assert len(written) == 2
+    fileset = Store(tmp_path, 200).fileset(300)
+    assert fileset["ttbar__nominal"]["metadata"]["nevts"] == 400
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.root")} == written
+
+
+def test_cpu_of_a_pool_is_that_of_its_workers() -> None:
+    iterative, futures = (
+        catalogue.ProcessorCase("compiled", name, 1_000, "nominal", 1_000)
+        for name in ("iterative", "futures")
+    )
+    assert not iterative.in_workers
+    assert futures.in_workers
+    assert futures.cpu_clock is clocks.cpu_of_tree

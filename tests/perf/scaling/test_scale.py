@@ -1,0 +1,703 @@
+"""Scaling is measured end to end, goes on where it was interrupted, and reports no wrong result."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import psutil
+import pytest
+import uproot
+from coffea.processor import IterativeExecutor
+
+from analysis.errors import InputError
+from analysis.executors import open_executor
+from perf.__main__ import main
+from perf.records import identity, record_file
+from perf.scaling import campaign as scaling_campaign
+from perf.scaling import table as scaling_table
+from perf.scaling import worker
+from perf.scaling.worker import Cell, Job, Measured
+from tests.support.factories import record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+PATIENCE = 180.0
+"""Seconds after which something that must happen is taken not to."""
+
+SMALL = ("--executors", "iterative,futures", "--workers", "2", "--chunksizes", "500,1000")
+
+
+class Outcome(NamedTuple):
+    """What a command did."""
+
+    exit_code: int
+    output: str
+    error: str
+
+
+def perf_scale(*arguments: Any) -> Outcome:
+    """Run ``python -m perf scale`` in this process."""
+    output, error = io.StringIO(), io.StringIO()
+    before, code = sys.argv, 0
+    sys.argv = ["perf", "scale", *map(str, arguments)]
+    try:
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(error):
+            main()
+    except SystemExit as stop:
+        code = int(stop.code or 0)
+    finally:
+        sys.argv = before
+    return Outcome(code, output.getvalue(), " ".join(error.getvalue().split()))
+
+
+@pytest.fixture(scope="module")
+def fileset(synthetic_fileset: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file set of one sample: 4000 events in two files."""
+    path = tmp_path_factory.mktemp("fileset") / "fileset.json"
+    name = "ttbar__nominal"
+    path.write_text(json.dumps({name: synthetic_fileset[name]}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def measured(fileset: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
+    """Both executors at both chunk sizes, once."""
+    path = tmp_path_factory.mktemp("results") / "scale.jsonl"
+    return path, perf_scale(fileset, *SMALL, "--repeat", 1, "--output", path)
+
+
+# --- for real
+
+
+def test_end_to_end(measured: tuple[Path, Outcome]) -> None:
+    path, outcome = measured
+    assert outcome.exit_code == 0, outcome.error
+    records = record_file.read(path)
+    done = [scaling_campaign.read(one) for one in records]
+    assert {(d.visit.cell.executor, d.visit.cell.chunksize) for d in done} == {
+        (name, size) for name in ("iterative", "futures") for size in (500, 1000)
+    }
+    for one, of in zip(records, done, strict=True):
+        cell, seen = of.visit.cell, of.measured
+        assert one.input.events == seen.events == 4000
+        assert seen.chunks == 4000 // cell.chunksize
+        assert seen.bytes_read
+        assert seen.bytes_read > 0
+        assert min(seen.wall + seen.cpu) > 0
+        assert min(seen.first_wall, seen.first_cpu, seen.task_wall, seen.task_cpu) > 0
+        assert min(seen.opening, seen.reading, seen.processing) > 0
+        assert one.check
+        assert len(one.check) == 64
+        assert seen.peak_client
+        assert seen.peak_worker
+        assert seen.lost == 0
+        if cell.executor == "iterative":
+            assert seen.peak_client >= seen.peak_worker
+            assert seen.start_wall < 1
+        else:
+            assert cell.workers == 2
+            assert seen.start_cpu > 0.1  # two workers import the analysis
+            assert 1 <= seen.workers_seen <= 2
+        parts = (seen.serialising, seen.merging, seen.between, seen.waiting)
+        rest = sum(one or 0 for one in parts)
+        stages = (seen.opening, seen.reading, seen.decompressing, seen.processing, rest)
+        assert sum(stages) == pytest.approx(seen.budget, rel=1e-9)
+        assert seen.budget == pytest.approx(cell.workers * seen.probed_wall)
+    for text in ("Throughput", "Where the time", "Start, tasks and memory", "the probe of stages"):
+        assert text in outcome.output
+
+
+def test_again_measures_nothing_and_prints_the_same(
+    measured: tuple[Path, Outcome], fileset: Path
+) -> None:
+    path, outcome = measured
+    before = path.read_bytes()
+    again = perf_scale(fileset, *SMALL, "--repeat", 1, "--output", path)
+    assert again.exit_code == 0
+    assert path.read_bytes() == before
+    said, _, rest = again.output.partition("\n")
+    assert said == f"4 of 4 visits are in {path} already"
+    assert rest == outcome.output
+
+
+def test_table_from_the_file(measured: tuple[Path, Outcome]) -> None:
+    path, outcome = measured
+    shown = perf_scale("--show", path)
+    assert shown.exit_code == 0
+    assert shown.output.startswith(outcome.output)
+    assert "coffea 20" in shown.output
+
+
+def test_other_arguments_are_another_measurement(
+    measured: tuple[Path, Outcome], fileset: Path
+) -> None:
+    path, _ = measured
+    job = Job(fileset=fileset)
+    assert len(scaling_campaign.Campaign(job, path).found()) == 4
+    for change in ({"variations": "all"}, {"implementation": "compiled"}):
+        assert scaling_campaign.Campaign(job.model_copy(update=change), path).found() == []
+
+
+def test_fresh_forgets_its_own_alone(
+    measured: tuple[Path, Outcome], fileset: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "copy.jsonl"
+    path.write_bytes(measured[0].read_bytes())
+    record_file.append(path, record())
+    campaign = scaling_campaign.Campaign(Job(fileset=fileset), path)
+    cell = next(one.visit.cell for one in campaign.found() if one.visit.cell.executor == "futures")
+    campaign.forget(cell)
+    assert len(campaign.found()) == 3
+    assert cell not in [one.visit.cell for one in campaign.found()]
+    campaign.forget()
+    assert campaign.found() == []
+    assert record_file.read(path) == [
+        r for r in record_file.read(path) if r.what.name == record().what.name
+    ]
+    assert len(record_file.read(path)) == 1
+
+
+def test_interrupted_it_leaves_no_process_and_goes_on_later(fileset: Path, tmp_path: Path) -> None:
+    path = tmp_path / "scale.jsonl"
+    arguments = [str(fileset), *SMALL[:4], "--chunksizes", "1000", "--repeat", "1"]
+    command = [sys.executable, "-m", "perf", "scale", *arguments, "--output", str(path)]
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    family = psutil.Process(process.pid)
+
+    def workers() -> list[Any]:
+        return [one for one in family.children(recursive=True) if "Loky" in str(one.cmdline())]
+
+    until = time.monotonic() + PATIENCE
+    try:
+        # The visit of the pool may come before that of the iterative executor or after it.
+        while not path.exists() or not path.read_bytes() or not (workers() or done(path)):
+            assert time.monotonic() < until
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.05)
+        time.sleep(1)
+        alive = [process.pid, *(one.pid for one in family.children(recursive=True))]
+        os.killpg(process.pid, signal.SIGINT)
+        _, error = process.communicate(timeout=PATIENCE)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 130
+    assert error.startswith("interrupted: ")
+    assert error.count("\n") == 1
+    while any(map(psutil.pid_exists, alive)):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    kept = path.read_bytes()
+    assert kept.count(b"\n") == 1
+
+    again = perf_scale(*arguments, "--output", path)
+    assert again.exit_code == 0, again.error
+    assert again.output.startswith("1 of 2 visits are in")
+    assert path.read_bytes().startswith(kept)
+    assert path.read_bytes().count(b"\n") == 2
+
+
+def done(path: Path) -> list[str]:
+    """Executors whose visit is in the file."""
+    return [str(one.what.executor) for one in record_file.read(path)]
+
+
+def test_result_that_depends_on_the_executor_has_no_speed(fileset: Path, tmp_path: Path) -> None:
+    path = tmp_path / "scale.jsonl"
+    outcome = perf_scale(
+        *(fileset, "--executors", "iterative,futures", "--workers", 1, "--chunksizes", 1000),
+        *(
+            "--repeat",
+            1,
+            "--processor",
+            "tests.support.bad_processors:ByProcess",
+            "--output",
+            path,
+        ),
+    )
+    assert outcome.exit_code == 1
+    assert done(path) == ["iterative"]
+    text = " ".join(outcome.output.split())
+    assert "FAILED" in text
+    assert "the result differs from the reference" in text
+
+
+def test_a_cell_that_fails_says_why_and_the_others_are_measured(
+    fileset: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "scale.jsonl"
+    outcome = perf_scale(
+        *(fileset, "--executors", "futures,iterative", "--workers", 1, "--chunksizes", 1000),
+        *("--repeat", 2, "--processor", "tests.support.bad_processors:Dies", "--output", path),
+        *("--option", "retries=0"),
+    )
+    assert outcome.exit_code == 1
+    assert done(path) == ["iterative", "iterative"]
+    assert "workers died" in " ".join(outcome.output.split())
+
+
+def test_what_coffeas_own_executor_does_not_tell_is_not_nothing(fileset: Path) -> None:
+    cell = Cell(executor="iterative", tuned=False, chunksize=4000)
+    prepared = worker.prepare(
+        Job(fileset=fileset, processor="tests.support.bad_processors:Counts")
+    )
+    request = worker.Request(
+        job=Job(fileset=fileset), cell=cell, input=prepared.digest, reference=fileset
+    )
+    with worker.opened(cell, ()) as executor:
+        assert type(executor) is IterativeExecutor
+        found, _ = worker._measure(request, prepared, executor, lambda _: None)
+    assert [found[name] for name in ("serialising", "waiting", "lost")] == [None] * 3
+    stages = ("opening", "reading", "decompressing", "processing", "unknown")
+    assert sum(found[name] for name in stages) == pytest.approx(found["budget"], rel=1e-9)
+
+
+# --- which results are equal
+
+
+@pytest.fixture(scope="module")
+def iterative() -> Iterator[Any]:
+    with open_executor("iterative") as executor:
+        yield executor
+
+
+@pytest.mark.parametrize("chunksizes", [(4000, 300), (300, 1000)])
+def test_ordinary_results_are_equal_at_any_chunk_size(
+    chunksizes: tuple[int, int], fileset: Path, iterative: Any
+) -> None:
+    prepared = worker.prepare(
+        Job(fileset=fileset, processor="tests.support.bad_processors:Ordinary")
+    )
+    reference = worker.reference(prepared, chunksizes[0])
+    assert reference.single
+    worker.check_result(prepared, reference, prepared.run(iterative, chunksize=chunksizes[1]))
+
+
+@pytest.mark.parametrize("name", ["ByLength", "MeanOfMeans"])
+def test_results_that_depend_on_the_number_of_chunks_are_found(
+    name: str, fileset: Path, iterative: Any
+) -> None:
+    prepared = worker.prepare(
+        Job(fileset=fileset, processor=f"tests.support.bad_processors:{name}")
+    )
+    reference = worker.reference(prepared, 1000)
+    worker.check_result(prepared, reference, prepared.run(iterative, chunksize=1000))
+    with pytest.raises(worker.WrongError, match="the result differs from the reference: the res"):
+        worker.check_result(prepared, reference, prepared.run(iterative, chunksize=500))
+
+
+# --- what a measurement depends on
+
+
+@pytest.fixture
+def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Folder with a processor that imports a module beside it and a package."""
+    folder = tmp_path / "mine"
+    (folder / "selection").mkdir(parents=True)
+    (folder / "mine.py").write_text(
+        "import cuts\n\ndef count(events):\n    from selection import objects\n"
+        "    return {'n': cuts.n(events) + objects.ZERO}\n"
+    )
+    (folder / "cuts.py").write_text("def n(events):\n    return len(events)\n")
+    (folder / "selection" / "__init__.py").write_text("from . import tools\n")
+    (folder / "selection" / "objects.py").write_text("ZERO = 0\ndef f(): from .. import none\n")
+    (folder / "selection" / "tools.py").write_text("")
+    (folder / "selection" / "unused.py").write_text("")
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    yield folder
+    for name in ("mine", "cuts", "selection"):
+        sys.modules.pop(name, None)
+
+
+MINE = ("mine", "cuts", "selection", "selection.objects", "selection.tools")
+
+
+def test_modules_are_found_without_being_imported(mine: Path) -> None:
+    assert set(identity.modules("mine")) == {f"the module {name}" for name in MINE}
+    assert "mine" not in sys.modules
+    before = identity.modules("mine")
+    (mine / "selection" / "unused.py").write_text("changed = 1\n")
+    assert identity.modules("mine") == before
+    for name in MINE:
+        path = next(mine.rglob(f"{name.rpartition('.')[2]}.py"), mine / name / "__init__.py")
+        path.write_text(f"{path.read_text()}# changed\n")
+        after = identity.modules("mine")
+        assert identity.changes(before, after) == [f"the module {name}"]
+        before = after
+
+
+def test_code_that_is_measured_is_that_of_its_executor() -> None:
+    names = {
+        name.rpartition(" ")[2]
+        for name in identity.modules(
+            "perf.scaling.worker", "analysis.executors.dask", "analysis.kernels.*"
+        )
+    }
+    assert {
+        "analysis.kernels.trijet_mass",
+        "analysis.executors.dask",
+        "analysis.runner.run",
+    } <= names
+    assert (
+        not {
+            "analysis.executors.spark.executor",
+            "analysis.delivery",
+            "analysis.servicex",
+            "perf.__main__",
+        }
+        & names
+    )
+    assert not [name for name in names if not name.startswith(("analysis", "perf"))]
+
+
+def measured_once(campaign: scaling_campaign.Campaign) -> None:
+    """A record of what the iterative executor would have given."""
+    done = scaling_campaign.Done(
+        scaling_campaign.Visit(Cell(executor="iterative", chunksize=4000), 0), made(1, 1)
+    )
+    record_file.append(campaign.path, campaign._record(done, "", None))
+
+
+def edit_fileset(path: Path) -> None:
+    content = json.loads(path.read_text())
+    content["ttbar__nominal"]["metadata"]["ptmin"] = 50
+    path.write_text(json.dumps(content))
+
+
+def edit_helper(path: Path) -> None:
+    (path.parent / "mine" / "cuts.py").write_text("def n(events):\n    return 2 * len(events)\n")
+
+
+def set_variable(_: Path) -> None:
+    os.environ["OMP_NUM_THREADS"] = "7"
+
+
+@pytest.mark.usefixtures("mine")
+@pytest.mark.parametrize(
+    ("edit", "changed"),
+    [
+        (edit_fileset, "the file set or one of its files"),
+        (edit_helper, "the module cuts"),
+        (set_variable, "the environment variables"),
+    ],
+)
+def test_what_was_measured_of_something_else_is_not_used(
+    edit: Callable[[Path], None],
+    changed: str,
+    fileset: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    path = tmp_path / "fileset.json"
+    path.write_text(fileset.read_text())
+    job, output = Job(fileset=path, processor="mine:count"), tmp_path / "scale.jsonl"
+    first = scaling_campaign.Campaign(job, output)
+    assert first.outdated([]) == (0, [])
+    measured_once(first)
+    visits = [one.visit for one in first.found()]
+    assert len(visits) == 1
+    edit(path)
+    second = scaling_campaign.Campaign(job, output)
+    assert second.found() == []
+    assert second.outdated(visits) == (1, [changed])
+    assert second.reference != first.reference
+    # Other arguments are another measurement, not this one of something else.
+    other = scaling_campaign.Campaign(job.model_copy(update={"trace": True}), output)
+    assert (other.found(), other.outdated(visits)) == ([], (0, []))
+
+
+def test_an_edit_is_told_and_measured_anew(mine: Path, fileset: Path, tmp_path: Path) -> None:
+    output = tmp_path / "scale.jsonl"
+    arguments = (
+        *(fileset, "--executors", "iterative", "--chunksizes", 4000, "--repeat", 1),
+        *("--processor", "mine:count", "--output", output),
+    )
+    measured_once(scaling_campaign.Campaign(Job(fileset=fileset, processor="mine:count"), output))
+    assert "1 of 1 visits are in" in perf_scale(*arguments).output
+    (mine / "cuts.py").write_text("def n(events):\n    raise ValueError('cut')\n")
+    outcome = perf_scale(*arguments)
+    assert "measured anew: 1 of 1 visits, since the module cuts changed" in outcome.output
+    assert outcome.exit_code == 2
+    assert "cut" in outcome.error
+
+
+def test_an_edit_while_it_is_measured_ends_it(mine: Path, fileset: Path, tmp_path: Path) -> None:
+    job = Job(fileset=fileset, processor="mine:count")
+    campaign = scaling_campaign.Campaign(job, tmp_path / "scale.jsonl")
+    visit_ = scaling_campaign.Visit(Cell(executor="iterative"), 0)
+    (mine / "cuts.py").write_text("")
+    with pytest.raises(InputError, match="the module cuts was changed while it was measured"):
+        campaign.measure(visit_)
+    request = worker.Request(job=job, cell=visit_.cell, input="", reference=tmp_path)
+    with pytest.raises(InputError, match="one of its files was changed while it was measured"):
+        worker.visit(request)
+
+
+def test_two_at_once_in_one_file(fileset: Path, tmp_path: Path) -> None:
+    output = tmp_path / "scale.jsonl"
+    campaign = scaling_campaign.Campaign(Job(fileset=fileset), output)
+    with campaign.alone():
+        outcome = perf_scale(fileset, "--output", output)
+    assert outcome.exit_code == 2
+    assert "another process is at work in" in outcome.error
+    with campaign.alone():
+        pass
+
+
+def test_empty_files_may_be_allowed(fileset: Path, tmp_path: Path) -> None:
+    content = json.loads(fileset.read_text())
+    (path,) = list(content["ttbar__nominal"]["files"])[:1]
+    with uproot.open(path) as file, uproot.recreate(tmp_path / "empty.root") as empty:
+        tree = file["Events"]
+        branches = {name: tree[name].array(entry_stop=1) for name in ("event", "MET_pt")}
+        empty["Events"] = {name: one[:0] for name, one in branches.items()}
+    content["ttbar__nominal"]["files"][str(tmp_path / "empty.root")] = "Events"
+    path = tmp_path / "fileset.json"
+    path.write_text(json.dumps(content))
+    arguments = ("--processor", "tests.support.bad_processors:Counts", "--executors", "iterative")
+    refused = perf_scale(path, *arguments, "--output", tmp_path / "scale.jsonl")
+    assert "pass --allow-empty" in refused.error
+    job = Job(fileset=path, processor="tests.support.bad_processors:Counts", allow_empty=True)
+    assert worker.prepare(job).events == 4000
+
+
+# --- what cannot be measured
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--executors", "dusk"), "there is no executor 'dusk'"),
+        (("--executors", ","), "name an executor"),
+        (("--workers", "two"), "--workers takes whole numbers"),
+        (("--workers", "0"), "at least one of workers"),
+        (("--chunksizes", "0"), "at least one of events a chunk"),
+        (("--option", "retries"), "--option takes KEY=VALUE"),
+        (("--option", "colour=red"), "none of iterative, futures has it"),
+        (("--option", "futures.colour=red"), "the futures executor has no option 'colour'"),
+        (("--option", "dask.address=x"), "dask is not measured"),
+        (("--processor", "mine:P", "--arguments", "{"), "--arguments takes JSON"),
+        (("--arguments", "{}1"), "are of a processor of your own"),
+        (("--processor", "mine:P", "--variations", "all"), "are of the ttbar analysis"),
+        (
+            ("--processor", "tests.support.bad_processors:Nobody"),
+            "tests.support.bad_processors has no Nobody",
+        ),
+        (
+            ("--processor", "tests.support.bad_processors:Counts", "--schema", "NoSchema"),
+            "there is no schema NoSchema",
+        ),
+    ],
+)
+def test_wrong_arguments(
+    arguments: Sequence[str], message: str, fileset: Path, tmp_path: Path
+) -> None:
+    outcome = perf_scale(fileset, *arguments, "--output", tmp_path / "scale.jsonl")
+    assert outcome.exit_code == 2
+    assert message in outcome.error
+    assert not list(tmp_path.iterdir())
+
+
+def test_wrong_files(fileset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "scale.jsonl"
+    outcome = perf_scale(tmp_path / "none.json", "--output", path)
+    assert (outcome.exit_code, outcome.error[:24]) == (2, "error: there is no file ")
+    outcome = perf_scale("--show", path)
+    assert (outcome.exit_code, outcome.error[:27]) == (2, "error: there are no records")
+    assert perf_scale("--output", path).error.startswith("error: name a file set")
+    record_file.append(path, record())
+    assert "holds no scaling measurement" in perf_scale("--show", path).error
+    for other, said in (
+        (tmp_path, "is a folder"),
+        ("/dev/null", "no file that can be read again"),
+    ):
+        outcome = perf_scale(fileset, "--output", other)
+        assert outcome.exit_code == 2
+        assert said in outcome.error
+    path.write_text("no record\n")
+    assert "holds no scaling measurement" in perf_scale("--show", path).error
+    assert caplog.messages == [f"left out: {path}: line 1 is not JSON"]
+
+
+# --- cells, order and options
+
+
+def test_cells() -> None:
+    made = scaling_campaign.cells(["iterative", "futures"], [1, 2, 2], [10, 20], untuned=True)
+    # It has one worker whatever is asked for.
+    iterative = [(c.tuned, c.workers, c.chunksize) for c in made if c.executor == "iterative"]
+    assert iterative == [(t, 1, s) for t in (True, False) for s in (10, 20)]
+    futures = [(c.tuned, c.workers, c.chunksize) for c in made if c.executor == "futures"]
+    assert futures == [(t, w, s) for t in (True, False) for w in (1, 2) for s in (10, 20)]
+
+
+def test_options_are_given_to_those_that_have_them() -> None:
+    made = scaling_campaign.cells(
+        ["iterative", "futures"],
+        [1],
+        [10],
+        options=["retries=0", "futures.batch=3", 'environment={"A": "1"}'],
+    )
+    assert {one.executor: one.options for one in made} == {
+        "iterative": {"retries": 0},
+        "futures": {"retries": 0, "batch": 3, "environment": {"A": "1"}},
+    }
+
+
+def test_every_round_visits_every_cell_in_another_order() -> None:
+    cells = [Cell(executor="futures", workers=n) for n in range(1, 6)]
+    visits = scaling_campaign.order(cells, 20, seed=3)
+    rounds = [[v.cell.workers for v in visits if v.round == number] for number in range(20)]
+    assert all(sorted(one) == [1, 2, 3, 4, 5] for one in rounds)
+    assert len({tuple(one) for one in rounds}) > 15
+    assert [v.round for v in visits] == sorted(v.round for v in visits)
+    assert visits == scaling_campaign.order(cells, 20, seed=3)
+    assert visits != scaling_campaign.order(cells, 20, seed=4)
+    # More rounds than before go on where these ended.
+    assert scaling_campaign.order(cells, 21, seed=3)[: len(visits)] == visits
+
+
+# --- tables
+
+
+def made(wall: float, cpu: float, **changes: Any) -> Measured:
+    """A visit of a million events in four chunks."""
+    content: dict[str, Any] = dict.fromkeys(Measured.model_fields, 0.0) | {
+        "wall": (wall,),
+        "cpu": (cpu,),
+        "events": 1_000_000,
+        "chunks": 4,
+        "bytes_read": 10**8,
+        "probed_wall": wall,
+        "probed_cpu": 1.01 * cpu,
+        "budget": wall,
+        "workers_seen": 1,
+        "batches": 1,
+        "lost": 0,
+        "peak_client": 10**8,
+        "peak_worker": 10**9,
+        "peak_engine": None,
+        "unknown": None,
+    }
+    return Measured(**(content | changes))
+
+
+def test_ratios_are_of_visits_of_the_same_round() -> None:
+    # The machine is twice as slow in the second round, for all.
+    done = [
+        scaling_campaign.Done(
+            scaling_campaign.Visit(Cell(executor=name, workers=n), number),
+            made(wall * slow, cpu * slow),
+        )
+        for number, slow in enumerate((1.0, 2.0, 1.5))
+        for name, n, wall, cpu in (("iterative", 1, 1.0, 1.0), ("futures", 2, 0.5, 1.1))
+    ]
+    iterative, futures = scaling_table.rows(done[::-1])
+    assert iterative.cell.executor == "iterative"
+    assert futures.speed_up is not None
+    assert futures.cpu_ratio is not None
+    assert futures.speed_up.median == futures.speed_up.low == pytest.approx(2)
+    assert futures.cpu_ratio.high == pytest.approx(1.1)
+    assert (futures.wall.low, futures.wall.median, futures.wall.high) == (0.5, 0.75, 1.0)
+    assert futures.events_per_second == pytest.approx(1e6 / 0.75)
+    assert "the range of 3 rounds" in scaling_table.footnote([iterative, futures])
+    assert "with 75%" in scaling_table.footnote([iterative, futures])
+    assert "client alone" not in scaling_table.footnote([iterative, futures])
+    # Another chunk size has nothing to be compared with.
+    alone = scaling_campaign.Done(
+        scaling_campaign.Visit(Cell(executor="futures", chunksize=7), 0), made(1, 1)
+    )
+    row = scaling_table.rows([*done, alone])[-2]
+    assert (row.cell.chunksize, row.speed_up, row.cpu_ratio) == (7, None, None)
+
+
+def test_cpu_time_of_a_cluster_that_was_there_is_called_the_clients() -> None:
+    cell = Cell(executor="dask", options={"address": "tcp://HOST:8786"})
+    rows = scaling_table.rows(
+        [scaling_campaign.Done(scaling_campaign.Visit(cell, 0), made(1.0, 1.0))]
+    )
+    assert "dask at tcp://HOST:8786: CPU times are those of the client alone" in (
+        scaling_table.footnote(rows)
+    )
+
+
+def test_intervals_are_as_sure_as_they_say() -> None:
+    assert scaling_table.interval([3.0]) == scaling_table.Interval(3.0, 3.0, 3.0, 0.0)
+    assert scaling_table.interval([1.0, 2.0, 3.0]) == scaling_table.Interval(2.0, 1.0, 3.0, 0.75)
+    six = scaling_table.interval([6.0, 5.0, 4.0, 3.0, 2.0, 1.0])
+    assert (six.low, six.median, six.high) == (1.0, 3.5, 6.0)
+    assert six.confidence == pytest.approx(1 - 2 / 64)
+    # Tables of the sign test: of 20 samples the sixth and the fifteenth, 95.86 %.
+    twenty = scaling_table.interval([float(n) for n in range(1, 21)])
+    assert (twenty.low, twenty.high) == (6.0, 15.0)
+    assert twenty.confidence == pytest.approx(0.9586, abs=1e-4)
+
+
+def test_what_is_not_known_is_not_shown_as_nothing() -> None:
+    one = made(1.0, 1.0, serialising=None, merging=None, between=None, waiting=None, unknown=0.25)
+    rows = scaling_table.rows(
+        [scaling_campaign.Done(scaling_campaign.Visit(Cell(executor="iterative"), 0), one)]
+    )
+    where = scaling_table.tables(rows)[1]
+    cells = {str(column.header): next(iter(column.cells)) for column in where.columns}
+    assert (cells["pack"], cells["merge"], cells["wait"]) == ("-", "-", "-")
+    assert cells["not known"] == "25.0"
+    assert "one round tells nothing of noise" in scaling_table.footnote(rows)
+
+
+def test_small_rates_are_no_nought() -> None:
+    slow = scaling_campaign.Done(
+        scaling_campaign.Visit(Cell(executor="iterative"), 0),
+        made(4.0, 4.0, events=2000, bytes_read=130_000),
+    )
+    throughput, _, beside = scaling_table.tables(scaling_table.rows([slow]))
+    cells = {str(column.header): next(iter(column.cells)) for column in throughput.columns}
+    assert (cells["events/s"], cells["a worker"]) == ("500", "500")
+    assert {str(c.header): next(iter(c.cells)) for c in beside.columns}["read"] == "0.13 MB"
+    assert [scaling_table._rate(one) for one in (0.25, 31.4, 99_999, 1.5e6)] == [
+        *("0.25", "31", "99,999", "1,500k")
+    ]
+
+
+def test_law_of_scaling_is_fitted_where_it_is_determined() -> None:
+    def visits(counts: Sequence[int], rounds: int) -> list[scaling_campaign.Done]:
+        return [
+            scaling_campaign.Done(
+                scaling_campaign.Visit(Cell(executor="futures", workers=n), number),
+                made((1 + 0.1 * (n - 1)) / n * (1 + 0.001 * (number + n % 2)), 1.0),
+            )
+            for n in counts
+            for number in range(rounds)
+        ]
+
+    assert scaling_table.law_table(scaling_table.rows(visits([1, 2], 5))) is None
+    assert scaling_table.law_table(scaling_table.rows(visits([1, 2, 4, 8], 1))) is None
+    table = scaling_table.law_table(scaling_table.rows(visits([1, 2, 4, 8, 16], 5)))
+    assert table is not None
+    cells = {str(column.header): next(iter(column.cells)) for column in table.columns}
+    assert cells["law"] == "amdahl"
+    assert str(cells["serial"]).startswith("10 %")
+
+
+def test_a_record_of_no_visit_is_left_out_and_named(caplog: pytest.LogCaptureFixture) -> None:
+    assert scaling_campaign.read_all([record(parameters={"campaign": "old", "round": 1})]) == []
+    (sentence,) = caplog.messages
+    assert sentence.startswith("left out: the record ht-1e3-columnar is not of a scaling")

@@ -22,6 +22,7 @@ from perf.cases import tasks as case_tasks
 from perf.cases.data import Events, Store, real_columns, real_identity
 from perf.measure import clocks
 from perf.records import difference
+from perf.records.format import data_size, label
 from perf.records.record_file import Input, What
 
 if TYPE_CHECKING:
@@ -1162,22 +1163,6 @@ def another(implementation: str, size: int) -> Implementation:
 def implementations(size: int) -> tuple[Implementation, ...]:
     """Implementations that are measured on so many events."""
     return ("reference", *VECTORISED) if size <= REFERENCE_SIZE else VECTORISED
-
-
-def label(events: int) -> str:
-    """A number of events in short: 1e5, 25e4, 1234."""
-    digits = str(events)
-    mantissa = digits.rstrip("0") or "0"
-    zeros = len(digits) - len(mantissa)
-    return f"{mantissa}e{zeros}" if zeros > 2 else digits
-
-
-def data_size(number: int) -> str:
-    """A number of bytes in short: 1 kB, 16 MB."""
-    for unit, scale in (("MB", 10**6), ("kB", 10**3)):
-        if number >= scale:
-            return f"{number / scale:.0f} {unit}"
-    return f"{number} B"
 
 
 def kernels(scale: Scale) -> list[KernelCase]:

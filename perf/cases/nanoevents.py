@@ -20,9 +20,9 @@ from perf.cases.catalogue import (
     KernelCase,
     Ready,
     another,
-    label,
 )
 from perf.cases.data import DENSE_JETS, TREE, real_identity
+from perf.records.format import label
 from perf.records.record_file import Input, What
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from rich import box
 from rich.table import Table
 
 from perf.measure import clocks
-from perf.records.table import duration
+from perf.records.format import duration
 
 if TYPE_CHECKING:
     from perf.compare.instructions import Counts

@@ -9,7 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from perf.cases.catalogue import label
+from perf.records.format import duration, label
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -141,14 +141,6 @@ def how(what: What) -> str:
         parts.append(str(more["route"]))
         parts += [str(more["handler"])] if more.get("handler") != "default" else []
     return ", ".join(parts) or what.subject
-
-
-def duration(seconds: float) -> str:
-    """Seconds with three figures and a unit: 12.3 us."""
-    for unit, scale in (("s", 1.0), ("ms", 1e3), ("us", 1e6)):
-        if seconds * scale >= 1:
-            return f"{seconds * scale:#.3g}".rstrip(".") + f" {unit}"
-    return f"{seconds * 1e9:.0f} ns"
 
 
 def _nanoseconds(seconds: float | None) -> str:

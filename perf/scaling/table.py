@@ -11,8 +11,7 @@ from rich import box
 from rich.table import Table
 
 from analysis.executors import EXECUTORS
-from perf.cases.catalogue import label
-from perf.records.table import duration
+from perf.records.format import duration, label
 from perf.scaling.campaign import BASELINE
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from analysis.kernels import IMPLEMENTATIONS, KERNELS
 from perf.cases import catalogue
 from perf.cases.data import Store
 from perf.measure import clocks
+from perf.records.format import data_size
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -82,7 +83,7 @@ def test_all_that_an_executor_costs_is_measured_on_each(scale: catalogue.Scale) 
     starts = {(catalogue.StartCase, "executor start")}
     tasks = {(catalogue.TasksCase, f"{number:,} empty tasks") for number in scale.tasks}
     merging = {
-        (catalogue.MergeCase, f"merging {number} x {catalogue.data_size(size)}")
+        (catalogue.MergeCase, f"merging {number} x {data_size(size)}")
         for size, number, _ in scale.merged
     }
     files = {(catalogue.FilesCase, "number of files")}
@@ -164,26 +165,10 @@ def test_reading_is_measured_by_route_latency_and_chunk_size(scale: catalogue.Sc
     assert len({(c.size, c.executor, c.workers, c.implementation) for c in cases}) == 1
 
 
-@pytest.mark.parametrize(
-    ("number", "text"), [(16, "16 B"), (1_024, "1 kB"), (100_000, "100 kB"), (16_000_000, "16 MB")]
-)
-def test_data_size(number: int, text: str) -> None:
-    assert catalogue.data_size(number) == text
-
-
 @pytest.mark.parametrize("implementation", [*IMPLEMENTATIONS, "idiomatic"])
 @pytest.mark.parametrize("size", [1_000, 1_000_000])
 def test_no_implementation_is_compared_with_itself(implementation: str, size: int) -> None:
     assert catalogue.another(implementation, size) != implementation
-
-
-@pytest.mark.parametrize(
-    ("events", "text"),
-    [(0, "0"), (40, "40"), (1_000, "1e3"), (250_000, "25e4"), (1_000_000, "1e6"), (1_234, "1234")],
-)
-def test_label(events: int, text: str) -> None:
-    assert catalogue.label(events) == text
-    assert int(float(text)) == events
 
 
 def test_store_gives_the_same_events_whatever_was_asked_before(tmp_path: Path) -> None:

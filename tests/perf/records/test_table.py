@@ -82,14 +82,6 @@ def test_no_two_rows_of_a_group_are_called_the_same() -> None:
     assert all(how for *_, how in rows)
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(123.4, "123 s"), (1.0, "1.00 s"), (0.0123, "12.3 ms"), (4.5e-5, "45.0 us"), (2e-8, "20 ns")],
-)
-def test_duration(seconds: float, text: str) -> None:
-    assert table.duration(seconds) == text
-
-
 def main(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str
 ) -> tuple[int, str, str]:

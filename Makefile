@@ -119,9 +119,11 @@ $(DASK_AWKWARD)/.ready: pyproject.toml constraints-dask-awkward.txt
 		--constraint constraints-dask-awkward.txt --editable . "coffea[dask-awkward]" distributed func-adl-uproot
 	touch $@
 
-lint: $(VENV)/.ready ## Style and types
+lint: $(VENV)/.ready ## Style, types and spelling
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/ruff format --preview --check README.md CONTRIBUTING.md CHANGELOG.md docs/*.md
+	$(BIN)/codespell
 	$(BIN)/mypy
 
 format: $(VENV)/.ready ## Format and mend what can be mended

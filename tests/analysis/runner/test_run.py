@@ -208,7 +208,7 @@ def growing(events: Any) -> dict[str, Any]:
 
 
 def test_what_cannot_be_merged_names_its_entry(files: list[Path]) -> None:
-    with pytest.raises(InputError, match=r"cannot be merged at jets\.pt, .* axes not mergable"):
+    with pytest.raises(InputError, match=r"cannot be merged at jets\.pt, .* axes not mergeable"):
         process(files, growing, chunksize=500)
 
 

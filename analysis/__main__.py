@@ -8,7 +8,7 @@ if __name__ == "__main__":
 
     interruption.listen()
 
-    from analysis.files import folders
+    from analysis import folders
 
     folders.settle()
 
@@ -96,9 +96,8 @@ def adl(
     """Fill the histograms of the eight ADL queries."""
     from analysis.adl import BTAGS, INPUTS, QUERIES, AdlProcessor
     from analysis.files.fileset import FileSet
-    from analysis.files.output import check
+    from analysis.files.output import check, write_json
     from analysis.runner.job import Job
-    from analysis.runner.run import write_json
 
     check(output, inputs=[Path(file) for file in files])
     replacements = _replacements(mapping)
@@ -188,9 +187,8 @@ def run_command(
     from analysis import histograms, ttbar
     from analysis.files import histogram_io
     from analysis.files.fileset import DEFAULT_TREE
-    from analysis.files.output import check
+    from analysis.files.output import check, provenance
     from analysis.runner.job import Job
-    from analysis.runner.run import provenance
 
     how: dict[str, Any] = {
         "chunksize": chunksize,

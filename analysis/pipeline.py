@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 import pydantic
 
 from analysis.errors import InputError
-from analysis.files.folders import alone
 from analysis.files.output import whole
+from analysis.folders import alone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

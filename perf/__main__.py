@@ -8,7 +8,7 @@ if __name__ == "__main__":
 
     interruption.listen()
 
-    from analysis.files import folders
+    from analysis import folders
 
     folders.settle()
 

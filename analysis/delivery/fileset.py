@@ -17,8 +17,7 @@ from analysis.delivery.client import TIMEOUT, Delivered, Request, deliver
 from analysis.errors import InputError, NotInstalledError
 from analysis.files import inspection
 from analysis.files.fileset import CUT_IN_DELIVERY, FileSet, read_fileset
-from analysis.files.output import check
-from analysis.runner.run import write_json
+from analysis.files.output import check, write_json
 from analysis.servicex.transform import FUNCADL_TREE
 
 if TYPE_CHECKING:

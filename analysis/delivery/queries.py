@@ -19,8 +19,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from analysis.files.nanoevents import form_of
 from analysis.kernels import electrons, muons
-from analysis.runner.run import form_of
 from analysis.ttbar import INPUTS
 
 if TYPE_CHECKING:

@@ -32,8 +32,8 @@ import cloudpickle
 import numpy as np
 
 from analysis.errors import InputError
+from analysis.executors.modules import find, imported_by, installed
 from analysis.executors.worker import ALLOCATOR, FREEZE
-from analysis.runner.modules import find, imported_by, installed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence

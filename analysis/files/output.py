@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
+import platform
 import shutil
 import stat
 import tempfile
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from analysis.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
+
+PACKAGES: Final = ("awkward", "coffea", "hist", "numba", "numpy", "uproot")
 
 
 def check(path: Path, *, inputs: Collection[Path] = ()) -> None:
@@ -149,3 +154,25 @@ def _target(path: Path) -> Path:
     except RuntimeError as error:  # Python 3.11 and 3.12: a link that leads to itself
         msg = f"{path} is a link that leads to itself: remove it"
         raise InputError(msg) from error
+
+
+def provenance(**more: Any) -> dict[str, Any]:
+    """What a result was made with: versions, machine, and `more`."""
+    return {
+        "versions": {"python": platform.python_version()}
+        | {name: version(name) for name in PACKAGES},
+        "machine": {"cpus": os.cpu_count(), "architecture": platform.machine()},
+        **more,
+    }
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON so that the file is there whole or not at all.
+
+    Raises
+    ------
+    InputError
+        If it cannot be written.
+    """
+    with whole(path) as part:
+        part.write_text(json.dumps(content, indent=1) + "\n")

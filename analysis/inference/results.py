@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
-from analysis.files.output import check
+from analysis.files.output import check, provenance, write_json
 from analysis.inference.backends import open_backend
 from analysis.inference.fits import Fit, Impact, Prediction, fit, prediction, ranking, scan
 from analysis.inference.limits import significance, upper_limit
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 
     from analysis.inference.backends import Backend, Optimizer
     from analysis.inference.limits import Limit, Significance
-
-# analysis.runner.run imports coffea, which a wrong file need not wait for.
-# ruff: noqa: PLC0415
 
 SCHEMA: Final = 1
 PACKAGES: Final = ("pyhf", "jax", "iminuit")
@@ -90,8 +87,6 @@ def fit_command(
     rank
         Whether to rank the parameters by their impact, which takes four fits of each.
     """
-    from analysis.runner.run import write_json
-
     for path in filter(None, (output, workspace)):
         check(path, inputs=source.files)
     templates = source.read()
@@ -165,8 +160,6 @@ def limit_command(source: Source, output: Path | None, *, level: float) -> None:
     level
         Of confidence of the limit.
     """
-    from analysis.runner.run import write_json
-
     if output is not None:
         check(output, inputs=source.files)
     templates = merged(source.read(), source.signal)
@@ -249,8 +242,6 @@ def _plain_prediction(one: Prediction) -> dict[str, Any]:
 
 
 def _provenance(source: Source, *how: str) -> dict[str, Any]:
-    from analysis.runner.run import provenance
-
     known = provenance(
         histograms=str(source.histograms),
         files_per_process=source.files_per_process,

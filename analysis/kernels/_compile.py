@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numba
 import platformdirs
 
-from analysis.files.folders import own_folder
+from analysis.folders import own_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -30,17 +30,15 @@ from analysis.executors import DEFAULT_CHUNKSIZE
 from analysis.executors.worker import ALLOCATOR, warm
 from analysis.files import inspection
 from analysis.files.fileset import FileSet
+from analysis.files.nanoevents import QuietSchema, counters, form_of
 from analysis.runner import counting
 from analysis.runner.counting import Chunk, Counted
 from analysis.runner.merging import Output
 from analysis.runner.run import (
-    QuietSchema,
     Result,
     calls_repeated,
     check_chunks,
-    counters,
     fatal,
-    form_of,
 )
 
 # Not installed where the rest of the package runs.

@@ -13,7 +13,7 @@ from coffea.nanoevents import BaseSchema
 from coffea.processor import ProcessorABC
 
 from analysis.errors import InputError
-from analysis.runner.modules import installed
+from analysis.executors.modules import installed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

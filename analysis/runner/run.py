@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import platform
 import sys
 import sysconfig
 import time
@@ -12,7 +9,6 @@ import traceback
 import warnings
 from dataclasses import dataclass, field
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from uuid import UUID
@@ -36,7 +32,7 @@ from analysis.errors import (
 from analysis.executors import DEFAULT_CHUNKSIZE
 from analysis.files import inspection, remote
 from analysis.files.fileset import FileSet
-from analysis.files.output import whole
+from analysis.files.nanoevents import QuietSchema, counters, form_of
 from analysis.runner import counting
 from analysis.runner.column_cache import of_file, of_worker
 from analysis.runner.counting import Chunk, Counted
@@ -48,8 +44,6 @@ if TYPE_CHECKING:
     from coffea.processor.executor import ExecutorBase
 
     from analysis.runner.counting import Tally
-
-PACKAGES: Final = ("awkward", "coffea", "hist", "numba", "numpy", "uproot")
 
 READING: Final = str(Path(mapping.__file__).parent)
 """Code of coffea that reads columns of events, when the processor first uses them."""
@@ -518,60 +512,3 @@ def _traced(processor: ProcessorABC | Callable[[Any], Any], events: Any) -> Trac
 
 TRACING_FAILED: Final = "Exception during function tracing: "
 """How coffea warns of what a processor raised."""
-
-
-class QuietSchema(NanoAODSchema):
-    """NanoAODSchema without a warning for each branch that it makes or does not find."""
-
-    warn_missing_crossrefs = False
-
-    def __init__(self, base_form: Any, version: str = "latest") -> None:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Branch .* already exists")
-            super().__init__(base_form, version)
-
-
-def form_of(branches: Collection[str]) -> list[str]:
-    """Branches that NanoEvents needs to make events of `branches`; they need not all exist.
-
-    The counters of the collections, what it takes an object's four-vector and charge from, and
-    what identifies an event.
-    """
-    kinematics = {
-        f"{collection}_{field}"
-        for collection in _collections(branches)
-        for field in ("pt", "eta", "phi", "mass", "charge")
-    }
-    identity = {"run", "luminosityBlock", "event"}
-    return sorted({*branches, *kinematics, *counters(branches), *identity})
-
-
-def counters(branches: Collection[str]) -> set[str]:
-    """Branches that say how many objects each event has, of the collections of `branches`."""
-    return {f"n{collection}" for collection in _collections(branches)}
-
-
-def _collections(branches: Collection[str]) -> set[str]:
-    return {name.partition("_")[0] for name in branches if "_" in name}
-
-
-def provenance(**more: Any) -> dict[str, Any]:
-    """What a result was made with: versions, machine, and `more`."""
-    return {
-        "versions": {"python": platform.python_version()}
-        | {name: version(name) for name in PACKAGES},
-        "machine": {"cpus": os.cpu_count(), "architecture": platform.machine()},
-        **more,
-    }
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON so that the file is there whole or not at all.
-
-    Raises
-    ------
-    InputError
-        If it cannot be written.
-    """
-    with whole(path) as part:
-        part.write_text(json.dumps(content, indent=1) + "\n")

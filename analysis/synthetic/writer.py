@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from analysis.errors import InputError
-from analysis.files.folders import alone
 from analysis.files.output import check_folder
+from analysis.folders import alone
 from analysis.samples import CROSS_SECTIONS, SAMPLE_VARIATIONS, sample_name
 from analysis.synthetic.events import (
     GENERATOR_VERSION,

@@ -71,7 +71,7 @@ def delivered(fileset: Mapping[str, Any], route: Route, delay: float = 0.0) -> I
         return
     if route == "servicex":
         from analysis.delivery.fileset import deliver_fileset
-        from analysis.runner.run import write_json
+        from analysis.files.output import write_json
 
         with tempfile.TemporaryDirectory(prefix="coffea-delivered-") as temporary:
             own = Path(temporary)

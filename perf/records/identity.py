@@ -14,7 +14,7 @@ from importlib.util import decode_source
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from analysis.runner.modules import find, imported_by, installed
+from analysis.executors.modules import find, imported_by, installed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -30,7 +30,7 @@ from analysis.errors import InputError
 from analysis.executors import EXECUTORS, options_of, parse_options
 from analysis.executors.worker import ALLOCATOR
 from analysis.files import output
-from analysis.files.folders import alone
+from analysis.folders import alone
 from perf.measure import clocks
 from perf.records import identity, record_file
 from perf.records.record_file import Input, Record, What

@@ -15,7 +15,7 @@ from coffea.processor import Runner
 
 from analysis.errors import InputError
 from analysis.executors import open_executor
-from analysis.runner.run import QuietSchema
+from analysis.files.nanoevents import QuietSchema
 from tests.analysis.executors.conftest import total
 from tests.support.cli import analysis
 from tests.support.faults import Plain

@@ -36,7 +36,7 @@ from coffea.processor import (
 )
 from coffea.processor.executor import Err, Ok, WorkItem
 
-from analysis.runner.run import QuietSchema
+from analysis.files.nanoevents import QuietSchema
 from analysis.synthetic import write_fileset
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from analysis import folders
 from analysis.errors import InputError
-from analysis.files import folders
 from analysis.pipeline import Stage, advance
 from analysis.synthetic import write_fileset
 
@@ -194,9 +194,7 @@ def test_loops_are_compiled_where_only_the_temporary_folder_can_be_written(
 
 def test_who_is_on_no_list_of_users_is_given_a_name(run: Run) -> None:
     """Parsl and servicex ask for it."""
-    code = (
-        "import getpass, analysis.files.folders as place; place.settle(); print(getpass.getuser())"
-    )
+    code = "import getpass, analysis.folders as place; place.settle(); print(getpass.getuser())"
     done = run("-c", code)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
@@ -277,7 +275,7 @@ def test_two_analyses_in_one_folder(tmp_path: Path) -> None:
 
 def test_a_folder_is_free_when_who_had_it_is_killed(tmp_path: Path) -> None:
     code = (
-        "import os, pathlib, signal, sys; from analysis.files.folders import alone\n"
+        "import os, pathlib, signal, sys; from analysis.folders import alone\n"
         "with alone(pathlib.Path(sys.argv[1])): os.kill(os.getpid(), signal.SIGKILL)"
     )
     process = subprocess.run([sys.executable, "-c", code, tmp_path], cwd=ROOT, check=False)

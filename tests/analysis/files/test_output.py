@@ -82,7 +82,7 @@ def test_a_device_is_written_to_and_stays(tmp_path: Path) -> None:
 
 def test_standard_output_may_be_a_file(tmp_path: Path) -> None:
     code = (
-        "from pathlib import Path; from analysis import output\n"
+        "from pathlib import Path; from analysis.files import output\n"
         "print('before', flush=True)\n"
         "with output.whole(Path('/dev/stdout')) as part: part.write_text('result\\n')\n"
         "print('after')"

@@ -12,11 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import signal
-import subprocess
-import sys
-import tempfile
 import uuid
 from dataclasses import dataclass
 from importlib import import_module
@@ -24,7 +19,6 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import psutil
 
 from analysis.errors import InputError
 from analysis.executors import EXECUTORS, options_of, parse_options
@@ -32,6 +26,7 @@ from analysis.executors.worker import ALLOCATOR
 from analysis.files import output
 from analysis.folders import alone
 from perf.measure import clocks
+from perf.measure.fresh_process import Process, ProcessError, python_call
 from perf.records import identity, record_file
 from perf.records.record_file import Input, Record, What
 from perf.scaling.worker import Cell, Job, Measured, Outcome, Request, prepare, source_of
@@ -535,39 +530,9 @@ def visit_apart(request: Request) -> Outcome:
     # would be of memory settings.
     cell = request.cell
     settings = ALLOCATOR if cell.executor == BASELINE and cell.tuned else {}
-    with tempfile.TemporaryFile("w+") as noise:
-        process = subprocess.Popen(
-            # Not -m: what worker processes find as the main module they import once more.
-            [sys.executable, "-c", "from perf.scaling.worker import main; main()"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=noise,
-            text=True,
-            env={**os.environ, **settings},
-            # A session of its own: the Ctrl-C of a terminal comes to it by way of us, once.
-            start_new_session=True,
-        )
-        try:
-            answer, _ = process.communicate(request.model_dump_json())
-        except BaseException:
-            _end(process)
-            raise
-        if process.returncode == 0:
-            return Outcome.model_validate_json(answer)
-        noise.seek(0)
-        last = ([line.strip() for line in noise if line.strip()] or ["it said nothing"])[-1]
-    return Outcome(error=f"its process ended with status {process.returncode}: {last[:300]}")
-
-
-def _end(process: subprocess.Popen[str]) -> None:
-    """Have a visit end its executor, and kill what does not end."""
-    process.send_signal(signal.SIGINT)
+    command = python_call("perf.scaling.worker.main")
     try:
-        # Not communicate: its pipe may be held open by what must be killed.
-        process.wait(GRACE)
-    except (subprocess.TimeoutExpired, KeyboardInterrupt):
-        with contextlib.suppress(psutil.Error):
-            for one in psutil.Process(process.pid).children(recursive=True):
-                one.kill()
-        process.kill()
-        process.wait()
+        with Process(command, settings, interrupt=GRACE) as process:
+            return Outcome.model_validate_json(process.finish(request.model_dump_json()))
+    except ProcessError as error:
+        return Outcome(error=str(error))

@@ -7,12 +7,10 @@ same for every executor and does not depend on the order.
 
 from __future__ import annotations
 
-import ctypes
 import math
 import os
 import pickle
 import random
-import signal
 import sys
 import time
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
@@ -30,6 +28,7 @@ from analysis.errors import InputError
 from analysis.executors import DEFAULT_CHUNKSIZE, open_executor, parse_options
 from analysis.files import output
 from perf.measure import clocks
+from perf.measure.fresh_process import answering
 from perf.records import difference, identity
 
 if TYPE_CHECKING:
@@ -50,10 +49,6 @@ MOST_TASKS: Final = 10_000
 TASK_SECONDS: Final = 2.0
 """Empty tasks are made ten times as many until they take so long or are so many: what starting a
 call costs, up to 0.5 s with Spark, must not be taken for the cost of a task."""
-
-PR_SET_PDEATHSIG: Final = 1
-PR_SET_CHILD_SUBREAPER: Final = 36
-"""Of Linux's prctl."""
 
 
 class _Frozen(pydantic.BaseModel):
@@ -547,32 +542,9 @@ def check_result(prepared: Inspected, want: Reference, result: Result) -> None:
         raise WrongError(msg)
 
 
-def _hold_on() -> None:
-    """End when the parent dies, and be the parent of descendants that lose theirs (on Linux).
-
-    The CPU time of such is then counted, and they are found when all is to end.
-    """
-    with suppress(OSError, AttributeError):
-        prctl = ctypes.CDLL(None).prctl
-        prctl(PR_SET_PDEATHSIG, signal.SIGINT)
-        prctl(PR_SET_CHILD_SUBREAPER, 1)
-
-
-def _end_descendants() -> None:
-    """Kill what an executor left behind; resource trackers end by themselves."""
-    for child in psutil.Process().children(recursive=True):
-        with suppress(psutil.Error):
-            if "resource_tracker" not in " ".join(child.cmdline()):
-                child.kill()
-
-
 def main() -> None:
     """Read a request, write an outcome."""
-    _hold_on()
-    # What engines print must not be taken for the outcome.
-    answer = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    try:
+    with answering() as answers:
         request = Request.model_validate_json(sys.stdin.read())
         try:
             outcome = visit(request)
@@ -580,9 +552,4 @@ def main() -> None:
             outcome = Outcome(error=str(error))
         except WrongError as error:
             outcome = Outcome(error=str(error), wrong=True)
-        with answer:
-            answer.write(outcome.model_dump_json())
-    except KeyboardInterrupt:
-        sys.exit(130)
-    finally:
-        _end_descendants()
+        answers.write(outcome.model_dump_json())

@@ -1,35 +1,108 @@
-"""Processes that end with the one that started them, and ones that adopt orphans (Linux)."""
+"""Processes: that they end with the one that started them, and with which environment they start.
+
+`die_with_parent` and `adopt_orphans` ask Linux's kernel (prctl(2)). `end_with` watches from a
+thread, for processes that the engines start in threads which come and go.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import os
+import runpy
 import signal
 import sys
-from typing import Final
+import threading
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Final
+
+import psutil
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
 
 PR_SET_PDEATHSIG: Final = 1
 PR_SET_CHILD_SUBREAPER: Final = 36
-"""Of <sys/prctl.h>."""
 
 
-def die_with_parent(by: signal.Signals = signal.SIGKILL) -> None:
-    """Have the kernel send a signal to this process when the thread that started it ends."""
+def _prctl(option: int, value: int) -> None:
+    """Set a property of this process; elsewhere than on Linux do nothing."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, by)
+        ctypes.CDLL(None).prctl(option, value)
 
 
-def adopt_orphans(adopt: bool = True) -> None:  # noqa: FBT001, FBT002  (as prctl has it)
-    """Be the parent of descendants that lose theirs, or no longer."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, int(adopt))
+def die_with_parent(number: signal.Signals = signal.SIGKILL) -> None:
+    """Have the kernel send this process a signal when the thread that started it ends."""
+    _prctl(PR_SET_PDEATHSIG, number)
 
 
-def main() -> None:
-    """Become another program, which ends with the parent: ``python -m ... PROGRAM ARGUMENTS``."""
-    die_with_parent()
-    os.execv(sys.argv[1], sys.argv[1:])
+def adopt_orphans(*, wanted: bool = True) -> None:
+    """Become the parent of descendants that lose theirs, so that their CPU time is counted.
+
+    Parsl, for one, starts its workers by a shell that ends at once.
+    """
+    _prctl(PR_SET_CHILD_SUBREAPER, int(wanted))
+
+
+def end_with(pid: int) -> None:
+    """Kill this process and its descendants when another process ends, however that ends.
+
+    The kernel's `die_with_parent` is about the thread that started a process, not about the
+    process of that thread, and engines start theirs in threads that come and go.
+    """
+
+    def wait() -> None:
+        with suppress(psutil.NoSuchProcess):
+            psutil.Process(pid).wait()
+        end_children([os.getpid()])
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=wait, name=f"ends-with-{pid}", daemon=True).start()
+
+
+def end_children(pids: Iterable[int]) -> None:
+    """Kill the descendants of processes, for whose end these might otherwise wait at their own."""
+    found: list[psutil.Process] = []
+    for pid in pids:
+        with suppress(psutil.NoSuchProcess):
+            found.extend(psutil.Process(pid).children(recursive=True))
+    for process in found:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+def ending_command(script: str) -> list[str]:
+    """Command line of a Python script that ends with this process."""
+    return [sys.executable, "-m", __name__, str(os.getpid()), script]
+
+
+def set_variables(variables: Mapping[str, str | None]) -> None:
+    """Set environment variables of this process; None removes one."""
+    for name, value in variables.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+@contextmanager
+def environment(
+    variables: Mapping[str, str | None], *, prefixes: tuple[str, ...] = ()
+) -> Iterator[None]:
+    """Set environment variables for a while, for the processes that are started meanwhile.
+
+    Afterwards they are as before, and so are all whose names begin with one of `prefixes`,
+    which a library may set meanwhile.
+    """
+    before = dict(os.environ)
+    try:
+        set_variables(variables)
+        yield
+    finally:
+        also = {name for name in os.environ.keys() | before.keys() if name.startswith(prefixes)}
+        set_variables({name: before.get(name) for name in also | variables.keys()})
 
 
 if __name__ == "__main__":
-    main()
+    end_with(int(sys.argv[1]))
+    del sys.argv[:2]
+    runpy.run_path(sys.argv[0], run_name="__main__")

@@ -34,6 +34,7 @@ import numpy as np
 from analysis.errors import InputError
 from analysis.executors.modules import find, imported_by, installed
 from analysis.executors.worker import ALLOCATOR, FREEZE
+from analysis.processes import set_variables
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -541,15 +542,8 @@ def _stale(modules: Mapping[str, _Module]) -> list[str]:
 
 def _set_variables(variables: Mapping[str, str | None]) -> None:
     """Set environment variables; those of the client before have the values again that they had."""
-    for name in _originals.keys() - variables.keys():
-        _put(name, _originals.pop(name))
-    for name, value in variables.items():
+    gone = _originals.keys() - variables.keys()
+    set_variables({name: _originals.pop(name) for name in gone})
+    for name in variables:
         _originals.setdefault(name, os.environ.get(name))
-        _put(name, value)
-
-
-def _put(name: str, value: str | None) -> None:
-    if value is None:
-        os.environ.pop(name, None)
-    else:
-        os.environ[name] = value
+    set_variables(variables)

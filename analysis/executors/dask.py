@@ -36,10 +36,10 @@ from analysis.executors.batches import (
     process_batch,
     split,
 )
-from analysis.executors.lifetime import end_children
 from analysis.executors.worker import environment as worker_environment
 from analysis.executors.worker import warm
 from analysis.interruption import postponed
+from analysis.processes import end_children, environment
 
 try:
     import dask
@@ -588,19 +588,18 @@ def _tuned(options: DaskOptions, workers: int, folder: str) -> Iterator[Client]:
         "scheduler_kwargs": _dashboard(options.dashboard),
         "local_directory": folder,
     }
-    environment = options.environment
     spawned = "distributed.nanny.pre-spawn-environ"
     before = {
         **dask.config.get(spawned),
         TRIM: None,
-        **dict.fromkeys(environment),
-        **worker_environment(environment),
+        **dict.fromkeys(options.environment),
+        **worker_environment(options.environment),
     }
-    given = {name: value for name, value in environment.items() if value is not None}
+    kept = {name: os.environ.get(name) for name in {*before, "PYTHONHASHSEED"}}
     finished = False
     with ExitStack() as stack:
         # Nannies set the variables in this process too, whenever they start a worker.
-        stack.enter_context(_kept({*before, "PYTHONHASHSEED"}))
+        stack.enter_context(environment(kept))
         loop = stack.enter_context(_loop())
         settings = {
             "temporary-directory": folder,
@@ -608,14 +607,11 @@ def _tuned(options: DaskOptions, workers: int, folder: str) -> Iterator[Client]:
             **options.config,
             spawned: before,
         }
-        with _kept({*before, "PYTHONHASHSEED"}), dask.config.set(settings):
-            # Over it, nannies take what stands in the environment of this process.
-            os.environ.update(given)
-            for name in environment.keys() - given.keys():
-                os.environ.pop(name, None)
+        # Nannies prefer what stands in the environment of this process.
+        with environment({**kept, **options.environment}), dask.config.set(settings):
             if options.processes:
                 # A copy, for workers that are started again when dask.config is as it was.
-                own = {**own, "config": deepcopy(dask.config.config), "env": given}
+                own |= {"config": deepcopy(dask.config.config), "env": _given(options)}
             try:
                 cluster = LocalCluster(**own, loop=loop, silence_logs=logging.CRITICAL)
             except (RuntimeError, OSError, ValueError, TypeError) as error:
@@ -629,17 +625,22 @@ def _tuned(options: DaskOptions, workers: int, folder: str) -> Iterator[Client]:
         finished = True
 
 
+def _given(options: DaskOptions) -> dict[str, str]:
+    """Environment variables of workers that the user has set."""
+    return {name: value for name, value in options.environment.items() if value is not None}
+
+
 @contextmanager
 def _plain(options: DaskOptions, workers: int) -> Iterator[Client]:
     """Start a LocalCluster as it comes."""
     names = {*dask.config.get("distributed.nanny.pre-spawn-environ"), "PYTHONHASHSEED"}
     with (
-        _kept(names),
+        environment({name: os.environ.get(name) for name in names}),
         LocalCluster(
             n_workers=workers,
             threads_per_worker=options.threads,
             memory_limit=options.memory_limit,
-            env={name: one for name, one in options.environment.items() if one is not None},
+            env=_given(options),
             dashboard_address="127.0.0.1:0",
         ) as cluster,
         Client(cluster) as client,
@@ -670,20 +671,6 @@ def _close(cluster: LocalCluster, finished: Callable[[], bool]) -> None:
                 with suppress(ProcessLookupError):
                     os.kill(nanny.pid, signal.SIGKILL)
     cluster.close(timeout=CLOSING_SECONDS)
-
-
-@contextmanager
-def _kept(names: Iterable[str]) -> Iterator[None]:
-    """Leave environment variables as they were."""
-    before = {name: os.environ.get(name) for name in names}
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 def _dashboard(wanted: bool | str) -> dict[str, Any]:  # noqa: FBT001

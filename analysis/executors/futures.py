@@ -23,11 +23,11 @@ from loky.backend import resource_tracker
 from loky.process_executor import BrokenProcessPool
 
 from analysis.executors.batches import fetch, process_batch, spill
-from analysis.executors.lifetime import end_children, end_with
 from analysis.executors.pool import PoolExecutor
 from analysis.executors.worker import environment as worker_environment
 from analysis.executors.worker import warm
 from analysis.interruption import postponed
+from analysis.processes import end_children, end_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

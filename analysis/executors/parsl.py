@@ -29,11 +29,11 @@ from coffea.processor import ParslExecutor
 from analysis.errors import InputError, NotInstalledError
 from analysis.executors.batches import LARGE, fetch, process_batch, spill, worker_name
 from analysis.executors.folders import plain_folder, unlisted
-from analysis.executors.lifetime import command, end_with
 from analysis.executors.pool import PoolExecutor
 from analysis.executors.worker import environment as allocator
 from analysis.executors.worker import warm
 from analysis.interruption import postponed
+from analysis.processes import end_with, ending_command, environment
 
 try:
     import parsl
@@ -346,7 +346,7 @@ def start(options: ParslOptions, workers: int) -> Iterator[ExecutorBase]:
                 else _processes(options, workers, inside)
             )
             config = _config(executor, folder)
-        with _set(variables):
+        with environment(variables):
             kernel = loaded
             if config is not None:
                 # coffea's executor uses the one that is loaded.
@@ -398,21 +398,6 @@ def _variables() -> dict[str, str]:
     }
 
 
-@contextmanager
-def _set(variables: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables of this process for a while, for those that it starts."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
 def _processes(
     options: ParslOptions, workers: int, variables: Mapping[str, str]
 ) -> HighThroughputExecutor:
@@ -441,7 +426,7 @@ def _processes(
 def _ending(script: str) -> list[str]:
     """Command line of a script of Parsl's that ends with this process."""
     path = shutil.which(script, path=_variables()["PATH"])
-    return command(path) if path else [script]
+    return ending_command(path) if path else [script]
 
 
 def _config(executor: HighThroughputExecutor | ThreadPoolExecutor, folder: Path) -> Config:

@@ -6,7 +6,6 @@ what tells a result of its own from one that is lost, repeated, or left over fro
 
 from __future__ import annotations
 
-import ctypes
 import io
 import os
 import signal
@@ -16,13 +15,14 @@ import tempfile
 import threading
 import time
 import uuid
-from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from analysis.errors import InputError, NotInstalledError
+from analysis.processes import adopt_orphans
 
 # The analysis takes seconds to import, which collecting tests need not wait for.
 # ruff: noqa: PLC0415
@@ -55,9 +55,6 @@ MANTISSA: Final = 40
 
 PATIENCE: Final = 60.0
 """Seconds that workers wait for each other: far above what an engine takes to start another."""
-
-PR_SET_CHILD_SUBREAPER: Final = 36
-"""Of Linux: <sys/prctl.h>."""
 
 ITEMS: Final = "items"
 HISTOGRAM: Final = "histogram"
@@ -375,13 +372,11 @@ def orphans_adopted() -> Iterator[None]:
 
     Parsl starts its workers by a shell that ends at once.
     """
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+    adopt_orphans()
     try:
         yield
     finally:
-        with suppress(OSError, AttributeError):
-            ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 0)
+        adopt_orphans(wanted=False)
 
 
 def require(

@@ -8,7 +8,7 @@ import os
 import re
 import time
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
@@ -19,6 +19,7 @@ from coffea.processor import accumulate
 from analysis.errors import InputError
 from analysis.executors import open_executor
 from analysis.executors.worker import ALLOCATOR
+from analysis.processes import environment, set_variables
 from perf.cases import processor
 from perf.cases import tasks as case_tasks
 from perf.cases.catalogue import BASE, IN_MEMORY, MAX_PLAIN_TASKS, WORKERS
@@ -29,7 +30,7 @@ from perf.records import difference
 from perf.records.record_file import What
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     from coffea.processor.executor import ExecutorBase
 
@@ -135,7 +136,7 @@ def ceiling(store: Store, rng: np.random.Generator, rounds: int = ROUNDS) -> lis
     context = multiprocessing.get_context("spawn")
     with ExitStack() as stack:
         pools = [stack.enter_context(ProcessPoolExecutor(1, context)) for _ in range(WORKERS)]
-        with _allocator():
+        with environment(ALLOCATOR):
             pids = {pool.submit(os.getpid).result() for pool in pools}
 
         def shared(fileset: Mapping[str, Any]) -> Callable[[], Any]:
@@ -175,30 +176,10 @@ def as_worker(function: Callable[..., Any], *args: Any) -> Any:
     context = multiprocessing.get_context("spawn")
     before = {name: os.environ.get(name) for name in ALLOCATOR}
     with (
-        _allocator(),
-        ProcessPoolExecutor(1, context, initializer=_set, initargs=(before,)) as pool,
+        environment(ALLOCATOR),
+        ProcessPoolExecutor(1, context, initializer=set_variables, initargs=(before,)) as pool,
     ):
         return pool.submit(function, *args).result()
-
-
-@contextmanager
-def _allocator() -> Iterator[None]:
-    """Have processes that are started meanwhile begin with the memory settings of workers."""
-    before = {name: os.environ.get(name) for name in ALLOCATOR}
-    _set(ALLOCATOR)
-    try:
-        yield
-    finally:
-        _set(before)
-
-
-def _set(variables: Mapping[str, str | None]) -> None:
-    """Set environment variables of this process, which those that it starts inherit."""
-    for name, value in variables.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
 
 
 def _see(workers: set[int]) -> None:

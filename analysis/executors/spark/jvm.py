@@ -23,6 +23,7 @@ import psutil
 
 from analysis.errors import InputError, NotInstalledError
 from analysis.executors.folders import unlisted
+from analysis.processes import environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -138,7 +139,7 @@ def own_context(
 
     python = os.environ.get("PYSPARK_PYTHON", sys.executable)
     name = unlisted()
-    environment = {
+    variables = {
         # Java finds none, and Hadoop wants one.
         **({"SPARK_USER": name, "HADOOP_USER_NAME": name} if name else {}),
         "PYSPARK_PYTHON": sys.executable if master.startswith("local") else python,
@@ -168,7 +169,12 @@ def own_context(
     log = folder / "log"
     timer = threading.Timer(timeout, give_up)
     timer.start()
-    with _globals(context_class, folder), _environment(environment), log.open("wb") as output:
+    with (
+        _globals(context_class, folder),
+        # pyspark adds variables of its own.
+        environment(variables, prefixes=("SPARK_", "PYSPARK_")),
+        log.open("wb") as output,
+    ):
         conf = SparkConf().setMaster(master).setAll(list(settings.items()))
         try:
             gateway = launch_gateway(conf, {"stdout": output, "stderr": output})
@@ -215,26 +221,6 @@ def _reach(master: str, timeout: float) -> None:
             reasons.append(str(error))
     msg = f"there is no Spark master at {master} ({reasons[-1]}): start one, or give another URL"
     raise InputError(msg)
-
-
-@contextmanager
-def _environment(changes: Mapping[str, str | None]) -> Iterator[None]:
-    """Change this process's environment, and put it back: pyspark adds variables of its own."""
-    before = dict(os.environ)
-    try:
-        for name, value in changes.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-        yield
-    finally:
-        added = [name for name in os.environ if name.startswith(("SPARK_", "PYSPARK_"))]
-        for name in {*added, *changes}:
-            if name in before:
-                os.environ[name] = before[name]
-            else:
-                os.environ.pop(name, None)
 
 
 @contextmanager

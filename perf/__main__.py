@@ -173,7 +173,7 @@ def levers_command(
     """Take away what tunes our executors, setting by setting, and show what each is worth."""
     import numpy as np  # noqa: PLC0415
 
-    from perf.cases.catalogue import WORKERS  # noqa: PLC0415
+    from perf.cases.case import WORKERS  # noqa: PLC0415
     from perf.claims import ablation  # noqa: PLC0415
     from perf.claims.executors import EVENTS, PROCESSOR_CHUNK, QUANTITIES  # noqa: PLC0415
 

@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from perf.cases import catalogue
-from perf.plugin import SESSION, parameters
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import pytest
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """One benchmark for each case of the catalogue."""
-    scale = metafunc.config.stash[SESSION].scale
-    metafunc.parametrize("case", parameters(catalogue.queries(scale)))
+    from perf.cases.case import Case
+    from perf.plugin import Timed
 
 
-def test_query(case: catalogue.QueryCase, timed: Callable[..., Any]) -> None:
+def test_query(case: Case, timed: Timed) -> None:
     """Fill the histogram of the query from columns in memory."""
     timed(case)

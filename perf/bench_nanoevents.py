@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from perf.cases import nanoevents
-from perf.plugin import SESSION, parameters
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import pytest
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """One benchmark for each case."""
-    scale = metafunc.config.stash[SESSION].scale
-    metafunc.parametrize("case", parameters(nanoevents.reading(scale)))
+    from perf.cases.case import Case
+    from perf.plugin import Timed
 
 
-def test_nanoevents(case: nanoevents.NanoCase, timed: Callable[..., Any]) -> None:
+def test_nanoevents(case: Case, timed: Timed) -> None:
     """Do with a file, or its columns, what coffea does for an analysis."""
     timed(case)

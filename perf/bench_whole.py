@@ -1,24 +1,14 @@
-"""The whole analysis, from files to pictures, stage by stage: what a user waits for."""
+"""The whole workflow, from files to plots, stage by stage: the time that a user waits."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from perf.cases import catalogue
-from perf.plugin import SESSION, parameters
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import pytest
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """One benchmark for each case of the catalogue."""
-    scale = metafunc.config.stash[SESSION].scale
-    metafunc.parametrize("case", parameters(catalogue.wholes(scale)))
+    from perf.cases.case import Case
+    from perf.plugin import Timed
 
 
-def test_whole(case: catalogue.WholeCase, timed: Callable[..., Any]) -> None:
-    """One stage, those before it done."""
+def test_whole(case: Case, timed: Timed) -> None:
+    """Do one stage; those before it are done."""
     timed(case)

@@ -1,9 +1,8 @@
-"""pytest plugin: `timed` checks and measures a case; its options, its records and its table.
+"""pytest plugin: options, selection and output of benchmarks; the fixture `timed`.
 
-Benchmarks are collected everywhere and run when they are asked for: ``pytest --benchmark-only``
-measures them, ``pytest --benchmark-disable`` runs each check once without measuring, ``pytest``
-alone leaves them out. pytest-benchmark's own options do what its documentation says; its table is
-printed where one of them asks for it.
+``pytest --benchmark-only`` measures benchmarks, ``pytest --benchmark-disable`` runs each check
+once without measuring, ``pytest`` alone leaves them out. pytest-benchmark's own options do what
+its documentation says; its table is printed if one of them asks for it.
 """
 
 from __future__ import annotations
@@ -28,8 +27,9 @@ from pytest_benchmark.utils import report_noprogress
 
 from analysis.errors import InputError, NotInstalledError
 from analysis.files import output
-from perf.cases import catalogue
+from perf.cases.case import DisagreementError, Inputs, check, run_checked
 from perf.cases.data import DEFAULT_DIRECTORY, Store, find_shared, why_no_shared
+from perf.cases.scales import DEFAULT_SCALE, SCALES
 from perf.measure import clocks
 from perf.records import difference, record_file
 from perf.records.record_file import Record
@@ -42,32 +42,15 @@ if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
     from pytest_benchmark.session import BenchmarkSession
 
-    from perf.cases.catalogue import Case, Inputs, Scale
+    from perf.cases.case import Case, Ready
+    from perf.cases.scales import Scale
+
+    Timed = Callable[[Case], Record | None]
 
 
 @dataclass
 class Session:
-    """What the measurements of one session share.
-
-    Attributes
-    ----------
-    scale
-        How much is measured.
-    path
-        File of records.
-    inputs
-        What is measured on.
-    machine, versions
-        Of the session.
-    run
-        Its identity.
-    records
-        Made so far.
-    differences
-        What the runs that it is compared with do not share with it, a line each.
-    settled
-        Ends what began with the first measurement.
-    """
+    """What the measurements of one session share."""
 
     scale: Scale
     path: Path
@@ -77,15 +60,17 @@ class Session:
     run: str = field(default_factory=lambda: uuid.uuid4().hex)
     records: list[Record] = field(default_factory=list)
     differences: list[str] = field(default_factory=list)
-    settled: ExitStack = field(default_factory=ExitStack)
+    """Between this run and the saved runs that it is compared with, one line each."""
+    gc_frozen: ExitStack = field(default_factory=ExitStack)
+    """Closed at the end of the session; entered by the first measurement."""
 
 
 SESSION = pytest.StashKey[Session]()
 HELD_BACK = pytest.StashKey[int]()
 
 WORKER_WARMUPS: Final = 2
-"""Calls before those measured, where the work is done in other processes: the first takes a worker
-some 2 s, in which it loads the machine code of compiled kernels."""
+"""Calls before those measured where other processes do the work: a worker spends about 2 s in its
+first call, loading the machine code of compiled kernels."""
 
 SHOWN_BY: Final = (
     *("verbose", "compare", "compare-fail", "histogram", "cprofile"),
@@ -97,7 +82,7 @@ NOT_USED: Final = (
     *("timer", "min-time", "calibration-precision", "precision", "confidence"),
     *("warmup", "warmup-iterations"),
 )
-"""Its options of a calibration that the suite does otherwise (`measure.plan`)."""
+"""Its options for a calibration that `clocks.plan` does here."""
 
 GROUPINGS: Final = frozenset(
     {"group", "name", "func", "fullname", "fullfunc", "param", "param:case"}
@@ -109,8 +94,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("benchmark")
     group.addoption(
         "--benchmark-scale",
-        choices=tuple(catalogue.SCALES),
-        default=catalogue.DEFAULT_SCALE,
+        choices=tuple(SCALES),
+        default=DEFAULT_SCALE,
         help="How much to measure: small is a smoke test. Default: %(default)s",
     )
     group.addoption(
@@ -128,18 +113,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
-    """Have warnings end tests, and not what a user measures.
+    """Make warnings errors in tests only, not in measurements.
 
-    The filters are read before pytest calls anything later. Those of ``-W`` stay as they are.
+    pytest reads the filters right after this hook. Those of ``-W`` stay as they are.
     """
     if _asked_for(config):
         filters = config.getini("filterwarnings")
-        filters[:] = [re.sub("^error", "default", one) for one in filters]
+        filters[:] = [re.sub("^error", "default", line) for line in filters]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Gather what the measurements of this session share."""
-    scale = catalogue.SCALES[config.getoption("benchmark_scale")]
+    """Prepare what the measurements of this session share."""
+    scale = SCALES[config.getoption("benchmark_scale")]
     if _given(config, "min-rounds"):
         scale = replace(scale, min_rounds=config.getoption("benchmark_min_rounds"))
     if _given(config, "max-time"):
@@ -148,28 +133,26 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[SESSION] = Session(
         scale=scale,
         path=config.getoption("benchmark_records") or root / record_file.DEFAULT_PATH,
-        inputs=catalogue.Inputs(
-            Store(root / DEFAULT_DIRECTORY, scale.file_events), find_shared(root)
-        ),
+        inputs=Inputs(Store(root / DEFAULT_DIRECTORY, scale.file_events), find_shared(root)),
         machine=clocks.machine(config.getoption("benchmark_machine")),
         versions={**clocks.versions(), clocks.SUITE: clocks.suite()},
     )
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Refuse before the work what pytest-benchmark would refuse after it; choose the table."""
+    """Check options before the work that pytest-benchmark checks after it; choose the table."""
     config = session.config
     theirs = _theirs(config)
     try:
         _check(config, theirs)
     except InputError as error:
         raise pytest.UsageError(str(error)) from None
-    # It still says what it has saved and what it compares with.
+    # It still reports what it saved and what it compares with.
     theirs.quiet |= not _given(config, *SHOWN_BY)
 
 
 def _check(config: pytest.Config, theirs: BenchmarkSession) -> None:
-    """Raise an InputError for what would be found out after the work."""
+    """Raise an InputError for what would fail after the work."""
     for option in NOT_USED:
         if _given(config, option):
             msg = (
@@ -203,12 +186,12 @@ def _check(config: pytest.Config, theirs: BenchmarkSession) -> None:
 
 
 def _theirs(config: pytest.Config) -> BenchmarkSession:
-    """What pytest-benchmark keeps of a session."""
+    """pytest-benchmark's state of a session."""
     return cast("BenchmarkSession", config.pluginmanager.get_plugin("pytest-benchmark"))
 
 
 def _given(config: pytest.Config, *options: str) -> bool:
-    """Whether one of pytest-benchmark's options was given: a default may have been, too."""
+    """Whether one of pytest-benchmark's options was given, even with its default value."""
     words = [*shlex.split(os.environ.get("PYTEST_ADDOPTS", "")), *config.invocation_params.args]
     names = {str(word).partition("=")[0] for word in words}
     return any(f"--benchmark-{option}" in names for option in options)
@@ -250,10 +233,9 @@ def pytest_report_collectionfinish(config: pytest.Config) -> str | None:
 def pytest_benchmark_update_machine_info(
     config: pytest.Config, machine_info: dict[str, Any]
 ) -> None:
-    """The machine, in pytest-benchmark's own files.
+    """Write the machine into pytest-benchmark's own files, which tells machines apart by it.
 
-    By this it tells machines apart: the clock of the moment, which stands in its own ``cpu``, and
-    the name that a virtual machine has since its start are no part of it.
+    Without what changes by itself: the momentary clock rate, the host name of a virtual machine.
     """
     machine = config.stash[SESSION].machine.model_dump()
     machine_info |= {"node": machine["name"], **machine}
@@ -261,7 +243,7 @@ def pytest_benchmark_update_machine_info(
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
-    """Versions and load, which differ from run to run, in pytest-benchmark's own files."""
+    """Write versions and load, which differ from run to run, into pytest-benchmark's own files."""
     output_json["versions"] = config.stash[SESSION].versions
     output_json["load_average"] = clocks.load_average()
 
@@ -270,9 +252,9 @@ def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, A
 def pytest_benchmark_compare_machine_info(
     config: pytest.Config, machine_info: dict[str, Any], compared_benchmark: dict[str, Any]
 ) -> Iterator[None]:
-    """Find what else differs from a saved run, to be said below the comparison."""
+    """Note what else differs from a saved run, to be printed below the comparison."""
     session = config.stash[SESSION]
-    # As it was saved: JSON has no tuples.
+    # In the form in which it was saved: JSON has no tuples.
     now = json.loads(json.dumps(machine_info))
     then, versions = compared_benchmark["machine_info"], compared_benchmark.get("versions", {})
     session.differences += [
@@ -284,16 +266,16 @@ def pytest_benchmark_compare_machine_info(
         for name in names
         if old.get(name) != new.get(name)
     ]
-    # Of a storage outside of the working folder pytest-benchmark 5.3 cannot say where it is.
+    # pytest-benchmark 5.3 cannot name a storage outside of the working folder.
     with suppress(ValueError):
         yield
 
 
 def parameters(cases: Sequence[Case]) -> list[ParameterSet]:
-    """Cases for ``metafunc.parametrize``: named, grouped, each with a clock of its own.
+    """Cases for ``metafunc.parametrize``, each with its name, group and clock.
 
     The clock is read around every call. It reads the CPU time of this process, which is quick;
-    that of workers is read before and after (see `_Times`).
+    that of workers is read by `_Times`.
     """
     return [
         pytest.param(
@@ -301,7 +283,7 @@ def parameters(cases: Sequence[Case]) -> list[ParameterSet]:
             id=case.id,
             marks=(
                 pytest.mark.benchmark(group=case.what.group, timer=clocks.Clock()),
-                # A case whose check fails is not timed, and has said so.
+                # A case whose check fails is not timed; its error says so.
                 pytest.mark.filterwarnings("ignore:Benchmark fixture was not used at all"),
             ),
         )
@@ -310,18 +292,12 @@ def parameters(cases: Sequence[Case]) -> list[ParameterSet]:
 
 
 @pytest.fixture
-def timed(
-    request: pytest.FixtureRequest, benchmark: BenchmarkFixture
-) -> Callable[[Case], Record | None]:
-    """Check a case against another implementation on the very input, then measure it.
+def timed(request: pytest.FixtureRequest, benchmark: BenchmarkFixture) -> Timed:
+    """A function that checks a case against another implementation, then measures it.
 
-    Returns
-    -------
-    Callable
-        Takes the case; gives its record, which stands in the file of records and in the table,
-        or None if pytest-benchmark is disabled. Fails if the implementations differ, or if chunks
-        were not processed once each: there is no speed of a wrong result. Skips where what the
-        case needs is not installed.
+    It returns the record, which it appends to the file of records, or None if pytest-benchmark is
+    disabled. It fails if the results differ, or if chunks were not processed once each: there is
+    no speed of a wrong result. It skips if what the case needs is not installed.
     """
     session = request.config.stash[SESSION]
     marker = request.node.get_closest_marker("benchmark")
@@ -333,12 +309,12 @@ def timed(
         try:
             with case.open(session.inputs) as ready:
                 if benchmark.disabled:
-                    catalogue.checked(case, ready, session.inputs)
+                    run_checked(case, ready, session.inputs)
                     return None
                 return _measure(case, ready, session, benchmark, clock)
         except NotInstalledError as error:
             pytest.skip(str(error))
-        except (catalogue.DisagreementError, InputError) as error:
+        except (DisagreementError, InputError) as error:
             pytest.fail(str(error), pytrace=False)
 
     return check_and_measure
@@ -346,57 +322,56 @@ def timed(
 
 def _measure(
     case: Case,
-    ready: catalogue.Ready,
+    ready: Ready,
     session: Session,
     benchmark: BenchmarkFixture,
     clock: clocks.Clock,
 ) -> Record:
-    # The first call also compiles, reads files into the page cache and fills memory pools: it is
-    # not the cost of the calls that follow.
+    # The first call also compiles, reads files into the page cache and fills memory pools.
     result: Any = None
-    newest = None if case.from_nothing else catalogue.checked(case, ready, session.inputs)
+    newest = None if case.cold else run_checked(case, ready, session.inputs)
     if not session.records:
-        # Once: by now all that is large is imported.
-        session.settled.enter_context(clocks.settled())
+        # Once: all large modules are imported by now.
+        session.gc_frozen.enter_context(clocks.settled())
     rounds = case.rounds(session.scale)
-    timed, undone = _Times(), _Times()
+    timed, torn_down = _Times(), _Times()
 
-    def act() -> None:
+    def run() -> None:
         nonlocal result
-        result = ready.act()
+        result = ready.run()
 
     def setup() -> None:
-        if ready.before:
-            ready.before()
+        if ready.setup:
+            ready.setup()
         timed.begin(case.cpu_clock)
 
     def teardown() -> None:
         timed.end(case.cpu_clock)
-        if ready.after:
-            undone.begin(case.cpu_clock)
-            ready.after()
-            undone.end(case.cpu_clock)
+        if ready.teardown:
+            torn_down.begin(case.cpu_clock)
+            ready.teardown()
+            torn_down.end(case.cpu_clock)
         nonlocal newest
-        newest = catalogue.compare(case, ready, session.inputs, result)
+        newest = check(case, ready, session.inputs, result)
 
     if rounds:
-        # Seconds a call: nothing to calibrate, and time to compare each result.
+        # A call takes seconds: nothing to calibrate, and time to check each result.
         plan = clocks.Plan(rounds, 1)
     else:
         scale = session.scale
-        plan = clocks.plan(ready.act, seconds=scale.seconds, min_rounds=scale.min_rounds)
+        plan = clocks.plan(ready.run, seconds=scale.seconds, min_rounds=scale.min_rounds)
     before = clocks.load_average()
-    # The check may have kept one worker busy and left another cold, without machine code.
-    warmups = WORKER_WARMUPS if case.in_workers and not case.from_nothing else 0
+    # The check may have used one worker only, and left another without machine code.
+    warmups = WORKER_WARMUPS if case.in_workers and not case.cold else 0
     benchmark.pedantic(  # type: ignore[no-untyped-call]
-        act if rounds else ready.act,
+        run if rounds else ready.run,
         setup=setup if rounds else None,
         teardown=teardown if rounds else None,
         rounds=plan.rounds,
         iterations=plan.iterations,
         warmup_rounds=warmups,
     )
-    check = difference.digest(newest)
+    digest = difference.digest(newest)
 
     def keep(what: record_file.What, wall: list[float], cpu: list[float]) -> Record:
         record = Record(
@@ -410,9 +385,9 @@ def _measure(
             iterations=plan.iterations,
             wall_seconds=tuple(wall),
             cpu_seconds=tuple(cpu),
-            # This process, and workers that cases share, hold what other cases needed as well.
+            # This process and shared workers also hold what other cases needed.
             peak_memory=None,
-            check=check,
+            check=digest,
         )
         record_file.append(session.path, record)
         session.records.append(record)
@@ -423,16 +398,16 @@ def _measure(
     measured = slice(warmups, warmups + plan.rounds)
     record = keep(case.what, wall, timed.cpu[measured] if rounds else cpu)
     benchmark.extra_info |= _extra_info(record)
-    if case.undoing:
-        keep(case.undoing, undone.wall[measured], undone.cpu[measured])
+    if case.teardown_record:
+        keep(case.teardown_record, torn_down.wall[measured], torn_down.cpu[measured])
     return record
 
 
 @dataclass
 class _Times:
-    """Wall and CPU seconds of each of some spells.
+    """Wall and CPU seconds of each of several calls.
 
-    CPU time is read outside of wall time: to look through all processes takes milliseconds.
+    CPU time is read outside of wall time: looking through all processes takes milliseconds.
     """
 
     wall: list[float] = field(default_factory=list)
@@ -449,7 +424,7 @@ class _Times:
 
 
 def _extra_info(record: Record) -> dict[str, Any]:
-    """What pytest-benchmark's own files say of a measurement beside its statistics."""
+    """What is written into pytest-benchmark's own files beside its statistics."""
     return {
         "what": record.what.model_dump(exclude_none=True),
         "input": record.input.model_dump(),
@@ -464,10 +439,10 @@ def _extra_info(record: Record) -> dict[str, Any]:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """End the workers that cases shared, and remove their folders."""
+    """End the shared executor, and remove folders."""
     ours = session.config.stash[SESSION]
-    ours.inputs.end()
-    ours.settled.close()
+    ours.inputs.close()
+    ours.gc_frozen.close()
 
 
 @pytest.hookimpl(tryfirst=True)

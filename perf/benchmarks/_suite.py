@@ -1,10 +1,10 @@
-"""How asv measures a case of the catalogue: checked first, then timed by a clock of ours.
+"""How asv measures a case: its result is checked, then it is timed by a stopwatch.
 
-asv calls a function and subtracts two readings of its ``timer``. Here the timer is a stopwatch
-that runs only during the act that a benchmark names, in units of seconds an event: the check, the
-compilation, the start of workers and the inner loop are not in the result, whatever asv's version
-thinks of ``setup`` (which, from asv_runner 0.3.0 on, makes it time each call of a short kernel by
-itself). A rate is nowhere: asv takes the larger number for the slower.
+asv calls a function and subtracts two readings of its ``timer``. The timer here is a stopwatch
+that runs only while the measured call runs, in seconds an event. So the check, compilation, the
+start of workers and the inner loop do not count, without asv's ``setup`` (with which asv_runner
+since 0.3.0 times each call of a short kernel by itself). No benchmark is a rate: asv takes the
+larger number for the slower one.
 """
 
 from __future__ import annotations
@@ -18,24 +18,25 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from perf.cases import catalogue
+from perf.cases.case import Inputs, check, run_checked
 from perf.cases.data import DEFAULT_DIRECTORY, Store, find_shared
+from perf.cases.scales import DEFAULT_SCALE, SCALES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from perf.cases.catalogue import Case
+    from perf.cases.case import Case
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 
 EVENTS: Final = 100_000
-"""Of every input: coffea's default chunk, and what the README states costs for."""
+"""Of every input: coffea's default chunk size, and what the README states costs for."""
 
 FILE_EVENTS: Final = 200_000
 """Enough for EVENTS with four selected jets."""
 
 SCALE: Final = replace(
-    catalogue.SCALES[catalogue.DEFAULT_SCALE],
+    SCALES[DEFAULT_SCALE],
     name="asv",
     sizes=(EVENTS,),
     query_sizes=(EVENTS,),
@@ -45,132 +46,101 @@ SCALE: Final = replace(
 )
 
 SAMPLE_SECONDS: Final = 0.02
-"""A sample of a kernel is as many calls as take so long."""
+"""Length of a sample of a kernel, which is many calls."""
 
 VERSION: Final = "1"
-"""Raised when what is measured changes: asv then draws no older result."""
+"""Raised when what is measured changes: asv then ignores older results."""
 
 KERNEL_SAMPLES: Final = (5, 10, 1.0)
-"""Least and most samples of a process, and seconds. Processes differ more than samples of one."""
+"""Least and most samples of a process, and seconds. Processes differ more than their samples."""
 
 SLOW_SAMPLES: Final = (1, 3, 20.0)
 
 
 class Stopwatch:
-    """A timer for asv: it stands still but for what is timed.
-
-    Parameters
-    ----------
-    clock
-        Seconds of any beginning.
-    """
+    """A timer for asv that runs only while told to; `clock` is in seconds."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.clock = clock
         self.total = 0.0
 
     def __call__(self) -> float:
-        """What was timed so far, in seconds for each of what was counted."""
+        """Seconds so far, each divided by its count."""
         return self.total
 
     @contextmanager
     def running(self, count: float) -> Iterator[None]:
-        """Time what happens meanwhile, in seconds for each of `count`."""
+        """Add the seconds that the body takes, divided by `count`."""
         begin = self.clock()
         yield
         self.add((self.clock() - begin) / count)
 
     def add(self, seconds: float) -> None:
-        """Count what was timed elsewhere."""
+        """Add seconds that were measured elsewhere."""
         self.total += seconds
 
 
 CPU: Final = Stopwatch(time.process_time)
 WALL: Final = Stopwatch(time.perf_counter)
-"""One of each suffices: asv gives each benchmark a process of its own."""
+"""One of each is enough: asv runs each benchmark in a process of its own."""
 
 
 @dataclass
 class Prepared:
-    """A case whose result was checked, ready to be timed.
+    """A case whose result was checked, ready to be timed."""
 
-    Attributes
-    ----------
-    act
-        What is timed.
-    calls
-        How often in a sample.
-    events
-        That each call works on.
-    """
-
-    act: Callable[[], Any]
+    run: Callable[[], Any]
     calls: int
+    """In a sample."""
     events: int
+    """Of each call."""
 
     def sample(self, watch: Stopwatch) -> None:
         """Add a sample to a stopwatch, in seconds an event."""
-        act = self.act
+        run = self.run
         with watch.running(self.calls * self.events):
             for _ in range(self.calls):
-                act()
+                run()
 
 
-def inputs() -> catalogue.Inputs:
-    """What every case is measured on; no file of it depends on the commit of coffea."""
-    return catalogue.Inputs(Store(ROOT / DEFAULT_DIRECTORY, SCALE.file_events), find_shared(ROOT))
+def inputs() -> Inputs:
+    """What the cases are measured on; no file depends on the commit of coffea."""
+    return Inputs(Store(ROOT / DEFAULT_DIRECTORY, SCALE.file_events), find_shared(ROOT))
 
 
 @cache
 def prepared(case: Case) -> Prepared:
-    """Check a case against another implementation; find out how often to call it in a sample.
+    """Check a case and choose the number of calls of a sample.
 
-    Raises
-    ------
-    DisagreementError
-        If the results differ: then asv has a failure and no time.
+    Raises DisagreementError if results differ: asv then has a failure and no time.
     """
     stack, shared = ExitStack(), inputs()
-    # Left open: the process ends with the benchmark.
+    # Stays open: the process ends with the benchmark.
     ready = stack.enter_context(case.open(shared))
-    catalogue.checked(case, ready, shared)
+    run_checked(case, ready, shared)
     begin = time.perf_counter()
-    ready.act()
+    ready.run()
     calls = max(1, int(SAMPLE_SECONDS / max(time.perf_counter() - begin, 1e-9)))
     gc.collect()
     gc.freeze()
-    return Prepared(ready.act, calls, ready.identity.events)
+    return Prepared(ready.run, calls, ready.identity.events)
 
 
 def on_workers(case: Case, watch: Stopwatch) -> None:
-    """Start an executor, check its result, time the same once more, and end it.
-
-    Parameters
-    ----------
-    case
-        On an executor, whose workers are in other processes.
-    watch
-        Runs during the second call, in seconds an event.
-    """
+    """Start an executor, check the case's result, time a second call, and end the executor."""
     shared = inputs()
     try:
         with case.open(shared) as ready:
-            catalogue.checked(case, ready, shared)
+            run_checked(case, ready, shared)
             with watch.running(ready.identity.events):
-                got = ready.act()
-            catalogue.compare(case, ready, shared, got)
+                result = ready.run()
+            check(case, ready, shared, result)
     finally:
-        shared.close()
+        shared.close_executor()
 
 
 def setup_cache() -> str:
-    """Make the events in another process, where memory is measured; asv calls it before.
-
-    Returns
-    -------
-    str
-        Where they are. asv gives it to each benchmark.
-    """
+    """Make the events; asv calls it first, in a process of its own, and hands its result on."""
     shared = inputs()
     shared.store.fileset(SCALE.processor_events)
     return str(shared.store.directory)
@@ -185,22 +155,11 @@ def benchmark(
     source: str = "",
     **settings: Any,
 ) -> Callable[..., Any]:
-    """Make a benchmark as asv finds them: a function with a name and settings.
+    """Make a benchmark in asv's form: a function whose name begins with its kind, as ``time_``.
 
-    Parameters
-    ----------
-    name
-        Of the function: begins with its kind, as ``time_``.
-    body
-        Takes the value of each parameter, after that of `setup_cache` if its module has it.
-    watch
-        asv's timer.
-    params
-        Names of parameters with their values.
-    source
-        Of what is measured: another source is another benchmark.
-    **settings
-        Attributes that asv reads.
+    `body` takes a value of each of `params`, after the result of `setup_cache` if its module has
+    one. With another `source` of what is measured it is another benchmark. `settings` become
+    attributes that asv reads.
     """
 
     def function(*arguments: Any) -> Any:
@@ -215,7 +174,7 @@ def benchmark(
         **settings,
     }
     if watch is not None:
-        # One call each, of which the stopwatch times what counts; the first prepares.
+        # One call a sample, partly timed by the stopwatch; the first call prepares.
         attributes = {"timer": watch, "number": 1, "warmup_time": 1e-3, **attributes}
     if params:
         attributes |= {"params": list(map(list, params.values())), "param_names": list(params)}

@@ -6,7 +6,8 @@ import inspect
 from typing import Any
 
 from analysis.kernels import KERNELS
-from perf.cases.catalogue import VECTORISED, KernelCase
+from perf.cases.case import VECTORISED
+from perf.cases.kernels import KernelCase
 from perf.cases.nanoevents import NanoKernelCase
 
 from ._suite import CPU, EVENTS, KERNEL_SAMPLES, benchmark, prepared
@@ -23,7 +24,7 @@ def _body(kernel: str) -> Any:
 
 
 for _kernel in KERNELS:
-    _made = benchmark(
+    _benchmark = benchmark(
         f"time_{_kernel}_cpu_seconds_per_event",
         _body(_kernel),
         watch=CPU,
@@ -31,4 +32,4 @@ for _kernel in KERNELS:
         source=inspect.getsource(KERNELS[_kernel].module),
         repeat=KERNEL_SAMPLES,
     )
-    globals()[_made.__name__] = _made
+    globals()[_benchmark.__name__] = _benchmark

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from perf.cases.catalogue import REAL_EVENTS
+from perf.cases.case import REAL_EVENTS
 from perf.cases.nanoevents import MODES, FillCase, OpenCase, ReadCase
 
 from ._suite import CPU, EVENTS, KERNEL_SAMPLES, Prepared, benchmark, inputs, prepared
@@ -20,7 +20,7 @@ def _open(source: Any) -> None:
         return
     case = OpenCase(REAL_EVENTS if source == "real" else EVENTS, source)
     ready = prepared(case)
-    Prepared(ready.act, ready.calls, 1).sample(CPU)
+    Prepared(ready.run, ready.calls, 1).sample(CPU)
 
 
 time_open_cpu_seconds_per_file = benchmark(

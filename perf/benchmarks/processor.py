@@ -6,8 +6,8 @@ from functools import partial
 from importlib.util import find_spec
 from typing import Any, Final
 
-from perf.cases.catalogue import BASE, POOLS, VECTORISED, WORKERS, ProcessorCase
-from perf.cases.processor import IDIOMATIC
+from perf.cases.case import BASE, POOLS, VECTORISED, WORKERS
+from perf.cases.processor import IDIOMATIC, ProcessorCase
 from perf.cases.transfer_size import weigh
 
 from ._suite import (
@@ -38,7 +38,6 @@ EXECUTORS: Final = tuple(name for name in (BASE, *POOLS) if _installed(name))
 _case: Final = partial(
     ProcessorCase,
     chunksize=EVENTS,
-    variations="nominal",
     size=SCALE.processor_events,
 )
 
@@ -46,23 +45,23 @@ _case: Final = partial(
 def _wall(_: str, executor: str) -> None:
     """Four hundred thousand events in four chunks, by workers that are warm."""
     workers = 1 if executor == BASE else WORKERS
-    on_workers(_case("columnar", executor, workers=workers), WALL)
+    on_workers(_case(executor, workers), WALL)
 
 
 def _plain(_: str, executor: str) -> None:
     """The same by coffea's own executor as it comes."""
-    on_workers(_case("columnar", executor, workers=WORKERS, variant="plain"), WALL)
+    on_workers(_case(executor, WORKERS, "plain"), WALL)
 
 
 def _cpu(_: str, implementation: Any) -> None:
     """The same in this process; *idiomatic* is the analysis as published, in coffea's vectors."""
-    prepared(_case(implementation, BASE)).sample(CPU)
+    prepared(_case(BASE, implementation=implementation)).sample(CPU)
 
 
 def _peak(_: str, implementation: Any) -> None:
     """Largest resident memory of a process that did four chunks of a hundred thousand events."""
-    with _case(implementation, BASE).open(inputs()) as ready:
-        ready.act()
+    with _case(BASE, implementation=implementation).open(inputs()) as ready:
+        ready.run()
 
 
 time_ttbar_wall_seconds_per_event = benchmark(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from analysis.adl import QUERIES
-from perf.cases.catalogue import MAX_QUERY_SIZES, VECTORISED, QueryCase
+from perf.cases.case import VECTORISED
+from perf.cases.kernels import MAX_QUERY_SIZES, QueryCase
 
 from ._suite import CPU, EVENTS, KERNEL_SAMPLES, benchmark, prepared
 
@@ -20,11 +21,11 @@ def _body(query: str) -> Any:
 
 for _query in QUERIES:
     if MAX_QUERY_SIZES.get(_query, EVENTS) >= EVENTS:
-        _made = benchmark(
+        _benchmark = benchmark(
             f"time_query_{_query}_cpu_seconds_per_event",
             _body(_query),
             watch=CPU,
             params={"implementation": VECTORISED},
             repeat=KERNEL_SAMPLES,
         )
-        globals()[_made.__name__] = _made
+        globals()[_benchmark.__name__] = _benchmark

@@ -1,9 +1,8 @@
-"""Inputs of measurements: made in one place, from one seed, kept on disk.
+"""Input events of measurements: made from one seed and kept on disk.
 
-The synthetic events are those of one sample, event 0 onwards, in zstd NanoAOD files with the
-branches that the analysis reads. Kernels and queries are measured on the columns of these files,
-the processor on the files: all on the same events, which do not change with the version of what
-is measured.
+The synthetic events are those of one sample, from event 0 on, in zstd NanoAOD files with the
+branches that the analysis reads. Kernels and queries are measured on columns of these files, the
+processor on the files. The events are the same for every version of what is measured.
 """
 
 from __future__ import annotations
@@ -18,8 +17,6 @@ from perf.records.record_file import Input
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# The packages of the analysis take seconds to import, which collecting tests need not wait for:
-# in this module they are imported where they are used.
 # ruff: noqa: PLC0415
 
 SEED: Final = 20150
@@ -45,16 +42,9 @@ class Events:
 
 
 class Store:
-    """The synthetic events of one seed.
+    """The synthetic events of one seed, in files of `file_events` below `directory`.
 
-    Parameters
-    ----------
-    directory
-        Where the files are kept; made if missing. Files of an earlier session are used again.
-    file_events
-        Events of each file.
-    compression
-        Of the files, as in `analysis.synthetic.write_fileset`.
+    Files of an earlier session are used again.
     """
 
     def __init__(
@@ -117,7 +107,7 @@ class Store:
         """File set of at least `events` events, in whole files, of coffea's form."""
         from analysis.synthetic import write_fileset
 
-        # Files that are there are kept, and a larger set has the same first files.
+        # Existing files are kept, and a larger file set begins with the same files.
         other = "" if self.compression == "zstd" else f", {self.compression}"
         return write_fileset(
             self.directory / f"files of {self.file_events}{other}",
@@ -166,17 +156,7 @@ def _read(paths: list[Path], tree: str = TREE) -> dict[str, Any]:
 
 
 def real_columns(path: Path, branches: tuple[str, ...], tree: str = TREE) -> Events:
-    """Columns of all events of a real file.
-
-    Parameters
-    ----------
-    path
-        NanoAOD file.
-    branches
-        To read, those that the file has.
-    tree
-        Name of its tree.
-    """
+    """Columns of all events of a real NanoAOD file: those of the branches that it has."""
     import uproot
 
     with uproot.open({path: tree}) as events:
@@ -199,7 +179,7 @@ def real_identity(path: Path, events: int) -> Input:
 
 
 def _first(column: Any, n: int) -> Any:
-    """The first `n` events, in memory of their own: as a file of just these would give them."""
+    """The first `n` events in memory of their own, as read from a file with just these."""
     import awkward as ak
 
     packed = ak.to_packed(column[:n])
@@ -216,17 +196,11 @@ SHARED_VARIABLE: Final = "COFFEA_SCALING_DATA"
 """Environment variable that names the data folder: real CMS files and reference histograms."""
 
 SHARED_CANDIDATES: Final = ("../shared/data", "shared-data")
-"""Where it is looked for otherwise, from the root directory of the project."""
+"""Where it is looked for without that variable, relative to the root directory."""
 
 
 def find_shared(root: Path) -> Path | None:
-    """The data folder, None if it is absent.
-
-    Parameters
-    ----------
-    root
-        Root directory of the project.
-    """
+    """The data folder; None if it is absent. `root` is the project's root directory."""
     named = os.environ.get(SHARED_VARIABLE)
     candidates = [named] if named else SHARED_CANDIDATES
     for candidate in candidates:

@@ -1,14 +1,19 @@
-"""Delivery as it is measured: a file set through a running local ServiceX, nothing in any cache."""
+"""Cases of delivery: a file set through a local ServiceX that runs already, nothing cached."""
 
 from __future__ import annotations
 
 import shutil
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-# The analysis takes seconds to import, which collecting tests need not wait for.
+from perf.cases.case import WORKERS, Case, Ready
+from perf.cases.tasks import orphans_adopted
+from perf.records.format import label
+from perf.records.record_file import What
+
 # ruff: noqa: PLC0415
 
 if TYPE_CHECKING:
@@ -16,36 +21,22 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from perf.cases.case import Inputs
+    from perf.cases.scales import Scale
+
 Query = Literal["uproot-raw", "func-adl"]
 FUNCADL: Final = "uproot"
 """Name of the code generator of FuncADL."""
 
 
 @contextmanager
-def ready(
+def endpoint(
     fileset: Mapping[str, Any], query: Query, data_format: str, workers: int
 ) -> Iterator[tuple[Callable[[], Any], Callable[[], None]]]:
-    """Start an endpoint that may read a file set.
+    """Start an endpoint that may read a file set, and transforms `workers` files at a time.
 
-    Parameters
-    ----------
-    fileset
-        Of coffea's form.
-    query, data_format
-        As of `analysis.delivery.fileset.deliver_fileset`.
-    workers
-        Files that are transformed at a time.
-
-    Yields
-    ------
-    tuple
-        Delivers all of it, and gives which events arrived; and forgets what was delivered, so
-        that it can be done anew.
-
-    Raises
-    ------
-    NotInstalledError
-        If what it needs is not here.
+    Yields a function that delivers all events and returns the files, and one that removes what
+    was delivered. Raises NotInstalledError if something it needs is missing.
     """
     from analysis.delivery import queries
     from analysis.delivery.client import Request, deliver
@@ -61,33 +52,33 @@ def ready(
         Request(name, list(dataset["files"]), make(next(iter(dataset["files"].values()))))
         for name, dataset in fileset.items()
     ]
-    folders = {Path(path).parent for one in requests for path in one.dataset}
+    folders = {Path(path).parent for request in requests for path in request.dataset}
     with (
         TemporaryDirectory(prefix="delivery-") as temporary,
-        serving(allow=sorted(folders), workers=workers) as endpoint,
+        serving(allow=sorted(folders), workers=workers) as server,
     ):
-        if query == "func-adl" and FUNCADL not in endpoint.codegens:
+        if query == "func-adl" and FUNCADL not in server.codegens:
             msg = "FuncADL needs an environment of its own: `make dask-awkward` makes it"
             raise NotInstalledError(msg)
         cache = Path(temporary) / "cache"
 
-        def act() -> Any:
+        def run() -> Any:
             delivered = deliver(
                 requests,
                 data_format=data_format,
-                config=endpoint.config,
+                config=server.config,
                 cache=cache,
                 progress=False,
             )
-            return [path for one in delivered.values() for path in one.files]
+            return [path for files in delivered.values() for path in files.files]
 
-        yield act, lambda: shutil.rmtree(cache, ignore_errors=True)
+        yield run, lambda: shutil.rmtree(cache, ignore_errors=True)
 
 
-def wanted(fileset: Mapping[str, Any]) -> NDArray[Any]:
+def required_events(fileset: Mapping[str, Any]) -> NDArray[Any]:
     """Numbers of the events that must arrive: those with one lepton, by the kernels.
 
-    The query shares no code with them; it may deliver more.
+    The query shares no code with the kernels; it may deliver more events.
     """
     import numpy as np
     import uproot
@@ -107,8 +98,8 @@ def wanted(fileset: Mapping[str, Any]) -> NDArray[Any]:
                         ("muons", "Muon", ("pt", "eta", "tightId", "sip3d", "pfRelIso04_all")),
                     )
                 )
-                one = kernels("leptons", electrons, muons) != NEITHER
-                parts.append(tree["event"].array(library="np")[one])
+                lepton = kernels("leptons", electrons, muons) != NEITHER
+                parts.append(tree["event"].array(library="np")[lepton])
     return np.sort(np.concatenate(parts))
 
 
@@ -129,15 +120,72 @@ def event_numbers(paths: Iterable[Path]) -> NDArray[Any]:
     return np.sort(np.concatenate(parts))
 
 
-def agree(got: NDArray[Any], want: NDArray[Any]) -> bool:
+def agree(arrived: NDArray[Any], required: NDArray[Any]) -> bool:
     """Whether all events that must arrive did, each as often, and few others."""
     import numpy as np
 
-    events, counts = np.unique(got, return_counts=True)
-    needed, times = np.unique(want, return_counts=True)
-    there = np.isin(needed, events).all()
+    events, counts = np.unique(arrived, return_counts=True)
+    needed, times = np.unique(required, return_counts=True)
     return bool(
-        there
+        np.isin(needed, events).all()
         and (counts[np.searchsorted(events, needed)] >= times).all()
-        and len(got) < 2 * len(want)
+        and len(arrived) < 2 * len(required)
     )
+
+
+@dataclass(frozen=True)
+class DeliveryCase(Case):
+    """The events that the analysis needs of a file set, from the request to files on disk."""
+
+    query: Query
+    data_format: str
+    size: int
+    workers: int = WORKERS
+
+    in_workers = True
+    cold = True
+    """What was delivered before must not be there, so there is no warm-up."""
+
+    @property
+    def what(self) -> What:
+        """Named by query and format."""
+        return What(
+            name=f"deliver-{label(self.size)}-{self.query}-{self.data_format}",
+            group="delivery",
+            kind="delivery",
+            subject="ttbar",
+            workers=self.workers,
+            size=self.size,
+            parameters={"query": self.query, "format": self.data_format},
+        )
+
+    def rounds(self, scale: Scale) -> int | None:
+        """As the processor: a delivery takes seconds."""
+        return scale.processor_rounds
+
+    @contextmanager
+    def open(self, inputs: Inputs) -> Iterator[Ready]:
+        """Start the endpoint, and deliver once: its workers then have imported all they need."""
+        inputs.close_executor()
+        fileset = inputs.store.fileset(self.size)
+        how = (fileset, self.query, self.data_format, self.workers)
+        with orphans_adopted(), endpoint(*how) as (run, forget):
+            run()
+            yield Ready(
+                run=run,
+                expected=lambda: required_events(fileset),
+                result_key=("delivery", self.size),
+                compare=agree,
+                identity=inputs.store.fileset_identity(self.size),
+                setup=forget,
+                content=event_numbers,
+            )
+
+
+def deliveries(scale: Scale) -> list[DeliveryCase]:
+    """Both kinds of query, and the formats that a selection of events is delivered in."""
+    return [
+        DeliveryCase("uproot-raw", "parquet", scale.processor_events),
+        DeliveryCase("uproot-raw", "root-ttree", scale.processor_events),
+        DeliveryCase("func-adl", "parquet", scale.processor_events),
+    ]

@@ -1,8 +1,8 @@
-"""What fits are measured on, and a fit in a process that is started for it.
+"""Cases of inference: building the model, fits, hypothesis tests and limits.
 
-The model is that of the analysis, 34 parameters, of templates that are made here: smooth shapes
-of about the yields, event weights and uncertainties of the AGC's published histograms, filled with
-Poisson counts of one seed. So it can be measured wherever there are no published histograms.
+The model is that of the analysis, with 34 parameters. Its templates are made here, so that no
+published histograms are needed: smooth shapes with about the yields, event weights and
+uncertainties of the AGC's published histograms, filled with Poisson counts of one seed.
 """
 
 from __future__ import annotations
@@ -10,44 +10,48 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from functools import cache
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
 import numpy as np
 
+from perf.cases.case import Case, Ready, Source
 from perf.records import difference
-from perf.records.record_file import Input
+from perf.records.record_file import Input, What
 
-# Importing pyhf and JAX takes a second, which collecting tests need not wait for.
 # ruff: noqa: PLC0415
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
     from analysis.inference import Model, Templates
     from analysis.inference.backends import Backend, Optimizer
+    from perf.cases.case import Inputs
+    from perf.cases.scales import InferenceTask, Scale
 
 SEED: Final = 20151
-PATIENCE: Final = 600.0
-"""Seconds for a fit in a new process; it takes ten."""
+TIMEOUT: Final = 600.0
+"""Seconds for a fit in a new process, which takes about ten."""
 
 MAX_DIFFERENCE: Final = 1e-4
-"""Between minima of twice the negative log likelihood that are the same."""
+"""Between minima of twice the negative log likelihood that count as equal."""
 
 MAX_CLS_DIFFERENCE: Final = 1e-3
-"""Between CLs that rest on such minima."""
+"""Between values of CLs, which follow from such minima."""
 
 MAX_LIMIT_DIFFERENCE: Final = 3e-3
-"""Relative, between limits of which each is found to 1e-3."""
+"""Relative, between limits, each of which is computed to 1e-3."""
 
 TESTED: Final = 2.0
-"""Strength of the signal that is tested."""
+"""Signal strength of the hypothesis test."""
 
 TESTED_SIGNAL: Final = "single_top_tW"
-"""Whose strength is tested, and limited: that of ttbar is too well known to need a limit."""
+"""The signal of tests and limits: the strength of ttbar is known too well to need a limit."""
 
 EDGES: Final = np.linspace(110.0, 550.0, 12)
 """Of the bins in GeV."""
@@ -75,18 +79,13 @@ _YIELDS: Final = {
         "wjets": 1_500.0,
     },
 }
-"""Weight of an event, and events expected of each process."""
+"""Yield of each process by region; `_WEIGHTS` has the weight of an event."""
 
 
 def _shape(region: str, scale: float = 1.0, smear: float = 0.0) -> NDArray[np.float64]:
-    """Share of each bin: HT in 4j1b, the mass of the trijet in 4j2b.
+    """Relative content of each bin: HT in 4j1b, trijet mass in 4j2b.
 
-    Parameters
-    ----------
-    region
-        Which.
-    scale, smear
-        Of energies, and of their resolution (relative).
+    `scale` multiplies energies, `smear` widens their relative resolution.
     """
     x = (EDGES[1:] + EDGES[:-1]) / 2 / scale
     if region == "4j1b":
@@ -98,7 +97,7 @@ def _shape(region: str, scale: float = 1.0, smear: float = 0.0) -> NDArray[np.fl
 
 
 @cache
-def made() -> Templates:
+def synthetic_templates() -> Templates:
     """Templates of all processes and variations, the same each time."""
     from analysis.inference.templates import Region, Template, Templates
     from analysis.samples import NOMINAL
@@ -141,14 +140,8 @@ def made() -> Templates:
     return Templates("made templates", regions)
 
 
-def published(folder: Path) -> Templates:
-    """The AGC's published histograms, for one file of each process.
-
-    Parameters
-    ----------
-    folder
-        The data folder.
-    """
+def published_templates(folder: Path) -> Templates:
+    """The AGC's published histograms for one file of each process, from the data folder."""
     from analysis.inference import read
 
     reference = folder / "real" / "agc_reference"
@@ -160,11 +153,11 @@ def published(folder: Path) -> Templates:
 
 
 def identity(templates: Templates) -> Input:
-    """Identity of templates; there are no events in them."""
+    """Identity of templates, which hold no events."""
     content = {
         name: {
             "data": region.data,
-            **{"_".join(key): one.values for key, one in region.templates.items()},
+            **{"_".join(key): template.values for key, template in region.templates.items()},
         }
         for name, region in templates.regions.items()
     }
@@ -172,14 +165,14 @@ def identity(templates: Templates) -> Input:
 
 
 def minimum(model: Model) -> float:
-    """Fit, and nothing beside."""
+    """Minimum of twice the negative log likelihood: the fit alone."""
     from analysis.inference.fits import minimise
 
     return minimise(model, model.data)[1]
 
 
 def cls(model: Model) -> float:
-    """Observed CLs of a signal of TESTED, by pyhf's own test."""
+    """Observed CLs of a signal of strength TESTED, by pyhf's own test."""
     import pyhf
 
     from analysis.inference.backends import guarded, profiling
@@ -192,7 +185,7 @@ def cls(model: Model) -> float:
 
 
 def observed_limit(model: Model) -> float:
-    """Observed upper limit, with the expected ones beside."""
+    """Observed upper limit; the expected ones are computed too."""
     from analysis.inference import upper_limit
 
     return upper_limit(model).observed
@@ -208,9 +201,9 @@ def likelihood(model: Model) -> float:
 
 
 def expected(task: str, templates: Templates) -> float:
-    """What comes out, by NumPy; a minimum by pyhf's default optimiser, the rest by ours.
+    """The result by NumPy: a minimum by pyhf's default optimiser, the rest by ours.
 
-    The limit of pyhf's default would take minutes; the tests compare it with pyhf's own test.
+    A limit by pyhf's default takes minutes; the tests compare ours with pyhf's own test.
     """
     import pyhf
 
@@ -226,26 +219,26 @@ def expected(task: str, templates: Templates) -> float:
         return cls(model) if task == "hypotest" else observed_limit(model)
 
 
-def _near(most: float, *, relative: bool = False) -> Callable[[float, float], bool]:
-    def agree(got: float, want: float) -> bool:
-        return abs(got - want) <= most * (abs(want) if relative else 1.0)
+def _within(tolerance: float, *, relative: bool = False) -> Callable[[float, float], bool]:
+    def agree(result: float, expected: float) -> bool:
+        return abs(result - expected) <= tolerance * (abs(expected) if relative else 1.0)
 
     return agree
 
 
 AGREE: Final[dict[str, Callable[[float, float], bool]]] = {
-    "build": _near(1e-9, relative=True),
-    "fit": _near(MAX_DIFFERENCE),
-    "hypotest": _near(MAX_CLS_DIFFERENCE),
-    "limit": _near(MAX_LIMIT_DIFFERENCE, relative=True),
+    "build": _within(1e-9, relative=True),
+    "fit": _within(MAX_DIFFERENCE),
+    "hypotest": _within(MAX_CLS_DIFFERENCE),
+    "limit": _within(MAX_LIMIT_DIFFERENCE, relative=True),
 }
-"""Whether two results of a task are the same."""
+"""Whether two results of a task are equal."""
 
 
 def in_new_process(backend: Backend, optimizer: Optimizer) -> Callable[[], float]:
-    """Fit of the made templates in a new process: Python, imports, model, fit."""
+    """A fit of the synthetic templates in a new process: Python, imports, model, fit."""
 
-    def act() -> float:
+    def run() -> float:
         done = subprocess.run(
             [
                 *(sys.executable, "-c", "from perf.cases.inference import script; script()"),
@@ -254,11 +247,11 @@ def in_new_process(backend: Backend, optimizer: Optimizer) -> Callable[[], float
             check=True,
             stdout=subprocess.PIPE,
             text=True,
-            timeout=PATIENCE,
+            timeout=TIMEOUT,
         )
         return float(json.loads(done.stdout))
 
-    return act
+    return run
 
 
 def script() -> None:
@@ -267,4 +260,105 @@ def script() -> None:
 
     backend, optimizer = sys.argv[1:]
     with open_backend(backend, optimizer):  # type: ignore[arg-type]
-        sys.stdout.write(json.dumps(minimum(build(made()))))
+        sys.stdout.write(json.dumps(minimum(build(synthetic_templates()))))
+
+
+@dataclass(frozen=True)
+class InferenceCase(Case):
+    """A task of inference with one backend and optimiser of pyhf."""
+
+    task: InferenceTask
+    backend: Backend
+    optimizer: Optimizer
+    source: Source = "synthetic"
+    process: Literal["cold", "warm"] = "warm"
+    """Cold is a new process: imports, model and fit, with everything that JAX compiles."""
+
+    @property
+    def what(self) -> What:
+        """Named by task, backend and optimiser."""
+        real = "-real" if self.source == "real" else ""
+        return What(
+            name=f"{self.task}-{self.process}-{self.backend}-{self.optimizer}{real}",
+            group=f"inference: {self.task}",
+            kind="inference",
+            subject=self.task,
+            size=0,
+            parameters={
+                "backend": self.backend,
+                "optimizer": self.optimizer,
+                "process": self.process,
+                "source": self.source,
+            },
+        )
+
+    @property
+    def cold(self) -> bool:
+        """Whether it is measured in a new process."""
+        return self.process == "cold"
+
+    @property
+    def in_workers(self) -> bool:
+        """As `cold`."""
+        return self.cold
+
+    def rounds(self, scale: Scale) -> int | None:
+        """Most tasks take seconds, and each result is compared."""
+        return scale.start_rounds if self.cold else scale.processor_rounds
+
+    @contextmanager
+    def open(self, inputs: Inputs) -> Iterator[Ready]:
+        """Build the model."""
+        from analysis.inference import build, open_backend
+
+        if self.source == "real":
+            assert inputs.real is not None
+            templates = inputs.cached("templates", "", partial(published_templates, inputs.real))
+        else:
+            templates = synthetic_templates()
+        signal = TESTED_SIGNAL if self.task in {"hypotest", "limit"} else "ttbar"
+        with open_backend(self.backend, self.optimizer):
+            # JAX compiles for each model: cases that share one follow each other.
+            model = inputs.cached(
+                "model",
+                (self.backend, self.optimizer, self.source, signal),
+                lambda: build(templates, signal),
+            )
+            runs: dict[str, Callable[[], float]] = {
+                "build": lambda: likelihood(build(templates)),
+                "fit": partial(minimum, model),
+                "hypotest": partial(cls, model),
+                "limit": partial(observed_limit, model),
+            }
+            cold = in_new_process(self.backend, self.optimizer)
+            yield Ready(
+                run=cold if self.cold else runs[self.task],
+                expected=partial(expected, self.task, templates),
+                result_key=(self.task, self.source),
+                compare=AGREE[self.task],
+                identity=identity(templates),
+            )
+
+
+def inferences(scale: Scale) -> list[InferenceCase]:
+    """Every task with every backend and optimiser.
+
+    Fits are measured cold too, and on published histograms. With pyhf's own optimisers a test
+    takes tens of seconds and a limit minutes: only if the scale says so.
+    """
+    from analysis.inference.backends import OPTIMIZERS
+
+    pairs = [(backend, name) for backend, names in OPTIMIZERS.items() for name in names]
+    ours = [(backend, names[0]) for backend, names in OPTIMIZERS.items()]
+    slow: tuple[InferenceTask, ...] = ("hypotest", "limit")
+    return [
+        *(InferenceCase("build", *pair) for pair in ours),
+        *(InferenceCase("fit", *pair, process="cold") for pair in pairs),
+        *(InferenceCase("fit", *pair, source) for source in get_args(Source) for pair in pairs),
+        *(
+            InferenceCase(task, *pair)
+            for pair in pairs
+            for task in slow
+            if pair in ours or task in scale.slow_tests
+        ),
+    ]

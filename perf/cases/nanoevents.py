@@ -1,7 +1,6 @@
-"""What coffea's NanoEvents cost: cases beside those of `perf.cases.catalogue`, of the same form.
+"""Cases of coffea's NanoEvents: opening a file, reading columns, filling a histogram.
 
-Kernels take columns; that coffea gives them, and what it costs to open a file and to read it, is
-measured here. Each result is checked against one that does without coffea.
+Each result is compared with one that is computed without coffea.
 """
 
 from __future__ import annotations
@@ -13,15 +12,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from analysis.errors import InputError
-from perf.cases.catalogue import (
-    REAL_EVENTS,
-    REAL_PROCESSOR,
-    Case,
-    KernelCase,
-    Ready,
-    another,
-)
+from perf.cases.case import REAL_EVENTS, REAL_PROCESSOR, Case, Ready, Source, cross_check
 from perf.cases.data import DENSE_JETS, TREE, real_identity
+from perf.cases.kernels import KernelCase
 from perf.records.format import label
 from perf.records.record_file import Input, What
 
@@ -29,9 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from perf.cases.catalogue import Inputs, Scale, Source
+    from perf.cases.case import Inputs
+    from perf.cases.scales import Scale
 
-# The analysis takes seconds to import, which starting pytest need not wait for.
 # ruff: noqa: PLC0415
 
 Mode = Literal["eager", "virtual"]
@@ -42,17 +35,7 @@ BINS: Final = 50
 
 
 def nanoevents(path: Path | str, events: int | None, mode: Mode) -> Any:
-    """The first events of a file, as coffea gives them.
-
-    Parameters
-    ----------
-    path
-        NanoAOD file.
-    events
-        How many; None for all.
-    mode
-        Of NanoEvents.
-    """
+    """The first events of a NanoAOD file, or all of them, as coffea's NanoEvents."""
     import uproot
     from coffea.nanoevents import NanoAODSchema, NanoEventsFactory
 
@@ -69,30 +52,25 @@ def nanoevents(path: Path | str, events: int | None, mode: Mode) -> Any:
 
 @dataclass(frozen=True)
 class NanoCase(Case):
-    """One thing measured of NanoEvents."""
+    """A case of NanoEvents."""
 
     size: int
-    of: Source = "synthetic"
+    source: Source = "synthetic"
 
     def _what(self, name: str, **parameters: str) -> What:
-        real = "-real" if self.of == "real" else ""
-        suffix = "".join(f"-{one}" for one in parameters.values())
+        real = "-real" if self.source == "real" else ""
+        suffix = "".join(f"-{value}" for value in parameters.values())
         return What(
             name=f"nanoevents_{name}-{label(self.size)}{suffix}{real}",
             group=f"NanoEvents, {name}",
             kind="events",
             subject=name,
             size=self.size,
-            parameters={"source": self.of, **parameters},
+            parameters={"source": self.source, **parameters},
         )
 
-    @property
-    def source(self) -> Source:
-        """As `Case.source`."""
-        return self.of
-
     def _file(self, inputs: Inputs) -> tuple[str, Input]:
-        if self.of == "real":
+        if self.source == "real":
             path = inputs.real_file(REAL_PROCESSOR)
             return str(path), real_identity(path, REAL_EVENTS)
         (sample,) = inputs.store.fileset(self.size).values()
@@ -102,40 +80,40 @@ class NanoCase(Case):
 
 @dataclass(frozen=True)
 class OpenCase(NanoCase):
-    """A file opened as NanoEvents, of which no column is read."""
+    """A file opened as NanoEvents; no column is read."""
 
     @property
     def what(self) -> What:
-        """As `Case.what`."""
+        """Named by number of events."""
         return self._what("open", mode="virtual")
 
     @contextmanager
     def open(self, inputs: Inputs) -> Iterator[Ready]:
-        """As `Case.open`."""
+        """Choose the file."""
         path, identity = self._file(inputs)
         yield Ready(
-            act=lambda: len(nanoevents(path, self.size, "virtual")),
-            want=lambda: self.size,
-            key=(self.of, self.size),
-            agree=lambda got, want: bool(got == want),
+            run=lambda: len(nanoevents(path, self.size, "virtual")),
+            expected=lambda: self.size,
+            result_key=(self.source, self.size),
+            compare=lambda result, expected: bool(result == expected),
             identity=identity,
         )
 
 
 @dataclass(frozen=True)
 class ReadCase(NanoCase):
-    """The columns of the analysis, read by NanoEvents from a file that is opened anew."""
+    """A file opened, and the columns of the analysis read by NanoEvents."""
 
     mode: Mode = "virtual"
 
     @property
     def what(self) -> What:
-        """As `Case.what`."""
+        """Named by number of events and mode."""
         return self._what("read", mode=self.mode)
 
     @contextmanager
     def open(self, inputs: Inputs) -> Iterator[Ready]:
-        """As `Case.open`."""
+        """Choose the file."""
         from analysis.files.columns import Columns
         from analysis.ttbar import branches
 
@@ -147,53 +125,52 @@ class ReadCase(NanoCase):
             return {name: columns[name] for name in names}
 
         yield Ready(
-            act=read,
-            want=lambda: _columns(path, names, self.size),
-            key=("read", self.of, self.size),
-            agree=same_columns,
+            run=read,
+            expected=lambda: _columns(path, names, self.size),
+            result_key=("read", self.source, self.size),
+            compare=same_columns,
             identity=identity,
         )
 
 
 def _columns(path: str, names: tuple[str, ...], events: int) -> dict[str, Any]:
-    """Columns of a file without coffea."""
+    """Columns of a file, read without coffea."""
     import uproot
 
     with uproot.open({path: TREE}) as tree:
         return {name: tree[name].array(library="ak", entry_stop=events) for name in names}
 
 
-def same_columns(got: Mapping[str, Any], want: Mapping[str, Any]) -> bool:
+def same_columns(result: Mapping[str, Any], expected: Mapping[str, Any]) -> bool:
     """Whether columns hold the same values, to the last bit."""
     import awkward as ak
 
-    return got.keys() == want.keys() and all(
-        bool(ak.array_equal(got[name], want[name], equal_nan=True, check_parameters=False))
-        for name in want
+    return result.keys() == expected.keys() and all(
+        bool(ak.array_equal(result[name], expected[name], equal_nan=True, check_parameters=False))
+        for name in expected
     )
 
 
 @dataclass(frozen=True)
 class NanoKernelCase(KernelCase):
-    """A kernel on NanoEvents that are in memory: their columns are looked up in every call."""
+    """A kernel on NanoEvents in memory: each call looks up their columns."""
 
     @property
     def what(self) -> What:
-        """As `Case.what`."""
-        what = KernelCase.what.fget(self)  # type: ignore[attr-defined]
-        found: What = what.model_copy(
+        """Named as the kernel's case on columns."""
+        what = super().what
+        return what.model_copy(
             update={"name": f"{what.name}-nanoevents", "parameters": {"input": "NanoEvents"}}
         )
-        return found
 
     @contextmanager
     def open(self, inputs: Inputs) -> Iterator[Ready]:
-        """As `Case.open`."""
+        """Have NanoEvents read their columns."""
         from analysis.files.columns import Columns
         from analysis.kernels import KERNELS
 
         kernel = KERNELS[self.kernel]
-        events = inputs.last(
+        events = inputs.cached(
             "nanoevents",
             (kernel.dense, self.size),
             lambda: self._events(inputs, dense=kernel.dense),
@@ -201,15 +178,15 @@ class NanoKernelCase(KernelCase):
         columns = (inputs.store.dense if kernel.dense else inputs.store.events)(self.size)
         arguments = kernel.arguments(columns.columns)
 
-        def act() -> Any:
+        def run() -> Any:
             return kernel.run(self.implementation, *kernel.arguments(Columns(events)))
 
         yield Ready(
-            act=act,
+            run=run,
             # The same kernel on columns that were read without coffea.
-            want=partial(kernel.run, another(self.implementation, self.size), *arguments),
-            key=(self.kernel, self.size, "nanoevents"),
-            agree=lambda got, want: kernel.agree(got, want, *arguments),
+            expected=partial(kernel.run, cross_check(self.implementation, self.size), *arguments),
+            result_key=(self.kernel, self.size, "nanoevents"),
+            compare=lambda result, expected: kernel.agree(result, expected, *arguments),
             identity=columns.identity,
         )
 
@@ -241,12 +218,12 @@ class FillCase(NanoCase):
 
     @property
     def what(self) -> What:
-        """As `Case.what`."""
+        """Named by number of events and weights."""
         return self._what("fill", weights="weighted" if self.weighted else "unweighted")
 
     @contextmanager
     def open(self, inputs: Inputs) -> Iterator[Ready]:
-        """As `Case.open`."""
+        """Read the column that is filled."""
         import awkward as ak
         import hist
         import numpy as np
@@ -256,30 +233,30 @@ class FillCase(NanoCase):
         weight = ak.broadcast_arrays(1.0 + np.arange(len(pt)) % 4, pt)[0]
         edges = np.linspace(0.0, 500.0, BINS + 1)
 
-        def act() -> Any:
+        def run() -> Any:
             filled = hist.Hist.new.Variable(edges, name="pt").Weight()
             weights = {"weight": ak.flatten(weight)} if self.weighted else {}
             filled.fill(pt=ak.flatten(pt), **weights)
             return filled.values()
 
-        def want() -> Any:
-            values, weights = (ak.to_numpy(ak.flatten(one)) for one in (pt, weight))
-            # The last bin of numpy has its upper edge, that of hist has not.
+        def expected() -> Any:
+            values, weights = (ak.to_numpy(ak.flatten(column)) for column in (pt, weight))
+            # NumPy's last bin includes its upper edge, that of hist does not.
             inside = values < edges[-1]
             weights = weights[inside] if self.weighted else None
             return np.histogram(values[inside], edges, weights=weights)[0]
 
         yield Ready(
-            act=act,
-            want=want,
-            key=("fill", self.size, self.weighted),
-            agree=lambda got, want: bool(np.array_equal(got, want)),
+            run=run,
+            expected=expected,
+            result_key=("fill", self.size, self.weighted),
+            compare=lambda result, expected: bool(np.array_equal(result, expected)),
             identity=identity,
         )
 
 
-def reading(scale: Scale) -> list[NanoCase]:
-    """What NanoEvents cost by themselves, of as many events as are in a file; and of a real one."""
+def nano_cases(scale: Scale) -> list[NanoCase]:
+    """Opening, reading and filling by number of events, up to those of a file; opening a real one."""
     sizes = [size for size in scale.sizes if size <= scale.file_events]
     return [
         OpenCase(REAL_EVENTS, "real"),

@@ -1,7 +1,4 @@
-"""How the events of benchmarks are read.
-
-From this machine, from servers at a distance, or as ServiceX delivered them.
-"""
+"""Cases of how events are read: from this machine, from servers, or as ServiceX delivered them."""
 
 from __future__ import annotations
 
@@ -11,94 +8,65 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, cast, get_args
 
+from perf.cases.case import BASE
+from perf.cases.processor import ProcessorCase
 from perf.servers import file_servers
 from perf.servers.latency_proxy import delayed
 
-# uproot takes a second to import, which collecting tests need not wait for.
 # ruff: noqa: PLC0415
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from perf.servers.latency_proxy import Running
+    from perf.cases.scales import Scale
 
 Route = Literal["local", "servicex", "xrootd", "http"]
 Handler = Literal["default", "fsspec", "uproot"]
-"""What `analysis.runner.run` has; what uproot has by default; uproot's own client of the protocol."""
-
-HANDLERS: Final[tuple[Handler, ...]] = get_args(Handler)
+"""The one that `analysis.runner.run` chooses; uproot's default; uproot's client of the protocol."""
 
 SERVERS: Final[dict[Route, Any]] = {"xrootd": file_servers.xrootd, "http": file_servers.nginx}
 
-
-@dataclass(frozen=True)
-class Delivered:
-    """A file set as it can be read.
-
-    Attributes
-    ----------
-    fileset
-        Of coffea's form.
-    proxy
-        Counts what is read of servers; None for local files.
-    """
-
-    fileset: dict[str, Any]
-    proxy: Running | None
+DELAYS: Final = (0, 10, 50)
+"""Milliseconds to a server, each way: in the building, in the country, across an ocean."""
 
 
 @contextmanager
-def delivered(fileset: Mapping[str, Any], route: Route, delay: float = 0.0) -> Iterator[Delivered]:
-    """Serve the files of a file set, which must lie in one folder.
+def served(
+    fileset: Mapping[str, Any], route: Route, delay: float = 0.0
+) -> Iterator[dict[str, Any]]:
+    """Serve the files of a file set, which must lie in one folder; yield it as it is read.
 
-    Parameters
-    ----------
-    fileset
-        Of coffea's form, with local files.
-    route
-        How they are read. What ServiceX delivers is there before: reading it is one thing, and
-        delivery another that is measured as such. Servers are reached through a proxy, also where it adds no latency.
-    delay
-        Latency in seconds, each way.
-
-    Raises
-    ------
-    NotInstalledError
-        If the server is not installed.
+    ServiceX delivers before: reading is measured here, delivery in `perf.cases.delivery`. Servers
+    are reached through a proxy that adds `delay` seconds each way, also where that is zero.
     """
     if route == "local":
-        yield Delivered(dict(fileset), None)
+        yield dict(fileset)
         return
     if route == "servicex":
         from analysis.delivery.fileset import deliver_fileset
         from analysis.files.output import write_json
 
         with tempfile.TemporaryDirectory(prefix="coffea-delivered-") as temporary:
-            own = Path(temporary)
-            write_json(own / "fileset.json", fileset)
-            yield Delivered(
-                deliver_fileset(own / "fileset.json", own / "slim", progress=False), None
-            )
+            folder = Path(temporary)
+            write_json(folder / "fileset.json", fileset)
+            yield deliver_fileset(folder / "fileset.json", folder / "slim", progress=False)
         return
     folder = Path(next(iter(next(iter(fileset.values()))["files"]))).parent
     with SERVERS[route](folder) as server, delayed(server.port, delay) as proxy:
-        yield Delivered(
-            {
-                name: {
-                    **dataset,
-                    "files": {
-                        server.url(str(Path(path).relative_to(folder)), proxy): tree
-                        for path, tree in dataset["files"].items()
-                    },
-                }
-                for name, dataset in fileset.items()
-            },
-            proxy,
-        )
+        yield {
+            name: {
+                **dataset,
+                "files": {
+                    server.url(str(Path(path).relative_to(folder)), proxy): tree
+                    for path, tree in dataset["files"].items()
+                },
+            }
+            for name, dataset in fileset.items()
+        }
 
 
 def source(handler: Handler, route: Route) -> type | None:
-    """The source of uproot of this name; None for what `analysis.runner.run` has by default."""
+    """Uproot's source class; None for the one that `analysis.runner.run` chooses."""
     from uproot.source.fsspec import FSSpecSource
     from uproot.source.http import HTTPSource
     from uproot.source.xrootd import XRootDSource
@@ -108,3 +76,61 @@ def source(handler: Handler, route: Route) -> type | None:
     if handler == "fsspec":
         return cast("type", FSSpecSource)
     return cast("type", {"xrootd": XRootDSource, "http": HTTPSource}[route])
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadingCase(ProcessorCase):
+    """The processor over the same events, read from this machine or from a distant server."""
+
+    route: Route
+    milliseconds: int
+    """Latency, each way."""
+    handler: Handler
+
+    def _named(self) -> tuple[str, str, dict[str, str | int | bool]]:
+        parts = ["read", self.route]
+        if self.route in SERVERS:
+            parts.append(f"{self.milliseconds}ms")
+        if self.handler != "default":
+            parts.append(self.handler)
+        return (
+            "_".join(parts),
+            f"reading, {self.milliseconds} ms each way",
+            {"route": self.route, "milliseconds": self.milliseconds, "handler": self.handler},
+        )
+
+    @contextmanager
+    def _served(self, fileset: dict[str, Any]) -> Iterator[tuple[dict[str, Any], type | None]]:
+        with served(fileset, self.route, self.milliseconds / 1000) as reached:
+            yield reached, source(self.handler, self.route)
+
+
+def readings(scale: Scale) -> list[ReadingCase]:
+    """Every route and latency by chunk size; other handlers with the largest chunks alone.
+
+    In one process, so that no chunk is read while another is processed.
+    """
+    here: tuple[Route, ...] = ("local", "servicex")
+    ways: list[tuple[Route, int, Handler, int]] = [
+        (route, 0, "default", chunksize) for route in here for chunksize in scale.chunksizes
+    ]
+    handlers: tuple[Handler, ...] = get_args(Handler)
+    ways += [
+        (route, milliseconds, handler, chunksize)
+        for milliseconds in DELAYS
+        for route in SERVERS
+        for handler in handlers
+        for chunksize in scale.chunksizes
+        if handler == "default" or chunksize == scale.chunksizes[-1]
+    ]
+    return [
+        ReadingCase(
+            BASE,
+            chunksize=chunksize,
+            size=scale.processor_events,
+            route=route,
+            milliseconds=milliseconds,
+            handler=handler,
+        )
+        for route, milliseconds, handler, chunksize in ways
+    ]

@@ -1,7 +1,7 @@
-"""What executors cost beside the work that they are given: tasks that do nothing, or next to it.
+"""Tasks that do nothing, or next to it, and starting executors: what executors cost by themselves.
 
-Tasks run on workers, which import this module: it imports nothing that takes long. Each carries
-what tells a result of its own from one that is lost, repeated, or left over from an earlier call.
+Tasks run on workers, which import this module: it imports nothing that takes long. Each result
+shows whether an item was lost or repeated, or whether it comes from an earlier call.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from analysis.errors import InputError, NotInstalledError
 from analysis.processes import adopt_orphans
 
-# The analysis takes seconds to import, which collecting tests need not wait for.
 # ruff: noqa: PLC0415
 
 if TYPE_CHECKING:
@@ -40,21 +39,21 @@ VARIANTS: Final[dict[Variant, dict[str, Any]]] = {
     "plain": {"tuned": False, "status": False},
     "threads": {"pool": "threads"},
 }
-"""Options of `open_executor` by what the suite calls them: ``plain`` is coffea's own executor as
-it comes, but for the progress bar."""
+"""Options of `open_executor` by variant: ``plain`` is coffea's own executor, without its progress
+bar."""
 
 BYTES_A_BIN: Final = 16
 """Of Weight storage: sum of weights and of their squares."""
 
 FILLED: Final = 1_000
-"""One bin in so many has contents in a ``sparse`` histogram."""
+"""One bin in so many of a ``sparse`` histogram is not empty."""
 
 MANTISSA: Final = 40
-"""Random bits of a bin's contents: too many for lz4 to shrink, and so few that sums of up to
-2^13 histograms are exact in whatever order."""
+"""Random bits of a bin's contents: too many for lz4 to compress, and few enough that sums of up
+to 2^13 histograms are exact in any order."""
 
-PATIENCE: Final = 60.0
-"""Seconds that workers wait for each other: far above what an engine takes to start another."""
+TIMEOUT: Final = 60.0
+"""Seconds that workers wait for each other: far more than an engine takes to start one."""
 
 ITEMS: Final = "items"
 HISTOGRAM: Final = "histogram"
@@ -65,50 +64,39 @@ HISTOGRAM: Final = "histogram"
 
 @dataclass(frozen=True)
 class Empty:
-    """A task that does nothing but count itself.
-
-    Attributes
-    ----------
-    nonce
-        Of one call of an executor: what an engine kept from an earlier one is told by it.
-    """
+    """A task that does nothing but count itself."""
 
     nonce: str = field(default_factory=lambda: uuid.uuid4().hex)
+    """Of one call of an executor: distinguishes its results from those of earlier calls."""
 
     def __call__(self, item: int) -> dict[str, Any]:
-        """1 under the nonce, and the item, so that no loss makes up for a repetition."""
+        """1 under the nonce, and the item: the sum of items shows a loss that hides a repetition."""
         return {self.nonce: 1, ITEMS: item}
 
     def counted(self, result: dict[str, Any]) -> dict[str, Any]:
-        """A result with the count under ``tasks``: the same for every call that went well."""
+        """A result with its count under ``tasks``: equal for all correct calls."""
         return {"tasks": result.pop(self.nonce, 0), **result}
 
     def expected(self, tasks: int) -> dict[str, Any]:
-        """What `counted` gives for items 0, 1, ... if each was given to a task once."""
+        """What `counted` returns for items 0, 1, ... if each had one task."""
         return {"tasks": tasks, ITEMS: tasks * (tasks - 1) // 2}
 
 
 @dataclass(frozen=True)
 class Returning(Empty):
-    """A task that returns a histogram, which its worker makes once.
-
-    Attributes
-    ----------
-    size
-        Of the histogram in bytes, flow bins included.
-    contents
-        ``random`` cannot be compressed; ``sparse`` is all zeros but for one bin in FILLED.
-    """
+    """A task that returns a histogram, which its worker makes once."""
 
     size: int = 1_024
+    """Of the histogram in bytes, flow bins included."""
     contents: Contents = "random"
+    """``random`` cannot be compressed; ``sparse`` is zero but for one bin in FILLED."""
 
     def __call__(self, item: int) -> dict[str, Any]:
-        """As `Empty`, and the histogram."""
+        """The count of `Empty`, and the histogram."""
         return {**super().__call__(item), HISTOGRAM: prepared(self.size, self.contents)}
 
     def expected(self, tasks: int) -> dict[str, Any]:
-        """As `Empty.expected`."""
+        """The count of `Empty.expected`, and the sum of the histograms."""
         total = prepared(self.size, self.contents).copy()
         for name in ("value", "variance"):
             total.view(flow=True)[name] *= tasks
@@ -123,33 +111,25 @@ def prepared(size: int, contents: Contents) -> Any:
 
     bins = size // BYTES_A_BIN
     rng = np.random.default_rng(bins)
-    made = hist.Hist.new.Reg(bins - 2, 0.0, 1.0, name="x").Weight()
-    view = made.view(flow=True)
+    histogram = hist.Hist.new.Reg(bins - 2, 0.0, 1.0, name="x").Weight()
+    view = histogram.view(flow=True)
     for name in ("value", "variance"):
         values = rng.integers(1 << MANTISSA, size=bins).astype(float)
         if contents == "sparse":
             values[rng.permutation(bins)[bins // FILLED + 1 :]] = 0.0
         view[name] = values
-    return made
+    return histogram
 
 
 @dataclass(frozen=True)
 class Meeting:
-    """A task that ends when there are as many at work as workers: then each worker has one.
-
-    Attributes
-    ----------
-    folder
-        Where each task leaves a file.
-    workers
-        How many there must be.
-    first
-        Called before, on each worker.
-    """
+    """A task that ends when as many tasks run as there are workers: then each worker has one."""
 
     folder: str
+    """Where each task leaves a file."""
     workers: int
     first: Callable[[], Any] | None = None
+    """Called on each worker before."""
 
     def __call__(self, item: int) -> dict[str, Any]:
         """Process and thread that it ran in."""
@@ -157,29 +137,22 @@ class Meeting:
             self.first()
         folder = Path(self.folder)
         (folder / str(item)).touch()
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + TIMEOUT
         while sum(1 for _ in folder.iterdir()) < self.workers and time.monotonic() < until:
             time.sleep(0.001)
         return {"pids": {os.getpid()}, "threads": {(os.getpid(), threading.get_ident())}}
 
 
 @dataclass(frozen=True)
-class Deadly:
-    """A processor; the worker that begins one chunk is killed, as where memory is short. Once.
-
-    Attributes
-    ----------
-    process
-        The processor's function of events.
-    path
-        Of the file whose first chunk it is.
-    mark
-        File that says that it was done.
-    """
+class KillWorker:
+    """A processor whose worker is killed once, as where memory is short, when it begins a file."""
 
     process: Callable[[Any], Any]
+    """The processor's function of events."""
     path: str
+    """Of the file."""
     mark: Path
+    """Exists as soon as a worker was killed."""
 
     def __call__(self, events: Any) -> Any:
         """Process a chunk, or be killed."""
@@ -194,33 +167,21 @@ class Deadly:
         return self.process(events)
 
 
-# --- acts
+# --- calls of executors
 
 
 def calls(executor: ExecutorBase, tasks: int, make: Callable[[], Empty]) -> Callable[[], Any]:
-    """Make ready to give an executor tasks.
+    """A call of an executor on items 0, 1, ..., whose result is that of `Empty.counted`.
 
-    Parameters
-    ----------
-    executor
-        Called as coffea's Runner does, but directly.
-    tasks
-        How many.
-    make
-        Makes the function, anew for each call.
-
-    Returns
-    -------
-    Callable
-        Has the function called on items 0, 1, ..., and gives what `Empty.counted` makes of it.
+    `make` makes the function anew for each call. The executor is called as by coffea's Runner.
     """
     items = list(range(tasks))
 
-    def act() -> dict[str, Any]:
+    def run() -> dict[str, Any]:
         function = make()
         return function.counted(_call(executor, items, function))
 
-    return act
+    return run
 
 
 def _call(executor: ExecutorBase, items: list[int], function: Callable[[int], Any]) -> Any:
@@ -233,42 +194,30 @@ def _call(executor: ExecutorBase, items: list[int], function: Callable[[int], An
     return merged
 
 
-def same(got: Any, want: Any) -> bool:
+def same(result: Any, expected: Any) -> bool:
     """Whether counts are equal, and histograms to the last bit."""
     import numpy as np
 
-    if got.keys() != want.keys():
+    if result.keys() != expected.keys():
         return False
-    ours, theirs = got.get(HISTOGRAM), want.get(HISTOGRAM)
+    ours, theirs = result.get(HISTOGRAM), expected.get(HISTOGRAM)
     if ours is not None and not (
         ours.axes == theirs.axes
         and all(
-            np.array_equal(ours.view(flow=True)[one], theirs.view(flow=True)[one])
-            for one in ("value", "variance")
+            np.array_equal(ours.view(flow=True)[field], theirs.view(flow=True)[field])
+            for field in ("value", "variance")
         )
     ):
         return False
-    return all(got[name] == want[name] for name in got if name != HISTOGRAM)
+    return all(result[name] == expected[name] for name in result if name != HISTOGRAM)
 
 
 def meet(
     executor: ExecutorBase, workers: int, first: Callable[[], Any] | None = None
 ) -> tuple[int, set[int]]:
-    """Give every worker a task at the same time.
+    """Give every worker a task at the same time, which begins by calling `first`.
 
-    Parameters
-    ----------
-    executor
-        Ready, or about to be: this waits for its workers.
-    workers
-        How many it has.
-    first
-        To be called by each of them.
-
-    Returns
-    -------
-    number, pids
-        Number of workers that met, and their processes.
+    Returns how many workers met, and their process ids.
     """
     with tempfile.TemporaryDirectory(prefix="coffea-meeting-") as folder:
         result = _call(executor, list(range(workers)), Meeting(folder, workers, first))
@@ -277,13 +226,7 @@ def meet(
 
 @dataclass
 class Start:
-    """An executor that can be started and ended again and again.
-
-    Attributes
-    ----------
-    executor, workers, variant
-        Which.
-    """
+    """An executor that can be started and ended again and again."""
 
     executor: str
     workers: int
@@ -291,7 +234,7 @@ class Start:
     _open: ExitStack = field(default_factory=ExitStack)
 
     def start(self) -> int:
-        """Start it and give each worker a task; how many did one."""
+        """Start it and give each worker a task; return how many did one."""
         from analysis.executors import open_executor
 
         with ExitStack() as stack:
@@ -311,7 +254,7 @@ MISSING: Final = "missing"
 
 @dataclass
 class FreshStart(Start):
-    """The same in a process that is started for it, as a user's script."""
+    """An executor started in a new process, as in a user's script."""
 
     _process: subprocess.Popen[str] | None = None
 
@@ -341,24 +284,24 @@ class FreshStart(Start):
         raise RuntimeError("".join(lines[-20:]))
 
     def close(self) -> None:
-        """Have the script end, and wait for it."""
+        """End the script, and wait for it."""
         if self._process is not None:
-            self._process.communicate("", timeout=PATIENCE)
+            self._process.communicate("", timeout=TIMEOUT)
             self._process = None
 
 
 def script() -> None:
-    """What `FreshStart` runs: start an executor, say so, and end it when standard input ends."""
+    """What `FreshStart` runs: start an executor, report it, end it when standard input ends."""
     executor, workers, variant = sys.argv[1:]
-    one = Start(executor, int(workers), variant)  # type: ignore[arg-type]
+    start = Start(executor, int(workers), variant)  # type: ignore[arg-type]
     try:
-        number = one.start()
+        number = start.start()
     except NotInstalledError as error:
         _say(MISSING, error)
         return
     _say(READY, number)
     sys.stdin.read()
-    one.close()
+    start.close()
 
 
 def _say(*words: object) -> None:
@@ -368,7 +311,7 @@ def _say(*words: object) -> None:
 
 @contextmanager
 def orphans_adopted() -> Iterator[None]:
-    """Be the parent of descendants that lose theirs, so that their CPU time is seen (on Linux).
+    """Adopt descendants whose parent ends, so that their CPU time counts (on Linux).
 
     Parsl starts its workers by a shell that ends at once.
     """
@@ -379,20 +322,12 @@ def orphans_adopted() -> Iterator[None]:
         adopt_orphans(wanted=False)
 
 
-def require(
+def wait_for_workers(
     executor: ExecutorBase, workers: int, first: Callable[[], Any] | None = None
 ) -> set[int]:
-    """Wait until all workers of an executor are there, as `meet`.
+    """Wait until all workers of an executor did a task, as by `meet`; return their process ids.
 
-    Returns
-    -------
-    set[int]
-        Their processes.
-
-    Raises
-    ------
-    InputError
-        If they do not come.
+    Raises InputError if some do not come.
     """
     number, pids = meet(executor, workers, first)
     if number != workers:

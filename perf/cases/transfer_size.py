@@ -1,4 +1,4 @@
-"""Sizes of what travels between processes: a chunk's task, and what it gives back."""
+"""Bytes that travel between processes for a chunk: its task, and its accumulator."""
 
 from __future__ import annotations
 
@@ -18,30 +18,24 @@ if TYPE_CHECKING:
 
 
 class Sizes(NamedTuple):
-    """Bytes of one chunk, pickled.
-
-    Attributes
-    ----------
-    task
-        Function and item, as an executor gets them.
-    accumulator
-        What the processor returned, with what coffea says of it.
-    """
+    """Bytes of one chunk, pickled."""
 
     task: int
+    """Function and item, as an executor gets them."""
     accumulator: int
+    """What the processor returned, with coffea's metrics."""
 
 
 @dataclass
 class Weighing(IterativeExecutor):
-    """An executor that weighs what an engine would have to send."""
+    """An executor that records the size of what an engine would send."""
 
     weighed: list[Sizes] = field(default_factory=list)
 
     def __call__(
         self, items: Sequence[Any], function: Callable[[Any], Any], accumulator: Any
     ) -> Any:
-        """As coffea's, after the first item was weighed."""
+        """As coffea's, after recording the sizes of the first item."""
         if items:
             task = len(cloudpickle.dumps((function, items[0])))
             self.weighed.append(Sizes(task, len(cloudpickle.dumps(function(items[0])))))
@@ -49,20 +43,7 @@ class Weighing(IterativeExecutor):
 
 
 def weigh(fileset: Mapping[str, Any], variations: Literal["nominal", "all"]) -> Sizes:
-    """Weigh a chunk of the ttbar analysis, as coffea's Runner sends it.
-
-    Parameters
-    ----------
-    fileset
-        Of coffea's form.
-    variations
-        Of the processor.
-
-    Returns
-    -------
-    Sizes
-        Of the first chunk.
-    """
+    """Sizes of the first chunk of the ttbar analysis, as coffea's Runner sends it."""
     NanoAODSchema.warn_missing_crossrefs = False
     executor = Weighing(status=False)
     runner = Runner(
@@ -72,7 +53,7 @@ def weigh(fileset: Mapping[str, Any], variations: Literal["nominal", "all"]) -> 
         chunksize=1_000,
         maxchunks=1,
     )
-    # coffea shows its progress whatever `status` says.
+    # coffea prints its progress even without `status`.
     with redirect_stdout(io.StringIO()):
         runner(
             dict(fileset),

@@ -1,68 +1,61 @@
-"""The whole analysis stage by stage: what each makes is compared with what it must be."""
+"""Cases of the whole workflow, from files to plots, stage by stage, each result checked."""
 
 from __future__ import annotations
 
 import json
+import shutil
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import numpy as np
 
 from perf.cases import delivery, inference
+from perf.cases.case import WORKERS, Case, Ready
+from perf.cases.tasks import orphans_adopted
 from perf.records import difference
+from perf.records.format import label
+from perf.records.record_file import Input, What
 
-# The analysis takes seconds to import, which collecting tests need not wait for.
 # ruff: noqa: PLC0415
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from analysis.pipeline import Stage
     from analysis.workflow import Whole
+    from perf.cases.case import Inputs
+    from perf.cases.scales import Scale
 
 StageName = Literal["events", "delivery", "histograms", "fit", "limit", "pictures"]
 STAGES: Final[tuple[StageName, ...]] = get_args(StageName)
 
 
-def advanced(stage: StageName, folder: Path, events: int, workers: int) -> tuple[Whole, Stage]:
-    """The analysis of synthetic events, done up to a stage.
+def advanced(name: StageName, folder: Path, events: int, workers: int) -> tuple[Whole, Stage]:
+    """The workflow on synthetic events, done up to a stage, and that stage, ready to be done.
 
-    Parameters
-    ----------
-    stage
-        The first that need not be done.
-    folder
-        Of the analysis; what is done there already is not done again.
-    events
-        Of each sample.
-    workers
-        Of the executor and of the delivery.
-
-    Returns
-    -------
-    tuple
-        The analysis, and the stage, ready to be done.
+    What is done in `folder` already is not done again; `events` are those of each sample.
     """
     from analysis.pipeline import advance
     from analysis.workflow import Whole
 
     whole = Whole(folder, events=events, workers=workers)
-    stages = {one.name: one for one in whole.stages()}
-    before = [stages[name] for name in STAGES[: STAGES.index(stage)]]
+    stages = {stage.name: stage for stage in whole.stages()}
+    before = [stages[earlier] for earlier in STAGES[: STAGES.index(name)]]
     for _ in advance(before, folder):
         pass
-    return whole, stages[stage]
+    return whole, stages[name]
 
 
 def forget(whole: Whole) -> None:
     """Remove what was delivered, which a second delivery would keep."""
-    import shutil
-
     shutil.rmtree(whole.inputs.parent, ignore_errors=True)
 
 
 def content(stage: StageName, whole: Whole, paths: Sequence[Path]) -> Any:
-    """What of the files that a stage made it is judged by."""
+    """What is compared of the files that a stage made."""
     if stage == "events":
         return _events_in(whole)
     if stage == "delivery":
@@ -79,11 +72,11 @@ def content(stage: StageName, whole: Whole, paths: Sequence[Path]) -> Any:
     return sorted(path.stem for path in paths if len(np.unique(imread(path))) > 1)
 
 
-def wanted(stage: StageName, whole: Whole) -> Any:
-    """What that must be, found in another way than the stage's own.
+def expected(stage: StageName, whole: Whole) -> Any:
+    """What `content` must be, computed in another way than the stage does.
 
-    What is delivered by the kernels; histograms of the files as they were before delivery, by one
-    process; fit and limit by another backend and optimiser.
+    Delivered events by the kernels; histograms from the files before delivery, in one process;
+    fit and limit by another backend and optimiser.
     """
     from analysis import __main__ as commands
     from analysis import histograms
@@ -99,7 +92,7 @@ def wanted(stage: StageName, whole: Whole) -> Any:
             for variation in SAMPLE_VARIATIONS[process]
         }
     if stage == "delivery":
-        return delivery.wanted(read_fileset(whole.files))
+        return delivery.required_events(read_fileset(whole.files))
     if stage == "histograms":
         alone = whole.folder / "alone.json"
         commands.run_command(whole.files, alone, executor="iterative", workers=1)
@@ -121,15 +114,15 @@ def wanted(stage: StageName, whole: Whole) -> Any:
     )
 
 
-def agree(stage: StageName, got: Any, want: Any) -> bool:
+def agree(stage: StageName, made: Any, expected: Any) -> bool:
     """Whether a stage made what it must."""
     if stage == "delivery":
-        return delivery.agree(got, want)
+        return delivery.agree(made, expected)
     if stage == "histograms":
-        return difference.agree(got, want)
+        return difference.agree(made, expected)
     if stage in {"fit", "limit"}:
-        return inference.AGREE[stage](got, want)
-    return bool(got == want)
+        return inference.AGREE[stage](made, expected)
+    return bool(made == expected)
 
 
 def _events_in(whole: Whole) -> dict[str, int]:
@@ -140,8 +133,8 @@ def _events_in(whole: Whole) -> dict[str, int]:
 
     fileset = read_fileset(whole.files)
     counts = dict.fromkeys(fileset, 0)
-    for one in inspection.inspect(fileset, ttbar.branches("nominal")):
-        counts[one.dataset] += one.events
+    for file in inspection.inspect(fileset, ttbar.branches("nominal")):
+        counts[file.dataset] += file.events
     return counts
 
 
@@ -150,7 +143,64 @@ def _histograms(path: Path) -> dict[str, Any]:
     from analysis.files import histogram_io
 
     return {
-        f"{name} {field}": np.asarray(one[field])
-        for name, one in histogram_io.read(path).content["histograms"].items()
+        f"{name} {field}": np.asarray(histogram[field])
+        for name, histogram in histogram_io.read(path).content["histograms"].items()
         for field in ("values", "variances")
     }
+
+
+@dataclass(frozen=True)
+class StageCase(Case):
+    """A stage of `python -m analysis all`; those before it are done."""
+
+    stage: StageName
+    events: int
+    """Of each sample."""
+    workers: int = WORKERS
+    """Of the executor and of the delivery."""
+
+    in_workers = True
+    cold = True
+    """A stage is begun once, by a command."""
+
+    @property
+    def what(self) -> What:
+        """Named by the stage."""
+        return What(
+            name=f"whole-{label(self.events)}-{self.stage}",
+            group="whole analysis",
+            kind="whole",
+            subject=self.stage,
+            workers=self.workers,
+            size=self.events,
+        )
+
+    def rounds(self, scale: Scale) -> int | None:
+        """A stage takes seconds."""
+        return scale.start_rounds
+
+    @contextmanager
+    def open(self, inputs: Inputs) -> Iterator[Ready]:
+        """Do the stages before it, unless the cases before this one did."""
+        inputs.close_executor()
+        with orphans_adopted():
+            folder = inputs.folder(f"whole-{self.events}")
+            whole, stage = advanced(self.stage, folder, self.events, self.workers)
+            yield Ready(
+                run=stage.act,
+                expected=partial(expected, self.stage, whole),
+                result_key=("whole", self.stage, self.events),
+                compare=partial(agree, self.stage),
+                identity=Input(
+                    digest=difference.digest([whole.seed, self.events]),
+                    events=0,
+                    source="synthetic",
+                ),
+                setup=partial(forget, whole) if self.stage == "delivery" else None,
+                content=partial(content, self.stage, whole),
+            )
+
+
+def stages(scale: Scale) -> list[StageCase]:
+    """Each stage of the workflow, in order."""
+    return [StageCase(stage, scale.workflow_events) for stage in STAGES]

@@ -15,8 +15,8 @@ from analysis.errors import InputError
 from analysis.executors import open_executor
 from analysis.kernels import KERNELS, bind
 from perf.cases import processor
-from perf.cases.catalogue import MAX_PLAIN_TASKS
 from perf.cases.data import Store
+from perf.cases.executors import MAX_PLAIN_TASKS
 from perf.claims.executors import (
     MAX_CPU,
     PLAIN_ROUNDS,

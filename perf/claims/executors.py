@@ -22,8 +22,9 @@ from analysis.executors.worker import ALLOCATOR
 from analysis.processes import environment, set_variables
 from perf.cases import processor
 from perf.cases import tasks as case_tasks
-from perf.cases.catalogue import BASE, IN_MEMORY, MAX_PLAIN_TASKS, WORKERS
+from perf.cases.case import BASE, IN_MEMORY, WORKERS
 from perf.cases.data import Store
+from perf.cases.executors import MAX_PLAIN_TASKS
 from perf.measure import clocks
 from perf.measure.paired import Arm, Verdict, checked, interleaved, ratio
 from perf.records import difference
@@ -110,7 +111,7 @@ def executor(
         case_tasks.orphans_adopted(),
         open_executor(name, workers=WORKERS, **options) as engine,
     ):
-        workers = case_tasks.require(engine, WORKERS)
+        workers = case_tasks.wait_for_workers(engine, WORKERS)
         _see(workers)
         act = partial(_process, executor=engine, column_cache=column_cache)
         return [
@@ -318,7 +319,7 @@ def _tasks(
     # Workers have the histogram already: to make it takes longer than to merge it.
     returning = partial(case_tasks.Returning, size=MERGED_BYTES)
     workers = 1 if name == BASE else WORKERS
-    case_tasks.require(engine, workers, partial(returning(), 0))
+    case_tasks.wait_for_workers(engine, workers, partial(returning(), 0))
     verdicts = []
     for what, tasks, make, bound in (
         (TASK, empty, case_tasks.Empty, MAX_EMPTY_TASK.get(name)),

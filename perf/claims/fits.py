@@ -42,9 +42,9 @@ def fits(rng: np.random.Generator, rounds: int = ROUNDS) -> list[Verdict]:
 
     Of the made templates, and of the published histograms where they are.
     """
-    models = [("made templates", inference.made())]
+    models = [("made templates", inference.synthetic_templates())]
     if folder := find_shared(Path.cwd()):
-        models.append(("published histograms", inference.published(folder)))
+        models.append(("published histograms", inference.published_templates(folder)))
     return [verdict for name, one in models for verdict in _of(name, one, rng, rounds)]
 
 

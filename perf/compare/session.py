@@ -278,7 +278,7 @@ def kernels(
         If nothing has one of the names.
     """
     from analysis import kernels as registry  # noqa: PLC0415  (takes seconds)
-    from perf.cases.catalogue import VECTORISED  # noqa: PLC0415
+    from perf.cases.case import VECTORISED  # noqa: PLC0415
     from perf.cases.data import Store  # noqa: PLC0415
 
     store = Store(data)

@@ -11,7 +11,7 @@ from matplotlib import dates
 from matplotlib.figure import Figure
 
 from analysis.errors import InputError
-from perf.cases.catalogue import BASE
+from perf.cases.case import BASE
 from perf.measure.paired import ratio
 from perf.records.table import footnote, made_with
 

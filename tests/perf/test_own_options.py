@@ -24,11 +24,11 @@ MADE = """
     from contextlib import contextmanager
     from dataclasses import dataclass
 
-    from perf.cases.catalogue import Case, Ready
+    from perf.cases.case import Case, Ready
     from perf.plugin import parameters
     from perf.records.record_file import Input, What
 
-    def act():
+    def run():
         if WARNS:
             warnings.warn("a library is old", DeprecationWarning)
         time.sleep(SLEEP)
@@ -51,8 +51,8 @@ MADE = """
         @contextmanager
         def open(self, inputs):
             yield Ready(
-                act=act, want=lambda: 42, key=(self.name,),
-                agree=lambda got, want: got == want,
+                run=run, expected=lambda: 42, result_key=(self.name,),
+                compare=lambda result, expected: result == expected,
                 identity=Input(digest="made", events=10, source="made"),
             )
 
@@ -250,7 +250,7 @@ def test_a_histogram_is_drawn_of_each_group(pytester: pytest.Pytester) -> None:
         (("--benchmark-name", "long"), [TABLE, "test_made.py::test_made?one?*"]),
         (("--benchmark-time-unit=ns",), ["Name (time in ns)*"]),
         (("--benchmark-verbose",), [TABLE]),
-        (("--benchmark-cprofile=cumtime",), [TABLE, "*cProfile*", "*act*"]),
+        (("--benchmark-cprofile=cumtime",), [TABLE, "*cProfile*", "*run*"]),
     ],
 )
 def test_what_asks_for_the_other_table_gets_it(

@@ -20,7 +20,7 @@ MADE = """
     from contextlib import contextmanager
     from dataclasses import dataclass
 
-    from perf.cases.catalogue import Case, Ready
+    from perf.cases.case import Case, Ready
     from perf.plugin import parameters
     from perf.records.record_file import Input, What
 
@@ -28,7 +28,7 @@ MADE = """
     class Made(Case):
         name: str
         answer: int
-        of: str = "synthetic"
+        source: str = "synthetic"
 
         @property
         def what(self):
@@ -37,17 +37,13 @@ MADE = """
                 implementation="compiled", size=10,
             )
 
-        @property
-        def source(self):
-            return self.of
-
         @contextmanager
         def open(self, inputs):
             yield Ready(
-                act=lambda: self.answer,
-                want=lambda: 42,
-                key=(self.name,),
-                agree=lambda got, want: got == want,
+                run=lambda: self.answer,
+                expected=lambda: 42,
+                result_key=(self.name,),
+                compare=lambda result, expected: result == expected,
                 identity=Input(digest="made", events=10, source="made"),
             )
 
@@ -70,7 +66,7 @@ MADE = """
 KERNEL = """
     from __future__ import annotations
 
-    from perf.cases.catalogue import KernelCase
+    from perf.cases.kernels import KernelCase
     from perf.plugin import parameters
 
     def pytest_generate_tests(metafunc):

@@ -39,7 +39,7 @@ from analysis.inference.optimizer import NotConvergedWarning
 from analysis.inference.templates import Region, Template, merged
 from analysis.inference.workspace import SYSTEMATICS, workspace
 from analysis.samples import CROSS_SECTIONS, LUMINOSITY, NOMINAL
-from perf.cases.inference import MAX_DIFFERENCE, made, published
+from perf.cases.inference import MAX_DIFFERENCE, published_templates, synthetic_templates
 from tests.support.cli import analysis
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def models() -> Callable[[Templates], Model]:
 @pytest.fixture(scope="module")
 def reference(shared_data: Path) -> Templates:
     """The published histograms."""
-    return published(shared_data)
+    return published_templates(shared_data)
 
 
 @pytest.fixture(scope="module")
@@ -278,7 +278,7 @@ def test_cabinetry_finds_the_same(reference: Templates, models: Callable[..., Mo
 @fast
 @pytest.mark.usefixtures("combination")
 def test_asimov_data_give_back_what_they_were_made_with(models: Callable[..., Model]) -> None:
-    model = models(made())
+    model = models(synthetic_templates())
     truth = model.nominal
     truth[model.poi] = 1.3
     truth[model.index("jet_energy_scale")] = -0.4
@@ -291,7 +291,7 @@ def test_asimov_data_give_back_what_they_were_made_with(models: Callable[..., Mo
 
 
 def test_second_derivatives_agree_with_automatic_ones(models: Callable[..., Model]) -> None:
-    model = models(made())
+    model = models(synthetic_templates())
     with open_backend("jax"):
         values, _, found = minimise(model, model.data)
     with open_backend("numpy"):
@@ -305,7 +305,7 @@ def test_second_derivatives_agree_with_automatic_ones(models: Callable[..., Mode
 @fast
 @pytest.mark.usefixtures("combination")
 def test_a_strength_that_data_deny_ends_at_its_bound(models: Callable[..., Model]) -> None:
-    model = models(made())
+    model = models(synthetic_templates())
     truth = model.nominal
     truth[model.poi] = 0.0
     data = model.asimov(truth)
@@ -322,7 +322,7 @@ def test_a_strength_that_data_deny_ends_at_its_bound(models: Callable[..., Model
 @fast
 @pytest.mark.usefixtures("combination")
 def test_parameters_are_held(models: Callable[..., Model]) -> None:
-    model = models(made())
+    model = models(synthetic_templates())
     index = model.index("jet_energy_scale")
     values, twice_nll, _ = minimise(model, model.data, {index: 0.7, model.poi: 1.1})
     assert (values[index], values[model.poi]) == (0.7, 1.1)
@@ -401,7 +401,7 @@ def test_likelihood_leads_back_from_below_zero(two_empty: Templates, backend: Ba
 
 
 def test_newton_of_any_backend_finds_the_same(models: Callable[..., Model]) -> None:
-    model = models(made())
+    model = models(synthetic_templates())
     with open_backend("jax"):
         best = fit(model)
     with open_backend("numpy"):
@@ -426,7 +426,7 @@ def test_least_squares_say_what_they_cannot_fit() -> None:
 def test_another_optimizer_takes_over_with_a_warning(
     models: Callable[..., Model], combination: tuple[Backend, Optimizer]
 ) -> None:
-    model = models(made())
+    model = models(synthetic_templates())
     _, want, _ = minimise(model, model.data)
     optimizer = pyhf.get_backend()[1]
     optimizer.maxiter = 2
@@ -439,7 +439,7 @@ def test_another_optimizer_takes_over_with_a_warning(
 def test_a_fit_that_cannot_succeed_ends_in_one_sentence(
     models: Callable[..., Model], combination: tuple[Backend, Optimizer]
 ) -> None:
-    model = models(made())
+    model = models(synthetic_templates())
     data = model.data.copy()
     data[3] = np.nan
     with pytest.raises(
@@ -452,7 +452,7 @@ def test_a_fit_that_cannot_succeed_ends_in_one_sentence(
 def test_ranking_is_of_refits(
     models: Callable[..., Model], combination: tuple[Backend, Optimizer]
 ) -> None:
-    model = models(made())
+    model = models(synthetic_templates())
     result = fit(model)
     systematics = [one.name for one in SYSTEMATICS]
     # All of them take NumPy ten seconds.
@@ -475,7 +475,7 @@ def test_ranking_is_of_refits(
 
 
 def test_impact_of_what_cannot_be_is_none(models: Callable[..., Model]) -> None:
-    spec = copy.deepcopy(build(made()).spec)
+    spec = copy.deepcopy(build(synthetic_templates()).spec)
     (sample,) = (one for one in spec["channels"][0]["samples"] if one["name"] == "wjets")
     for modifier in sample["modifiers"]:
         if modifier["name"] == "wjets_scale" and modifier["type"] == "histosys":
@@ -484,7 +484,7 @@ def test_impact_of_what_cannot_be_is_none(models: Callable[..., Model]) -> None:
                 s["data"][0] for s in spec["channels"][0]["samples"]
             )
     with open_backend("numpy"):
-        model = from_workspace(spec, models(made()).edges)
+        model = from_workspace(spec, models(synthetic_templates()).edges)
         (impact,) = ranking(model, fit(model), names=["wjets_scale"])
     assert impact.prefit_down is None
     assert impact.prefit_up is not None
@@ -494,14 +494,14 @@ def test_impact_of_what_cannot_be_is_none(models: Callable[..., Model]) -> None:
 @fast
 @pytest.mark.usefixtures("combination")
 def test_prediction_is_better_known_after_the_fit(models: Callable[..., Model]) -> None:
-    model = models(made())
+    model = models(synthetic_templates())
     result = fit(model)
     before, after = prediction(model), prediction(model, result.values, result.covariance)
     for region in REGIONS:
         assert before[region].yields.shape == (len(CROSS_SECTIONS), 11)
         np.testing.assert_allclose(
             before[region].total,
-            sum(one.values for one in made().regions[region].nominal.values()),
+            sum(one.values for one in synthetic_templates().regions[region].nominal.values()),
         )
         assert (after[region].uncertainty < before[region].uncertainty).all()
         # The fit describes the data within what is left.
@@ -514,7 +514,7 @@ def test_prediction_is_better_known_after_the_fit(models: Callable[..., Model]) 
 
 def test_pulls_of_toys(models: Callable[..., Model]) -> None:
     with open_backend("jax"):
-        model = models(made())
+        model = models(synthetic_templates())
         truth = model.nominal
         # Three times 200: the width of 200 pulls is known to 0.05 only, half of what is allowed.
         toys = model.toys(truth, 600, np.random.default_rng(1))
@@ -526,7 +526,7 @@ def test_pulls_of_toys(models: Callable[..., Model]) -> None:
 
 def test_toys_are_drawn_from_the_model(models: Callable[..., Model]) -> None:
     with open_backend("numpy"):
-        model = models(made())
+        model = models(synthetic_templates())
         toys = model.toys(model.nominal, 4000, np.random.default_rng(2))
         expected = model.asimov()
     main = model.pdf.config.nmaindata
@@ -633,7 +633,7 @@ def test_fit_returns_the_scale_of_a_cross_section(injected: Path, tmp_path: Path
 @fast
 @pytest.mark.usefixtures("combination")
 def test_limits_are_where_pyhf_finds_cls_of_five_percent(models: Callable[..., Model]) -> None:
-    model = models(made(), "single_top_tW")
+    model = models(synthetic_templates(), "single_top_tW")
     tested: list[float] = []
     limit = upper_limit(model, tick=tested.append)
     assert limit.poi == "single_top_tW_norm"
@@ -652,7 +652,7 @@ def test_limits_are_where_pyhf_finds_cls_of_five_percent(models: Callable[..., M
 @fast
 @pytest.mark.usefixtures("combination")
 def test_significance_is_that_of_pyhf(models: Callable[..., Model]) -> None:
-    model = models(made(), "single_top_tW")
+    model = models(synthetic_templates(), "single_top_tW")
     found = significance(model)
     p_value, expected = pyhf.infer.hypotest(
         0.0, tensor(model.data), model.pdf, test_stat="q0", return_expected=True
@@ -660,7 +660,7 @@ def test_significance_is_that_of_pyhf(models: Callable[..., Model]) -> None:
     assert found.observed_p == pytest.approx(float(p_value), abs=1e-3)
     assert found.expected_p == pytest.approx(float(expected), abs=1e-3)
     # ttbar is there beyond what a p-value can say.
-    ttbar = significance(models(made()))
+    ttbar = significance(models(synthetic_templates()))
     assert ttbar.observed > 38
     assert ttbar.observed_p == pytest.approx(0, abs=1e-300)
 
@@ -669,7 +669,7 @@ def test_significance_is_that_of_pyhf(models: Callable[..., Model]) -> None:
 @pytest.mark.usefixtures("combination")
 def test_limit_of_a_signal_that_is_there(models: Callable[..., Model]) -> None:
     # pyhf's own fits end in another minimum of the data without ttbar and divide by zero.
-    model = models(made())
+    model = models(synthetic_templates())
     limit = upper_limit(model)
     best = fit(model).parameters["ttbar_norm"]
     assert best.value + best.uncertainty < limit.observed < best.value + 3 * best.uncertainty
@@ -694,7 +694,7 @@ def test_profiling_finds_the_lower_of_two_minima(
 
 def test_what_no_limit_can_be_found_for(models: Callable[..., Model]) -> None:
     with open_backend("numpy"):
-        model = models(made())
+        model = models(synthetic_templates())
         with pytest.raises(InputError, match="lies between 0 and 1, and 95 does not"):
             upper_limit(model, 95)
         spec = copy.deepcopy(model.spec)
@@ -822,7 +822,7 @@ def test_files_that_are_no_histograms(reference_files: tuple[Path, Path], tmp_pa
     with pytest.raises(InputError, match="ttbar is a process that the model predicts"):
         read(histograms, inputs=inputs, files_per_process=1, data="ttbar")
     with pytest.raises(InputError, match="no process 'higgs': use one of ttbar"):
-        build(made(), "higgs")
+        build(synthetic_templates(), "higgs")
 
 
 def _templates(nominal: NDArray[np.float64], up: float = 1.1) -> Templates:
@@ -886,7 +886,7 @@ def _with_another(templates: Templates, process: str, variations: tuple[str, ...
 def test_another_process_is_in_the_model() -> None:
     shared = ("pt_scale_up", "btag_var_0_up", "btag_var_0_down")
     own = ("hdamp_up", "hdamp_down", "tune", "scaledown")
-    templates = _with_another(made(), "qcd__HT", (*shared, *own))
+    templates = _with_another(synthetic_templates(), "qcd__HT", (*shared, *own))
     spec, notes = workspace(templates)
     pyhf.schema.validate(spec, "workspace.json")
     for channel in spec["channels"]:
@@ -906,19 +906,19 @@ def test_another_process_is_in_the_model() -> None:
             assert found["lo" if side == "hi" else "hi"] == pytest.approx(0.9)
     assert any("jet_energy_resolution was left out of qcd__HT" in note for note in notes)
     # The AGC's own are as without it.
-    ours = build(made()).spec
+    ours = build(synthetic_templates()).spec
     for channel, other in zip(spec["channels"], ours["channels"], strict=True):
         assert [one for one in channel["samples"] if one["name"] != "qcd__HT"] == other["samples"]
 
 
 def test_another_process_can_be_the_signal() -> None:
-    model = build(_with_another(made(), "qcd", ()), "qcd")
+    model = build(_with_another(synthetic_templates(), "qcd", ()), "qcd")
     assert model.names[model.poi] == "qcd_norm"
     assert "qcd_normalisation" not in model.names
 
 
 def test_another_variation_of_the_agc_is_in_the_model() -> None:
-    templates = made()
+    templates = synthetic_templates()
     regions = {
         name: replace(
             region,
@@ -945,7 +945,7 @@ def test_two_uncertainties_are_not_one_parameter(
     process: str, variations: tuple[str, ...]
 ) -> None:
     with pytest.raises(InputError, match="same parameter"):
-        build(_with_another(made(), process, variations))
+        build(_with_another(synthetic_templates(), process, variations))
 
 
 def test_what_too_few_events_make_impossible_is_left_out_and_said() -> None:
@@ -1017,7 +1017,7 @@ def test_commands_say_what_is_wrong(tmp_path: Path) -> None:
 
 
 def test_data_of_toys_can_be_put_in_the_place_of_data() -> None:
-    templates = made()
+    templates = synthetic_templates()
     data = {name: np.arange(11.0) for name in templates.regions}
     observed = templates.observing(data)
     np.testing.assert_array_equal(observed.regions["4j1b"].data, np.arange(11.0))

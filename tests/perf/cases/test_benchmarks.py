@@ -10,13 +10,16 @@ from asv_runner.benchmarks.time import TimeBenchmark
 
 from analysis.kernels import KERNELS
 from perf.benchmarks import _suite, imports, kernels, nanoevents, processor, queries
-from perf.cases import catalogue
 from perf.cases import nanoevents as case_nanoevents
-from perf.cases.catalogue import Inputs
+from perf.cases.case import VECTORISED, DisagreementError, Inputs, run_checked
 from perf.cases.data import Store
+from perf.cases.kernels import KernelCase
+from perf.cases.kernels import kernels as kernel_cases
 
 if TYPE_CHECKING:
     from types import ModuleType
+
+    from perf.cases.case import Case
 
 SIZE = 1_000
 MODULES = (imports, kernels, nanoevents, processor, queries)
@@ -90,8 +93,8 @@ def test_asv_counts_nothing_but_what_the_stopwatch_runs_for(*, quick: bool) -> N
 def test_a_wrong_result_is_not_timed(inputs: Inputs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_suite, "inputs", lambda: inputs)
     monkeypatch.setattr(KERNELS["ht"].module, "compiled", lambda *_: np.zeros(3))
-    with pytest.raises(catalogue.DisagreementError):
-        _suite.prepared(catalogue.KernelCase("ht", "compiled", SIZE))
+    with pytest.raises(DisagreementError):
+        _suite.prepared(KernelCase("ht", "compiled", SIZE))
 
 
 def test_a_sample_is_many_calls_of_a_short_kernel(
@@ -99,7 +102,7 @@ def test_a_sample_is_many_calls_of_a_short_kernel(
 ) -> None:
     monkeypatch.setattr(_suite, "inputs", lambda: inputs)
     monkeypatch.setattr(_suite, "SAMPLE_SECONDS", 10.0)
-    ready = _suite.prepared(catalogue.KernelCase("electrons", "compiled", SIZE))
+    ready = _suite.prepared(KernelCase("electrons", "compiled", SIZE))
     assert ready.calls > 10
     assert ready.events == SIZE
 
@@ -111,28 +114,28 @@ CASES = [
     *(
         case_nanoevents.NanoKernelCase(name, implementation, SIZE)
         for name in ("electrons", "trijet_pt")
-        for implementation in catalogue.VECTORISED
+        for implementation in VECTORISED
     ),
 ]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 def test_cases_of_nanoevents_agree_with_what_does_without_coffea(
-    case: catalogue.Case, inputs: Inputs
+    case: Case, inputs: Inputs
 ) -> None:
     with case.open(inputs) as ready:
-        catalogue.checked(case, ready, inputs)
+        run_checked(case, ready, inputs)
         assert ready.identity.events == SIZE
 
 
 def test_names_of_cases_are_unique() -> None:
     names = [case.id for case in CASES]
     assert len(set(names)) == len(names)
-    assert not set(names) & {one.id for one in catalogue.kernels(_suite.SCALE)}
+    assert not set(names) & {one.id for one in kernel_cases(_suite.SCALE)}
 
 
 def test_pytest_measures_what_asv_does() -> None:
-    cases = case_nanoevents.reading(_suite.SCALE)
+    cases = case_nanoevents.nano_cases(_suite.SCALE)
     assert {type(case) for case in cases} == {
         case_nanoevents.OpenCase,
         case_nanoevents.ReadCase,

@@ -12,38 +12,56 @@ from analysis.adl import QUERIES
 from analysis.inference import OPTIMIZERS
 from analysis.kernels import IMPLEMENTATIONS, KERNELS
 from perf.cases import catalogue
+from perf.cases.case import REFERENCE_SIZE, VECTORISED, cross_check
 from perf.cases.data import Store
+from perf.cases.delivery import deliveries
+from perf.cases.executors import MergeCase, StartCase, TasksCase
+from perf.cases.inference import inferences
+from perf.cases.kernels import kernels, queries
+from perf.cases.nanoevents import nano_cases
+from perf.cases.processor import (
+    FilesCase,
+    ProcessorCase,
+    RecoveryCase,
+    ScalingCase,
+    many_files,
+    processors,
+    scalings,
+)
+from perf.cases.reading import readings
+from perf.cases.scales import SCALES, Scale
+from perf.cases.workflow import stages
 from perf.measure import clocks
 from perf.records.format import data_size
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-SCALES = pytest.mark.parametrize("scale", catalogue.SCALES.values(), ids=lambda scale: scale.name)
+EACH_SCALE = pytest.mark.parametrize("scale", SCALES.values(), ids=lambda scale: scale.name)
 
 
-@SCALES
-def test_names_are_unique(scale: catalogue.Scale) -> None:
+@EACH_SCALE
+def test_names_are_unique(scale: Scale) -> None:
     names = Counter(case.id for case in catalogue.everything(scale))
     assert [name for name, number in names.items() if number > 1] == []
 
 
-@SCALES
+@EACH_SCALE
 def test_every_kernel_is_measured_in_every_implementation_and_size(
-    scale: catalogue.Scale,
+    scale: Scale,
 ) -> None:
     sizes = defaultdict(set)
-    for case in catalogue.kernels(scale):
+    for case in kernels(scale):
         sizes[case.kernel, case.implementation].add(case.size)
     for kernel in KERNELS:
-        assert sizes[kernel, "reference"] == {catalogue.REFERENCE_SIZE}
+        assert sizes[kernel, "reference"] == {REFERENCE_SIZE}
         assert sizes[kernel, "columnar"] == sizes[kernel, "compiled"] == set(scale.sizes)
     assert {implementation for _, implementation in sizes} == set(IMPLEMENTATIONS)
 
 
-@SCALES
-def test_every_query_is_measured_on_synthetic_and_on_real_events(scale: catalogue.Scale) -> None:
-    found = {(c.query, c.implementation, c.of) for c in catalogue.queries(scale)}
+@EACH_SCALE
+def test_every_query_is_measured_on_synthetic_and_on_real_events(scale: Scale) -> None:
+    found = {(c.query, c.implementation, c.source) for c in queries(scale)}
     assert found == {
         (query, implementation, source)
         for query in QUERIES
@@ -52,67 +70,68 @@ def test_every_query_is_measured_on_synthetic_and_on_real_events(scale: catalogu
     }
 
 
-@SCALES
-def test_processor_is_measured_with_every_executor_and_chunk_size(scale: catalogue.Scale) -> None:
-    cases = catalogue.processors(scale)
+@EACH_SCALE
+def test_processor_is_measured_with_every_executor_and_chunk_size(scale: Scale) -> None:
+    cases = processors(scale)
     nominal = {
         (c.implementation, c.executor, c.chunksize)
         for c in cases
-        if c.variations == "nominal" and c.of == "synthetic"
+        if c.variations == "nominal" and c.source == "synthetic"
     }
     assert nominal == {
         (implementation, executor, chunksize)
-        for implementation in catalogue.VECTORISED
+        for implementation in VECTORISED
         for executor in ("iterative", "futures", "dask", "parsl", "spark")
         for chunksize in scale.chunksizes
     } | {("idiomatic", "iterative", chunksize) for chunksize in scale.chunksizes}
     assert {c.executor for c in cases if c.variant == "plain"} == {"dask", "spark"}
-    assert {(c.variations, c.of) for c in cases} == {
+    assert {(c.variations, c.source) for c in cases} == {
         (variations, source)
         for variations in ("nominal", "all")
         for source in ("synthetic", "real")
     }
 
 
-@SCALES
-def test_all_that_an_executor_costs_is_measured_on_each(scale: catalogue.Scale) -> None:
+@EACH_SCALE
+def test_all_that_an_executor_costs_is_measured_on_each(scale: Scale) -> None:
     found = defaultdict(set)
     for case in catalogue.on_executors(scale):
         if not case.variant:
             found[case.executor].add((type(case), case.what.group))
-    starts = {(catalogue.StartCase, "executor start")}
-    tasks = {(catalogue.TasksCase, f"{number:,} empty tasks") for number in scale.tasks}
+    starts = {(StartCase, "executor start")}
+    tasks = {(TasksCase, f"{number:,} empty tasks") for number in scale.tasks}
     merging = {
-        (catalogue.MergeCase, f"merging {number} x {data_size(size)}")
-        for size, number, _ in scale.merged
+        (MergeCase, f"merging {number} x {data_size(size)}") for size, number, _ in scale.merged
     }
-    files = {(catalogue.FilesCase, "number of files")}
+    files = {(FilesCase, "number of files")}
     base = tasks | merging | files
     assert found.pop("iterative") == base
     assert set(found) == {"futures", "dask", "parsl", "spark"}
     for groups in found.values():
-        assert groups - {(catalogue.ProcessorCase, "ttbar, all")} == base | starts | {
-            (catalogue.ProcessorCase, "ttbar, nominal"),
-            (catalogue.ScalingCase, "scaling"),
-            (catalogue.RecoveryCase, "one worker killed"),
+        assert groups - {(ProcessorCase, "ttbar, all")} == base | starts | {
+            (ProcessorCase, "ttbar, nominal"),
+            (ScalingCase, "scaling"),
+            (RecoveryCase, "one worker killed"),
         }
 
 
-@SCALES
-def test_cases_that_can_share_an_executor_follow_each_other(scale: catalogue.Scale) -> None:
+@EACH_SCALE
+def test_cases_that_can_share_an_executor_follow_each_other(scale: Scale) -> None:
     cases = catalogue.on_executors(scale)
     # Each start is its own.
-    used = [c.on for c in cases if not isinstance(c, catalogue.StartCase)]
+    used = [c.on for c in cases if not isinstance(c, StartCase)]
     assert len([on for on, _ in groupby(used)]) == len(set(used))
 
 
-@SCALES
-def test_fits_are_measured_with_every_backend_and_optimizer(scale: catalogue.Scale) -> None:
+@EACH_SCALE
+def test_fits_are_measured_with_every_backend_and_optimizer(scale: Scale) -> None:
     pairs = {(backend, one) for backend, found in OPTIMIZERS.items() for one in found}
-    cases = catalogue.inferences(scale)
+    cases = inferences(scale)
     for how in (("synthetic", "cold"), ("synthetic", "warm"), ("real", "warm")):
         fits = {
-            (c.backend, c.optimizer) for c in cases if c.task == "fit" and (c.of, c.process) == how
+            (c.backend, c.optimizer)
+            for c in cases
+            if c.task == "fit" and (c.source, c.process) == how
         }
         assert fits == pairs
     for task in ("build", "hypotest", "limit"):
@@ -121,28 +140,29 @@ def test_fits_are_measured_with_every_backend_and_optimizer(scale: catalogue.Sca
         assert found >= {("numpy", "least_squares"), ("jax", "newton")}
 
 
-@SCALES
-def test_everything_is_each_case_once(scale: catalogue.Scale) -> None:
+@EACH_SCALE
+def test_everything_is_each_case_once(scale: Scale) -> None:
     everything = set(catalogue.everything(scale))
     assert everything == {
-        *catalogue.kernels(scale),
-        *catalogue.queries(scale),
-        *catalogue.processors(scale),
-        *catalogue.readings(scale),
-        *catalogue.inferences(scale),
-        *catalogue.deliveries(scale),
-        *catalogue.wholes(scale),
+        *kernels(scale),
+        *queries(scale),
+        *processors(scale),
+        *nano_cases(scale),
+        *readings(scale),
+        *inferences(scale),
+        *deliveries(scale),
+        *stages(scale),
         *catalogue.on_executors(scale),
     }
-    assert {case.files for case in catalogue.many_files(scale)} == set(scale.files)
+    assert {case.files for case in many_files(scale)} == set(scale.files)
     assert all(scale.files_events % files == 0 for files in scale.files)
 
 
-@SCALES
+@EACH_SCALE
 def test_scaling_is_strong_and_weak_and_takes_no_more_workers_than_cores(
-    scale: catalogue.Scale,
+    scale: Scale,
 ) -> None:
-    found = {(case.workers, case.size) for case in catalogue.scalings(scale)}
+    found = {(case.workers, case.size) for case in scalings(scale)}
     whole, half = scale.processor_events, scale.processor_events // 2
     assert min(found)[0] == scale.fewest_workers
     for workers in {workers for workers, _ in found}:
@@ -150,9 +170,9 @@ def test_scaling_is_strong_and_weak_and_takes_no_more_workers_than_cores(
         assert {(workers, whole), (workers, workers * half)} <= found
 
 
-@SCALES
-def test_reading_is_measured_by_route_latency_and_chunk_size(scale: catalogue.Scale) -> None:
-    cases = catalogue.readings(scale)
+@EACH_SCALE
+def test_reading_is_measured_by_route_latency_and_chunk_size(scale: Scale) -> None:
+    cases = readings(scale)
     found = {(c.route, c.milliseconds, c.chunksize) for c in cases if c.handler == "default"}
     assert found == {("local", 0, chunksize) for chunksize in scale.chunksizes} | {
         (route, milliseconds, chunksize)
@@ -168,7 +188,7 @@ def test_reading_is_measured_by_route_latency_and_chunk_size(scale: catalogue.Sc
 @pytest.mark.parametrize("implementation", [*IMPLEMENTATIONS, "idiomatic"])
 @pytest.mark.parametrize("size", [1_000, 1_000_000])
 def test_no_implementation_is_compared_with_itself(implementation: str, size: int) -> None:
-    assert catalogue.another(implementation, size) != implementation
+    assert cross_check(implementation, size) != implementation
 
 
 def test_store_gives_the_same_events_whatever_was_asked_before(tmp_path: Path) -> None:
@@ -211,7 +231,7 @@ def test_store_writes_each_file_once(tmp_path: Path) -> None:
 
 def test_cpu_of_a_pool_is_that_of_its_workers() -> None:
     iterative, futures = (
-        catalogue.ProcessorCase("compiled", name, 1_000, "nominal", 1_000)
+        ProcessorCase(name, 2, implementation="compiled", chunksize=1_000, size=1_000)
         for name in ("iterative", "futures")
     )
     assert not iterative.in_workers

@@ -21,8 +21,11 @@ from coffea.processor import IterativeExecutor
 
 from analysis.errors import InputError, NotInstalledError
 from analysis.executors import open_executor
-from perf.cases import catalogue, processor, tasks
+from perf.cases import processor, tasks
+from perf.cases.case import Case, DisagreementError, Inputs, Ready, run_checked
 from perf.cases.data import Store
+from perf.cases.executors import MergeCase, TasksCase
+from perf.cases.processor import FilesCase, RecoveryCase
 from perf.records import difference, record_file
 
 if TYPE_CHECKING:
@@ -91,39 +94,39 @@ def nothing_is_remembered() -> None:
 
 
 @pytest.fixture
-def inputs(tmp_path: Path) -> Iterator[catalogue.Inputs]:
-    made = catalogue.Inputs(Store(tmp_path, 1_000), None)
+def inputs(tmp_path: Path) -> Iterator[Inputs]:
+    made = Inputs(Store(tmp_path, 1_000), None)
     yield made
     made.close()
 
 
-def measured(case: catalogue.Case, inputs: catalogue.Inputs) -> Any:
+def measured(case: Case, inputs: Inputs) -> Any:
     """What a case gives, if that is right."""
     with case.open(inputs) as ready:
-        return catalogue.checked(case, ready, inputs)
+        return run_checked(case, ready, inputs)
 
 
-CASES: dict[str, catalogue.TasksCase] = {
-    "empty": catalogue.TasksCase("iterative", 1, "", 7),
-    "random": catalogue.MergeCase("iterative", 1, "", 7, 1_024, "random"),
-    "sparse": catalogue.MergeCase("iterative", 1, "", 7, 100_000, "sparse"),
+CASES: dict[str, TasksCase] = {
+    "empty": TasksCase("iterative", tasks=7),
+    "random": MergeCase("iterative", tasks=7, histogram_bytes=1_024, contents="random"),
+    "sparse": MergeCase("iterative", tasks=7, histogram_bytes=100_000, contents="sparse"),
 }
 
 
 @pytest.mark.parametrize("kind", CASES)
 @pytest.mark.parametrize("executor", WRONG, ids=lambda one: one.__name__)
 def test_wrong_tasks_are_refused_a_speed(
-    kind: str, executor: type[IterativeExecutor], inputs: catalogue.Inputs
+    kind: str, executor: type[IterativeExecutor], inputs: Inputs
 ) -> None:
-    inputs.keep("executor", ("iterative", 1, ""), executor(status=False))
+    inputs.put("executor", ("iterative", 1, ""), executor(status=False))
     if executor is Remembering:
         measured(CASES[kind], inputs)
-    with pytest.raises(catalogue.DisagreementError, match="no speed is reported"):
+    with pytest.raises(DisagreementError, match="no speed is reported"):
         measured(CASES[kind], inputs)
 
 
 @pytest.mark.parametrize("kind", CASES)
-def test_right_tasks_are_not_refused(kind: str, inputs: catalogue.Inputs) -> None:
+def test_right_tasks_are_not_refused(kind: str, inputs: Inputs) -> None:
     assert measured(CASES[kind], inputs)["tasks"] == 7
 
 
@@ -181,25 +184,21 @@ def processing(executor: IterativeExecutor, fileset: dict[str, Any]) -> Callable
     )
 
 
-def test_the_loss_of_a_worker_changes_no_result(inputs: catalogue.Inputs) -> None:
+def test_the_loss_of_a_worker_changes_no_result(inputs: Inputs) -> None:
     before = set(psutil.Process().children(recursive=True))
     for killed in (False, True):
-        case = catalogue.RecoveryCase(
-            "columnar", "futures", 500, "nominal", 2_000, workers=2, killed=killed
-        )
+        case = RecoveryCase("futures", 2, chunksize=500, size=2_000, killed=killed)
         measured(case, inputs)
     inputs.close()
     assert gone(before)
 
 
-def test_the_same_events_in_more_files_give_the_same(inputs: catalogue.Inputs) -> None:
+def test_the_same_events_in_more_files_give_the_same(inputs: Inputs) -> None:
     for files in (1, 4):
-        case = catalogue.FilesCase(
-            "columnar", "iterative", 500, "nominal", 2_000, workers=1, files=files
-        )
+        case = FilesCase("iterative", chunksize=500, size=2_000, files=files)
         with case.open(inputs) as ready:
             # Both are compared with one run of the other implementation, on whichever came first.
-            catalogue.checked(case, ready, inputs)
+            run_checked(case, ready, inputs)
             assert ready.identity.events == 2_000
     assert len(list((inputs.store.directory / "files of 500").glob("*.root"))) == 4
 
@@ -210,9 +209,9 @@ def test_every_worker_gets_a_task_when_they_meet() -> None:
 
 
 def test_workers_that_do_not_come_are_missed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks, "PATIENCE", 0.1)
+    monkeypatch.setattr(tasks, "TIMEOUT", 0.1)
     with pytest.raises(InputError, match="1 of 2 workers are there"):
-        tasks.require(IterativeExecutor(status=False), 2)
+        tasks.wait_for_workers(IterativeExecutor(status=False), 2)
 
 
 def test_a_fresh_start_is_a_process_that_ends() -> None:
@@ -260,29 +259,29 @@ def gone(before: set[psutil.Process]) -> bool:
 
 
 @dataclass(frozen=True)
-class Late(catalogue.TasksCase):
+class Late(TasksCase):
     """Tasks on an executor that loses one when it is timed, not when it is checked."""
 
     @contextmanager
-    def open(self, inputs: catalogue.Inputs) -> Iterator[catalogue.Ready]:
+    def open(self, inputs: Inputs) -> Iterator[Ready]:
         with super().open(inputs) as ready:
             right, wrong = (
                 tasks.calls(executor(status=False), self.tasks, tasks.Empty)
                 for executor in (IterativeExecutor, Losing)
             )
-            acts = chain([right], repeat(wrong))
+            calls = chain([right], repeat(wrong))
 
-            def act() -> Any:
-                return next(acts)()
+            def run() -> Any:
+                return next(calls)()
 
-            yield replace(ready, act=act)
+            yield replace(ready, run=run)
 
 
 @dataclass(frozen=True)
-class Missing(catalogue.TasksCase):
+class Missing(TasksCase):
     """Tasks on an executor that needs what is not there."""
 
-    def open(self, inputs: catalogue.Inputs) -> Any:  # noqa: ARG002
+    def open(self, inputs: Inputs) -> Any:  # noqa: ARG002
         msg = "dusk is not installed: install it"
         raise NotInstalledError(msg)
 
@@ -298,7 +297,7 @@ def run(pytester: pytest.Pytester, cases: str) -> pytest.RunResult:
         f"""
         from __future__ import annotations
 
-        from perf.cases.catalogue import StartCase, TasksCase
+        from perf.cases.executors import StartCase, TasksCase
         from perf.plugin import parameters
         from tests.perf.cases.test_tasks import Late, Missing
 
@@ -318,7 +317,7 @@ def run(pytester: pytest.Pytester, cases: str) -> pytest.RunResult:
 def test_an_executor_that_is_wrong_when_timed_is_refused_a_speed(
     pytester: pytest.Pytester,
 ) -> None:
-    outcome = run(pytester, 'Late("iterative", 1, "", 5), TasksCase("iterative", 1, "", 6)')
+    outcome = run(pytester, 'Late("iterative", tasks=5), TasksCase("iterative", tasks=6)')
     outcome.assert_outcomes(passed=1, failed=1)
     outcome.stdout.fnmatch_lines(["*empty-5-iterative1: its result differs*no speed is reported"])
     (record,) = record_file.read(pytester.path / record_file.DEFAULT_PATH)
@@ -326,7 +325,7 @@ def test_an_executor_that_is_wrong_when_timed_is_refused_a_speed(
 
 
 def test_an_executor_that_is_not_installed_is_skipped(pytester: pytest.Pytester) -> None:
-    outcome = run(pytester, 'Missing("iterative", 1, "", 5)')
+    outcome = run(pytester, 'Missing("iterative", tasks=5)')
     outcome.assert_outcomes(skipped=1)
     outcome.stdout.fnmatch_lines(["SKIPPED*dusk is not installed: install it"])
 
@@ -335,7 +334,7 @@ def test_start_and_end_are_two_records_and_all_is_closed_after_a_session(
     pytester: pytest.Pytester,
 ) -> None:
     before = set(psutil.Process().children(recursive=True))
-    outcome = run(pytester, 'StartCase("futures", 1), TasksCase("futures", 1, "", 5)')
+    outcome = run(pytester, 'StartCase("futures", 1), TasksCase("futures", tasks=5)')
     outcome.assert_outcomes(passed=2)
     names = [one.what.name for one in record_file.read(pytester.path / record_file.DEFAULT_PATH)]
     assert names == ["start-warm-futures1", "end-warm-futures1", "empty-5-futures1"]

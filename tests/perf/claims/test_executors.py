@@ -75,7 +75,7 @@ def test_no_claim_is_made_of_an_executor_that_loses_tasks(
     rng = np.random.default_rng(0)
     losing = Losing(status=False)
     # Not the check that all workers are there, which says so already.
-    monkeypatch.setattr("perf.cases.tasks.require", lambda *_: set())
+    monkeypatch.setattr("perf.cases.tasks.wait_for_workers", lambda *_: set())
     with pytest.raises(InputError, match="49 of 50 tasks"):
         claims._tasks(rng, losing, "dask", "", "losing", 2)
     act = partial(claims._process, executor=losing)

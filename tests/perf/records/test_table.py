@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from perf import __main__ as command
-from perf.cases import catalogue, nanoevents
+from perf.cases import catalogue
+from perf.cases.scales import SCALES
 from perf.records import record_file, table
 from tests.support.factories import record
 
@@ -75,8 +76,8 @@ def test_only_cases_that_differ_in_nothing_else_are_compared() -> None:
 
 
 def test_no_two_rows_of_a_group_are_called_the_same() -> None:
-    scale = catalogue.SCALES["small"]
-    whats = [case.what for case in (*catalogue.everything(scale), *nanoevents.reading(scale))]
+    scale = SCALES["small"]
+    whats = [case.what for case in catalogue.everything(scale)]
     rows = [(what.group, what.kind, what.size, table.how(what)) for what in whats]
     assert [row for row, times in Counter(rows).items() if times > 1] == []
     assert all(how for *_, how in rows)

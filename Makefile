@@ -6,8 +6,10 @@ DASK_AWKWARD := .venv-dask-awkward
 BIN := $(VENV)/bin
 SCALE ?= default
 REPORTS := reports
+# Workers share the machine; tests that measure, or look at all of the machine, follow alone.
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist worksteal
 
-.PHONY: help install bench test test-all mutants smoke claims report executors history trials signals damage publish browser valgrind java xrootd dask-awkward lint format clean
+.PHONY: help install bench test test-all structure mutants smoke claims report executors history trials signals damage publish browser valgrind java xrootd dask-awkward lint format clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets
@@ -25,11 +27,16 @@ install: $(VENV)/.ready ## Set up .venv, as all targets do, and no more
 bench: $(VENV)/.ready ## Measure everything on data it makes itself (SCALE=small|default|large)
 	$(BIN)/pytest --benchmark-only --benchmark-scale $(SCALE)
 
-test: $(VENV)/.ready ## Prove every kernel, and test all else
-	$(BIN)/pytest
+test: $(VENV)/.ready ## Prove every kernel, and test all else, in parallel (ten minutes on two cores)
+	$(BIN)/pytest $(PARALLEL) -m "not serial and not slow"
+	$(BIN)/pytest -m "serial and not slow"
 
-test-all: $(VENV)/.ready ## The same, and every combination of what coffea's own tests ask of executors
-	$(BIN)/pytest -m "every or not every"
+test-all: $(VENV)/.ready ## The same, and what takes longer
+	$(BIN)/pytest $(PARALLEL) -m "not serial"
+	$(BIN)/pytest -m serial
+
+structure: $(VENV)/.ready ## Count modules, imports, circles and lines (REVISION=... beside it)
+	$(BIN)/python -m tests.support.structure $(REVISION)
 
 mutants: $(VENV)/.ready ## Which faults the proofs see: a score for each kernel in reports/mutants.txt (half an hour)
 	mkdir -p $(REPORTS)

@@ -253,8 +253,8 @@ def _leaves_a_process(item: int) -> dict[str, Any]:
     [
         "futures",
         "dask",
-        pytest.param("parsl", marks=pytest.mark.every),
-        pytest.param("spark", marks=pytest.mark.every),
+        pytest.param("parsl", marks=pytest.mark.slow),
+        pytest.param("spark", marks=pytest.mark.slow),
     ],
 )
 def test_what_a_processor_leaves_at_work_ends_with_the_executor(name: str) -> None:

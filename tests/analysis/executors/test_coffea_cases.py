@@ -450,7 +450,7 @@ def test_results_as_values(executor: ExecutorBase, fileset: dict[str, Any]) -> N
 # --- all together
 
 
-@pytest.mark.every
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Skipping bad file")
 @pytest.mark.parametrize("kind", FORMATS)
 def test_every_combination(
@@ -469,7 +469,7 @@ def test_every_combination(
             assert same(out, wants[name]), (name, compression, options)
 
 
-@pytest.mark.every
+@pytest.mark.slow
 def test_every_size_of_batches(executor: ExecutorBase, fileset: dict[str, Any]) -> None:
     want = plain(fileset, Jets(), chunksize=20)
     for batch, fan_in, recoverable in product((None, 1, 3, 100), (2, 3, 16), (False, True)):

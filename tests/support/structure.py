@@ -83,8 +83,8 @@ def count_lines(source: str) -> Lines:
             code.update(range(token.start[0], token.end[0] + 1))
     for node in ast.walk(ast.parse(source)):
         # A string that stands alone documents what it follows.
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-            if isinstance(node.value.value, str):
+        match node:
+            case ast.Expr(ast.Constant(str())):
                 code.difference_update(range(node.lineno, (node.end_lineno or 0) + 1))
     return Lines(source.count("\n"), len(code))
 
@@ -221,7 +221,7 @@ def _table(title: str, columns: Mapping[str, Mapping[str, int]]) -> Table:
 
 def _order(row: str) -> tuple[str, bool, str]:
     """A package's folders in order, then its sum; what is none of these first."""
-    package = row.split("/")[0].split(",")[0].split(":")[0]
+    package = row.split("/", maxsplit=1)[0].split(",", maxsplit=1)[0].split(":", maxsplit=1)[0]
     return (package if package in FOLDERS else "", "all" in row, row if "/" in row else "")
 
 

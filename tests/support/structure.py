@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import io
+import re
 import subprocess
 import sys
 import tarfile
@@ -191,37 +192,37 @@ def summary(found: Structure) -> dict[str, int]:
     return numbers
 
 
-def tables(columns: Mapping[str, Structure]) -> Iterable[Table | str]:
-    """Tables with a column for each structure."""
-    yield _table("", {name: summary(found) for name, found in columns.items()})
-    folders = {name: found.folders() for name, found in columns.items()}
-    wanted = (("lines", 0), ("lines of code: no docstrings, comments, blank lines", 1))
-    for title, index in wanted:
-        numbers = {
-            name: {folder: lines[index] for folder, lines in sums.items()}
-            for name, sums in folders.items()
-        }
-        yield _table(title, numbers)
+def report(columns: Mapping[str, Structure]) -> Iterable[Table | str]:
+    """Tables with a column for each structure, then the circles and the long modules of each."""
+    yield _table({name: summary(found) for name, found in columns.items()})
+    lines: dict[str, dict[str, int]] = {}
     for name, found in columns.items():
-        rings = [" <-> ".join(ring) for edges in found.rooms.values() for ring in circles(edges)]
-        rings += [" <-> ".join(ring) for ring in circles(found.modules)]
-        for title, rows in (("circles", rings), (f"more than {LONG} lines", found.longest())):
+        folders = found.folders()
+        lines[name] = {folder: one.total for folder, one in folders.items()}
+        lines[f"{name}, code"] = {folder: one.code for folder, one in folders.items()}
+    yield "\nLines, and lines of code: without docstrings, comments and blank lines"
+    yield _table(lines)
+    for name, found in columns.items():
+        graphs = (found.modules, *found.rooms.values())
+        groups = [" <-> ".join(group) for graph in graphs for group in circles(graph)]
+        for title, rows in (("circles", groups), (f"more than {LONG} lines", found.longest())):
             yield f"\n{name}, {title}:" + "".join(f"\n  {row}" for row in rows or ["none"])
 
 
-def _table(title: str, columns: Mapping[str, Mapping[str, int]]) -> Table:
-    table = Table(title, box=None)
+def _table(columns: Mapping[str, Mapping[str, int]]) -> Table:
+    table = Table("", box=None)
     for name in columns:
         table.add_column(name, justify="right")
-    for row in sorted({row: None for numbers in columns.values() for row in numbers}, key=_order):
-        cells = (columns[name].get(row) for name in columns)
+    rows = {row: None for numbers in columns.values() for row in numbers}
+    for row in sorted(rows, key=_order):
+        cells = (numbers.get(row) for numbers in columns.values())
         table.add_row(row, *("" if cell is None else f"{cell:,}" for cell in cells))
     return table
 
 
 def _order(row: str) -> tuple[str, bool, str]:
-    """A package's folders in order, then its sum; what is none of these first."""
-    package = row.split("/", maxsplit=1)[0].split(",", maxsplit=1)[0].split(":", maxsplit=1)[0]
+    """What is of no package first; of each package its folders by name, then their sum."""
+    package = re.split("[/,:]", row)[0]
     return (package if package in FOLDERS else "", "all" in row, row if "/" in row else "")
 
 
@@ -230,7 +231,7 @@ def main(revisions: Sequence[str]) -> None:
     columns = {revision: at_revision(revision) for revision in revisions}
     columns["here"] = structure(ROOT)
     console = Console(width=99)
-    for part in tables(columns):
+    for part in report(columns):
         console.print(part, highlight=False)
 
 

@@ -58,7 +58,7 @@ executors: $(VENV)/.ready ## Measure executors alone on the machine (an hour), a
 	mkdir -p $(REPORTS)
 	-$(BIN)/python -m perf claims --only 'executor-*' > $(REPORTS)/executors.txt
 	$(BIN)/python -m perf picture $(REPORTS)/executors.svg --of executors
-	$(BIN)/python -m perf levers > $(REPORTS)/levers.txt
+	$(BIN)/python -m perf ablation > $(REPORTS)/ablation.txt
 	$(BIN)/python -m analysis make-data .perf/scale --events 2000000 --processes ttbar --variations nominal
 	$(BIN)/python -m perf scale .perf/scale/fileset.json --executors iterative,futures,parsl,dask,spark \
 		--workers 1,2 --repeat 3 > $(REPORTS)/scale.txt
@@ -67,8 +67,8 @@ executors: $(VENV)/.ready ## Measure executors alone on the machine (an hour), a
 history: $(VENV)/.ready ## Measure coffea's releases alone on the machine (two hours), and keep and publish it
 	mkdir -p $(REPORTS)
 	$(BIN)/python -m perf history run > $(REPORTS)/history.txt
-	$(BIN)/python -m perf history run --stack 2026.9.0 > $(REPORTS)/history-stack.txt
-	$(BIN)/python -m perf history keep
+	$(BIN)/python -m perf history run --pins 2026.9.0 > $(REPORTS)/history-stack.txt
+	$(BIN)/python -m perf history archive
 	$(BIN)/python -m perf history picture $(REPORTS)/history.svg
 	$(BIN)/python -m perf publish
 

@@ -24,7 +24,7 @@ every page of it is faulted in again (the more so in threads other than the firs
 others compute). With these a worker keeps what it had for the next chunk: no page faults. And it
 asks for pages of 2 MB where the kernel gives them to who asks (glibc 2.35 and newer; older ones
 do not know the tunable), whose addresses take less time to look up, in a virtual machine above all.
-What each is worth: `python -m perf levers`.
+What each is worth: `python -m perf ablation`.
 """
 
 FREEZE: Final = "COFFEA_SCALING_FREEZE"

@@ -1,4 +1,4 @@
-"""Bodies of the commands `compare` and `compare-trials`."""
+"""Commands that compare two versions: ``compare``, ``compare-trials`` and ``bisect``."""
 
 from __future__ import annotations
 
@@ -8,32 +8,130 @@ import sys
 from contextlib import contextmanager
 from importlib.machinery import PathFinder
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
-from rich.console import Console
+import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from analysis.errors import InputError
-from analysis.files import output
-from perf.compare import bisect, session
-from perf.compare import report as compare_report
-from perf.compare import trials as compare_trials
-from perf.compare.trials import Kind, Tool, Trial, Trials
+from analysis.files import output as files
+from perf.cases.data import DEFAULT_DIRECTORY
+from perf.cli import _console
+from perf.cli._options import (
+    FAILED,
+    ArgumentsOption,
+    DataOption,
+    OnlyOption,
+    OutputOption,
+    PinsOption,
+    ResolutionOption,
+    SchemaOption,
+    SeedOption,
+    TreeOption,
+)
 from perf.environments import CLONE_VARIABLE
+
+# What compares takes seconds to import, which --help need not wait for.
+# ruff: noqa: PLC0415
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-_Text = TypeVar("_Text", bound=str)
+    from rich.console import Console
+
+    from perf.compare.session import Benchmark, Comparison, Side
+
+UNDECIDED: Final = 3
+"""Exit status of a search that leaves several commits."""
 
 WIDTH: Final = 150
 """Columns of a table that is not written to a terminal."""
 
+SuiteOption = Annotated[
+    Path | None,
+    typer.Option("--suite", help="Python file whose functions bench_... are compared instead."),
+]
+
+
+def compare(
+    a: Annotated[str, typer.Argument(metavar="A", help="The version to compare with.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="The version that may be slower.")],
+    only: OnlyOption = None,
+    suite: SuiteOption = None,
+    budget: Annotated[float, typer.Option(min=1, help="Seconds to take, about.")] = 180,
+    resolution: ResolutionOption = 0.03,
+    set_a: Annotated[
+        list[str] | None,
+        typer.Option("--set-a", help="KEY=VALUE: environment variable of A (repeatable)."),
+    ] = None,
+    set_b: Annotated[
+        list[str] | None,
+        typer.Option("--set-b", help="KEY=VALUE: environment variable of B (repeatable)."),
+    ] = None,
+    processor: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="package.module:Class of a processor to run, or a function of events. Given "
+            "twice: that of A, then that of B."
+        ),
+    ] = None,
+    fileset: Annotated[
+        Path | None,
+        typer.Option(help="FILESET.json for --processor; by default synthetic events."),
+    ] = None,
+    arguments: ArgumentsOption = "{}",
+    schema: SchemaOption = "NanoAODSchema",
+    tree: TreeOption = "Events",
+    pins: PinsOption = None,
+    instructions: Annotated[  # noqa: FBT002  (a flag)
+        bool, typer.Option("--instructions", help="Count instructions as well (needs valgrind).")
+    ] = False,
+    json_path: Annotated[
+        Path | None, typer.Option("--json", help="Write all measurements to this file.")
+    ] = None,
+    markdown_path: Annotated[
+        Path | None, typer.Option("--markdown", help="Write a comment for a pull request here.")
+    ] = None,
+    seed: SeedOption = 1,
+    data: DataOption = Path(DEFAULT_DIRECTORY),
+) -> None:
+    """Is B slower than A? Measure both until that is decided.
+
+    A and B are releases of coffea (2026.9.0), commits of it (v2026.7.0, master@../coffea),
+    checkouts, "." for the coffea installed here, or commits and checkouts of this project.
+
+    Exit status: 0 nothing is slower; 1 something is slower; 2 usage error; 3 nothing is slower, but
+    something is undecided; 4 nothing is slower, but something could not be compared.
+    """
+    processors = processor or ()
+    if not processors and (fileset, arguments, schema) != (None, "{}", "NanoAODSchema"):
+        msg = "--fileset, --arguments and --schema are for a processor: name it with --processor"
+        raise InputError(msg)
+    processed = {
+        "fileset": fileset,
+        "arguments": _console.json_object(arguments, "--arguments"),
+        "schema": schema,
+        "tree": tree,
+    }
+    status = compared(
+        *sides(a, b, set_a or (), set_b or (), processors, pins=pins),
+        _benchmarks(only, suite, data, processors, **processed),
+        budget=budget,
+        seed=seed,
+        resolution=resolution,
+        instructions=instructions,
+        console=_console.console(WIDTH),
+        json_path=json_path,
+        markdown_path=markdown_path,
+    )
+    if status:
+        raise typer.Exit(status)
+
 
 def compared(
-    a: session.Side,
-    b: session.Side,
-    benchmarks: Callable[[Path], list[session.Benchmark]],
+    a: Side,
+    b: Side,
+    benchmarks: Callable[[Path], list[Benchmark]],
     *,
     budget: float,
     seed: int,
@@ -43,66 +141,165 @@ def compared(
     json_path: Path | None,
     markdown_path: Path | None,
 ) -> int:
-    """Compare two sides, print and write what was found.
+    """Compare two sides, print and write the result; gives the exit status.
 
-    Parameters
-    ----------
-    a, b
-        The sides.
-    benchmarks
-        Makes them, with a folder for what they read.
-    budget
-        Seconds.
-    seed, resolution
-        As of `compare.comparison`.
-    instructions
-        Whether to count these too.
-    console
-        To print on.
-    json_path, markdown_path
-        Files to write.
-
-    Returns
-    -------
-    int
-        Exit status, as `compare_report.exit_status`.
+    `benchmarks` makes them, given a folder for what they read.
     """
-    from perf.compare import instructions as counting  # noqa: PLC0415  (for those who count)
+    from perf.compare import instructions as counting
+    from perf.compare import report, session
 
     for path in (json_path, markdown_path):
         if path is not None:
-            output.check_with_folder(path)
+            files.check_with_folder(path)
     if instructions:
         counting.require()
     with session.scratch() as folder:
-        made = session.comparison(a, b, benchmarks(folder), seed=seed, resolution=resolution)
-        with following(console, budget) as report:
-            made.run(budget, report)
-        counted = None
+        comparison = session.comparison(a, b, benchmarks(folder), seed=seed, resolution=resolution)
+        with _following(console, budget) as follow:
+            comparison.run(budget, follow)
+        counts = None
         if instructions:
             with console.status("counting instructions"):
-                counted = {
-                    name: counting.counted(made.measured[name].benchmark, a, b)
-                    for name in made.measured
-                    if made.measured[name].failure is None
+                counts = {
+                    name: counting.counted(measured.benchmark, a, b)
+                    for name, measured in comparison.measured.items()
+                    if measured.failure is None
                 }
-    console.print(compare_report.table(made, counted))
-    for line in compare_report.lines(made, counted):
-        console.print(line, highlight=False, markup=False)
+    console.print(report.table(comparison, counts))
+    _console.say(*report.lines(comparison, counts), on=console)
     if json_path is not None:
-        with output.whole(json_path) as part:
-            part.write_text(json.dumps(compare_report.as_json(made, counted), indent=1) + "\n")
+        with files.whole(json_path) as part:
+            part.write_text(json.dumps(report.as_json(comparison, counts), indent=1) + "\n")
     if markdown_path is not None:
-        with output.whole(markdown_path) as part:
-            part.write_text(compare_report.markdown(made, counted))
-    return compare_report.exit_status(made)
+        with files.whole(markdown_path) as part:
+            part.write_text(report.markdown(comparison, counts))
+    return report.exit_status(comparison)
+
+
+def compare_trials(
+    count: Annotated[
+        int, typer.Option("--trials", min=1, help="Trials of each kind with each tool.")
+    ] = 20,
+    kinds: Annotated[
+        str,
+        typer.Option(
+            help="five: one kernel is 5 % slower and the others are identical; none: all are "
+            "identical. With a comma between them: both."
+        ),
+    ] = "five",
+    tools: Annotated[
+        str, typer.Option(help="compare, asv (with its defaults), or both with a comma.")
+    ] = "compare",
+    load: Annotated[int, typer.Option(min=0, help="Busy processes beside the trial.")] = 2,
+    budget: Annotated[float, typer.Option(min=1, help="Seconds of a comparison, about.")] = 180,
+    output: OutputOption = Path(".perf/compare-trials/trials.jsonl"),
+    data: DataOption = Path(DEFAULT_DIRECTORY),
+) -> None:
+    """Check that `compare` finds a slowdown of 5 %, and nothing else.
+
+    Exit status 1 if it does not, often enough.
+    """
+    from perf.compare import trials as known
+
+    chosen_kinds = _console.choices(kinds, "--kinds", known.KINDS)
+    chosen_tools = _console.choices(tools, "--tools", known.TOOLS)
+    trials = known.Trials(output, output.with_suffix(".d"), data, load, budget)
+    wanted = [
+        known.Trial(tool, kind, number)
+        for number in range(1, count + 1)
+        for tool in chosen_tools
+        for kind in chosen_kinds
+    ]
+    files.check_with_folder(trials.path)
+    console = _console.console(WIDTH)
+    pending = trials.pending(wanted)
+    for index, trial in enumerate(pending, start=1):
+        title = f"trial {index} of {len(pending)} ({trial.tool}, {trial.kind}): "
+        with _following(console, trials.budget, title) as follow:
+            done = trials.make(trial, follow)
+        if not console.is_terminal:
+            _console.say(_line(title, done), on=console)
+    keys = [trial.key for trial in wanted]
+    finished = [done for done in trials.done() if any(key.items() <= done.items() for key in keys)]
+    console.print(known.table(finished))
+    _console.say(*known.footnote(finished), on=console)
+    if known.reached(finished) is False:
+        raise typer.Exit(FAILED)
+
+
+def _line(title: str, done: dict[str, Any]) -> str:
+    changed = [
+        f"{name} {outcome}"
+        for name, outcome in done["outcomes"].items()
+        if outcome in {"slower", "faster"}
+    ]
+    return f"{title}{', '.join(changed) or 'nothing changed'}, {done['seconds']:.0f} s"
+
+
+def bisect(
+    good: Annotated[str, typer.Argument(metavar="GOOD", help="Commit before the change.")],
+    bad: Annotated[str, typer.Argument(metavar="BAD", help="Commit after it.")],
+    benchmark: Annotated[
+        str, typer.Argument(metavar="BENCHMARK", help="Name of a benchmark of `compare`.")
+    ],
+    repo: Annotated[
+        Path | None, typer.Option(help="Clone of coffea; by default that of COFFEA_REPO.")
+    ] = None,
+    suite: SuiteOption = None,
+    budget: Annotated[float, typer.Option(min=1, help="Seconds of a step, about.")] = 180,
+    resolution: ResolutionOption = 0.03,
+    pins: PinsOption = None,
+    seed: SeedOption = 1,
+    data: DataOption = Path(DEFAULT_DIRECTORY),
+) -> None:
+    """Which commit made a benchmark slower? Bisect with `compare`.
+
+    Exit status: 0 one commit is left; 3 several are, because some could not be decided.
+    """
+    from perf.compare import bisect as bisection
+    from perf.compare import session
+
+    known = os.environ.get(CLONE_VARIABLE)
+    clone = repo or (Path(known) if known else None)
+    if clone is None or not clone.is_dir():
+        msg = f"name a clone with --repo, or in {CLONE_VARIABLE}: there is none at {clone}"
+        raise InputError(msg)
+    commits = bisection.commits(clone, good, bad)
+    console = _console.console(WIDTH)
+    with session.scratch() as folder:
+        every = _benchmarks([benchmark], suite, data)(folder)
+        named = [one for one in every if one.name == benchmark]
+        if len(named) != 1:
+            msg = f"bisect takes one benchmark, and {len(named)} are named {benchmark!r}"
+            raise InputError(msg)
+        search = bisection.Search(
+            clone,
+            commits,
+            lambda commit: session.side(f"{commit}@{clone}", stack=pins),
+            named[0],
+            budget=budget,
+            seed=seed,
+            resolution=resolution,
+        )
+
+        def report(step: bisection.Step) -> None:
+            why = f"{step.judgement.effect}, {step.judgement}" if step.judgement else step.reason
+            commit = bisection.described(clone, step.commit)
+            _console.say(f"{commit}: {step.answer}: {why}", on=console)
+
+        with console.status(f"{len(commits) - 1} commits"):
+            left = search.run(report)
+    console.print(f"{benchmark} is {search.direction} since:" if len(left) == 1 else "one of:")
+    _console.say(*(f"  {bisection.described(clone, commit)}" for commit in left), on=console)
+    if len(left) > 1:
+        raise typer.Exit(UNDECIDED)
 
 
 @contextmanager
-def following(
+def _following(
     console: Console, budget: float, title: str = ""
-) -> Iterator[Callable[[session.Comparison], None]]:
-    """Show how far a comparison is, while it runs, on a terminal."""
+) -> Iterator[Callable[[Comparison], None]]:
+    """Show the progress of a comparison on a terminal."""
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -113,112 +310,14 @@ def following(
     ) as progress:
         bar = progress.add_task(f"{title}the first calls", total=budget)
 
-        def report(made: session.Comparison) -> None:
+        def follow(comparison: Comparison) -> None:
             progress.update(
                 bar,
-                completed=made.elapsed,
-                description=f"{title}{made.blocks} blocks, {len(made.todo)} undecided",
+                completed=comparison.elapsed,
+                description=f"{title}{comparison.blocks} blocks, {len(comparison.todo)} undecided",
             )
 
-        yield report
-
-
-def bisected(
-    good: str,
-    bad: str,
-    name: str,
-    clone: Path | None,
-    benchmarks: Callable[[Path], list[session.Benchmark]],
-    *,
-    budget: float,
-    resolution: float,
-    stack: str | None,
-    seed: int,
-    console: Console,
-) -> int:
-    """Search for the commit that changed a benchmark, and print each step.
-
-    Returns
-    -------
-    int
-        Commits that are left: one if all went well.
-    """
-    where = clone or (Path(os.environ[CLONE_VARIABLE]) if CLONE_VARIABLE in os.environ else None)
-    if where is None or not where.is_dir():
-        msg = f"name a clone with --repo, or in {CLONE_VARIABLE}: there is none at {where}"
-        raise InputError(msg)
-    commits = bisect.commits(where, good, bad)
-    with session.scratch() as folder:
-        found = [one for one in benchmarks(folder) if one.name == name]
-        if len(found) != 1:
-            msg = f"a search is for one benchmark, and {name!r} is the name of {len(found)}"
-            raise InputError(msg)
-        search = bisect.Search(
-            where,
-            commits,
-            lambda commit: session.side(f"{commit}@{where}", stack=stack),
-            found[0],
-            budget=budget,
-            seed=seed,
-            resolution=resolution,
-        )
-
-        def report(step: bisect.Step) -> None:
-            said = f"{step.judgement.effect}, {step.judgement}" if step.judgement else step.reason
-            console.print(
-                f"{bisect.described(where, step.commit)}: {step.answer}: {said}",
-                highlight=False,
-                markup=False,
-            )
-
-        with console.status(f"{len(commits) - 1} commits"):
-            left = search.run(report)
-    console.print(f"{name} is {search.direction} since:" if len(left) == 1 else "one of:")
-    for commit in left:
-        console.print(f"  {bisect.described(where, commit)}", highlight=False, markup=False)
-    return len(left)
-
-
-def tried(
-    trials: Trials,
-    count: int,
-    kinds: Sequence[Kind],
-    tools: Sequence[Tool],
-    console: Console,
-) -> bool | None:
-    """Make trials that are not made yet, and print what all of them found.
-
-    Returns
-    -------
-    bool or None
-        As `compare_trials.reached`.
-    """
-    wanted = [
-        Trial(tool, kind, number)
-        for number in range(1, count + 1)
-        for tool in tools
-        for kind in kinds
-    ]
-    output.check_with_folder(trials.path)
-    pending = trials.pending(wanted)
-    for index, trial in enumerate(pending, start=1):
-        title = f"trial {index} of {len(pending)} ({trial.tool}, {trial.kind}): "
-        with following(console, trials.budget, title) as report:
-            made = trials.make(trial, report)
-        if not console.is_terminal:
-            console.print(_line(title, made), highlight=False, markup=False)
-    keys = [trial.key for trial in wanted]
-    done = [one for one in trials.done() if any(key.items() <= one.items() for key in keys)]
-    console.print(compare_trials.table(done))
-    for line in compare_trials.footnote(done):
-        console.print(line, highlight=False, markup=False)
-    return compare_trials.reached(done)
-
-
-def _line(title: str, made: dict[str, Any]) -> str:
-    outcomes = made["outcomes"]
-    changed = [f"{name} {one}" for name, one in outcomes.items() if one in {"slower", "faster"}]
-    return f"{title}{', '.join(changed) or 'nothing changed'}, {made['seconds']:.0f} s"
+        yield follow
 
 
 def sides(
@@ -228,15 +327,11 @@ def sides(
     set_b: Sequence[str],
     processors: Sequence[str],
     *,
-    stack: str | None = None,
-) -> tuple[session.Side, session.Side]:
-    """Both sides from what was typed.
+    pins: str | None = None,
+) -> tuple[Side, Side]:
+    """Both sides, each with its environment variables and its processor."""
+    from perf.compare import session
 
-    Raises
-    ------
-    InputError
-        If there is none, or both are one.
-    """
     if len(processors) > 2:
         msg = (
             f"--processor is given once, or once for A and once for B, not {len(processors)} times"
@@ -253,15 +348,17 @@ def sides(
             (set_b, processors[-1] if processors else ""),
         )
     )
-    made = session.side(a, of_a, stack=stack), session.side(b, of_b, stack=stack)
+    both = session.side(a, of_a, stack=pins), session.side(b, of_b, stack=pins)
     if processors:
-        for side, name in zip(made, (processors[0], processors[-1]), strict=True):
+        for side, name in zip(both, (processors[0], processors[-1]), strict=True):
             _require_module(side, name.partition(":")[0].partition(".")[0])
-    return made
+    return both
 
 
-def _require_module(side: session.Side, name: str) -> None:
-    """Tell of a module that is nowhere before processes are started to find that out."""
+def _require_module(side: Side, name: str) -> None:
+    """Report a missing module before processes are started to find that out."""
+    from perf.compare import session
+
     places = [str(side.source), *session.user_path(), *sys.path]
     # What another environment has only it can tell.
     if side.python == Path(sys.executable) and PathFinder.find_spec(name, places) is None:
@@ -272,16 +369,17 @@ def _require_module(side: session.Side, name: str) -> None:
         raise InputError(msg)
 
 
-def chosen(
+def _benchmarks(
     only: Sequence[str] | None,
     suite: Path | None,
     data: Path,
     processors: Sequence[str] = (),
     **processed: Any,
-) -> Callable[[Path], list[session.Benchmark]]:
-    """Benchmarks from what was typed; `processed` as of `compare.processors`."""
+) -> Callable[[Path], list[Benchmark]]:
+    """What makes the benchmarks, given a folder; `processed` as of `session.processors`."""
+    from perf.compare import session
 
-    def make(folder: Path) -> list[session.Benchmark]:
+    def make(folder: Path) -> list[Benchmark]:
         if suite is not None:
             return session.functions(suite, only or ("*",))
         if processors:
@@ -289,21 +387,3 @@ def chosen(
         return session.default(folder, data, only)
 
     return make
-
-
-def kinds(text: str) -> list[Kind]:
-    """Kinds of trials from what was typed."""
-    return [_one_of(one, compare_trials.KINDS, "--kinds") for one in text.split(",")]
-
-
-def tools(text: str) -> list[Tool]:
-    """Tools from what was typed."""
-    return [_one_of(one, compare_trials.TOOLS, "--tools") for one in text.split(",")]
-
-
-def _one_of(text: str, known: Sequence[_Text], option: str) -> _Text:
-    for one in known:
-        if one == text.strip():
-            return one
-    msg = f"{option} takes {' and '.join(known)}, not {text!r}"
-    raise InputError(msg)

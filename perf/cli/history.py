@@ -1,43 +1,37 @@
-"""Command line of the history: ``python -m perf history``."""
+"""Commands ``history ...``: the same workloads in every release of coffea."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Final, Literal, get_args
 
 import typer
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from analysis.errors import InputError
 from perf.cases.data import DEFAULT_DIRECTORY
+from perf.cli import _console
+from perf.cli._options import (
+    FAILED,
+    ClockOption,
+    DataOption,
+    MachineOption,
+    OutputOption,
+    PinsOption,
+    SeedOption,
+)
 from perf.history.workloads import GROUPS, Group
 
-app = typer.Typer(help="Measure the same acts in every release of coffea.", no_args_is_help=True)
+# coffea, numpy and matplotlib take seconds to import.
+# ruff: noqa: PLC0415
+
+app = typer.Typer(
+    help="Measure the same workloads in every release of coffea.", no_args_is_help=True
+)
 
 PATH: Final = ".perf/history.jsonl"
-KEPT: Final = "perf/history"
+ARCHIVE: Final = "perf/history"
 WIDTH: Final = 190
 """Columns of a table that is not written to a terminal."""
-
-FAILED: Final = 1
-
-OutputOption = Annotated[
-    Path, typer.Option("--output", "-o", help="File of results; what is in it is done.")
-]
-StackOption = Annotated[
-    str | None,
-    typer.Option(help="Release whose pins, or file of pins, all but coffea are installed by."),
-]
-ClockOption = Annotated[Literal["cpu", "wall"], typer.Option(help="Times to show.")]
 
 
 @app.command()
@@ -45,64 +39,61 @@ def run(
     releases: Annotated[
         str,
         typer.Option(
-            help="Versions with commas between them: releases, COMMIT@CLONE, folders. By default "
-            "all that have pins; with --stack those from 2025.7 on."
+            help="Versions with commas between them: releases, COMMIT@CLONE, checkouts. By default "
+            "all releases that have pins; with --pins those from 2025.7 on."
         ),
     ] = "",
-    stack: StackOption = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Processes of each group of acts.")] = 5,
-    groups: Annotated[str, typer.Option(help="Of acts, with commas.")] = ",".join(GROUPS),
-    events: Annotated[int, typer.Option(min=1, help="In the file that is read.")] = 100_000,
-    chunksize: Annotated[int, typer.Option(min=1, help="Events a chunk.")] = 25_000,
-    workers: Annotated[int, typer.Option(min=1, help="Processes of executors.")] = 2,
-    seconds: Annotated[float, typer.Option(help="For the samples of an act, about.")] = 0.3,
+    pins: PinsOption = None,
+    rounds: Annotated[
+        int, typer.Option(min=1, help="Repetitions of each group of workloads, in new processes.")
+    ] = 5,
+    groups: Annotated[
+        str, typer.Option(help="Groups of workloads, with commas between them.")
+    ] = ",".join(GROUPS),
+    events: Annotated[int, typer.Option(min=1, help="Events in the file that is read.")] = 100_000,
+    chunksize: Annotated[int, typer.Option(min=1, help="Events in a chunk, about.")] = 25_000,
+    workers: Annotated[int, typer.Option(min=1, help="Worker processes of executors.")] = 2,
+    seconds: Annotated[
+        float, typer.Option(help="Seconds to spend on the samples of a workload, about.")
+    ] = 0.3,
     output: OutputOption = Path(PATH),
-    data: Annotated[Path, typer.Option(help="Where synthetic events are kept.")] = Path(
-        DEFAULT_DIRECTORY
-    ),
-    machine: Annotated[str | None, typer.Option(help="Name of this machine in records.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the order of visits.")] = 1,
+    data: DataOption = Path(DEFAULT_DIRECTORY),
+    machine: MachineOption = None,
+    seed: SeedOption = 1,
     clock: ClockOption = "cpu",
 ) -> None:
-    """Measure; goes on where it was interrupted. Exit status 1 if a version or an act fails."""
-    from perf.history import campaign as history  # noqa: PLC0415  (coffea, numpy)
+    """Measure, or resume an interrupted campaign.
 
-    versions = _split(releases) or history.default_versions(stack)
-    chosen = _groups(groups)
-    console = Console(stderr=True)
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not sys.stderr.isatty(),
-        transient=True,
-    ) as progress:
+    Exit status 1 if a version or a workload fails.
+    """
+    from perf.history import campaign as history
+
+    versions = _console.split(releases) or history.default_versions(pins)
+    chosen = _console.choices(groups, "--groups", get_args(Group))
+    with _console.progress() as progress:
         bar = progress.add_task("the events", total=len(versions))
         campaign = history.Campaign(
             output,
             data,
             history.Settings(events, chunksize, workers, seconds),
-            stack=stack,
+            stack=pins,
             machine=machine,
         )
         for version in versions:
             progress.update(bar, description=f"environment of {version}")
             if why := campaign.install(version):
-                progress.console.print(f"{version}: {why}", markup=False, highlight=False)
+                _console.say(f"{version}: {why}", on=progress.console)
             progress.advance(bar)
         visits = history.order(versions, chosen, rounds, seed)
-        progress.reset(bar, total=len(visits), description="what must come out")
+        progress.reset(bar, total=len(visits), description="the reference")
         campaign.make_reference(chosen)
-        found = campaign.found()
+        finished = campaign.found()
         for visit in visits:
             progress.update(bar, description=f"{visit.version}: {visit.group}")
-            if names := campaign.todo(visit, found):
+            if names := campaign.todo(visit, finished):
                 campaign.measure(visit, names)
             progress.advance(bar)
-    _print(output, stack, clock)
+    _print(output, pins, clock)
     if any(campaign.notes.failed.get(version) for version in versions):
         raise typer.Exit(FAILED)
 
@@ -111,88 +102,73 @@ def run(
 def show(
     path: Annotated[
         Path | None,
-        typer.Argument(
-            help=f"File of results. By default {PATH}, or else what is under version control."
-        ),
+        typer.Argument(help=f"File of results. By default {PATH}, or else the archive."),
     ] = None,
-    stack: StackOption = None,
+    pins: PinsOption = None,
     clock: ClockOption = "cpu",
 ) -> None:
-    """Show what was measured last: a row for each act, a column for each version."""
-    _print(path, stack, clock)
+    """Show the last campaign: workloads by versions."""
+    _print(path, pins, clock)
 
 
 @app.command()
-def keep(
+def archive(
     path: Annotated[Path, typer.Argument(help="File of results.")] = Path(PATH),
-    folder: Annotated[Path, typer.Option(help="To put it in.")] = Path(KEPT),
+    folder: Annotated[Path, typer.Option(help="Folder of the archive.")] = Path(ARCHIVE),
 ) -> None:
-    """Put what was measured last under version control: compressed, a file for each stack."""
-    from perf.history import archive  # noqa: PLC0415  (as above)
+    """Compress the last campaigns into the archive, which is under version control.
 
-    for made in archive.keep(path, folder):
-        typer.echo(made)
+    There is one file for each value of --pins.
+    """
+    from perf.history import archive as archiving
+
+    for written in archiving.keep(path, folder):
+        typer.echo(written)
 
 
 @app.command()
 def picture(
     output: Annotated[Path, typer.Argument(help="Picture to write: .svg, .png or .pdf.")],
     folder: Annotated[
-        Path | None, typer.Option(help="Of what is kept; by default what came with the suite.")
+        Path | None, typer.Option(help="Folder of the archive; by default that of the suite.")
     ] = None,
 ) -> None:
-    """Draw what is kept: CPU time over the dates of releases."""
-    from perf.publish import figures as drawing  # noqa: PLC0415  (matplotlib)
-    from perf.records import record_file, store  # noqa: PLC0415  (as above)
+    """Draw the archive: CPU time over the dates of releases."""
+    from perf.publish import figures
+    from perf.records import record_file, store
 
-    kept = store.kept() if folder is None else sorted(folder.glob("*.jsonl.gz"))
-    drawing.draw_history([record for path in kept for record in record_file.read(path)], output)
+    paths = store.kept() if folder is None else sorted(folder.glob("*.jsonl.gz"))
+    figures.draw_history([record for path in paths for record in record_file.read(path)], output)
 
 
-def _print(path: Path | None, stack: str | None, clock: Literal["cpu", "wall"]) -> None:
-    from perf.history import table as showing  # noqa: PLC0415  (as above)
+def _print(path: Path | None, pins: str | None, clock: Literal["cpu", "wall"]) -> None:
+    from perf.history import table as history_table
 
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=WIDTH)
+    console = _console.console(WIDTH)
     if path is None:
-        path = _measured_or_kept(stack or "")
-        console.print(f"of {path}", highlight=False, markup=False, soft_wrap=True)
-    records, notes = showing.last(path, stack or "")
-    console.print(showing.table(records, clock))
-    for line in showing.reasons(notes):
-        console.print(line, highlight=False, markup=False)
+        path = _newest(pins or "")
+        _console.say(f"of {path}", on=console)
+    records, notes = history_table.last(path, pins or "")
+    console.print(history_table.table(records, clock))
     newest = max(records, key=lambda record: record.timestamp)
     where, load = newest.machine, newest.load_after
-    console.print(
+    _console.say(
+        *history_table.reasons(notes),
         f"{where.name}: {where.cpu}, {where.cores} cores, {where.kernel}, load average "
         f"{'unknown' if load is None else f'{load:.1f}'}; {newest.input.source}",
-        highlight=False,
-        markup=False,
+        on=console,
     )
 
 
-def _measured_or_kept(stack: str) -> Path:
-    """The file of the newest campaign of a stack: measured here, or under version control."""
-    from perf.records import record_file, store  # noqa: PLC0415  (as above)
+def _newest(pins: str) -> Path:
+    """The file of the newest campaign with these pins: measured here, or archived."""
+    from perf.records import record_file, store
 
-    places = [path for path in (Path(PATH), *store.kept()) if path.is_file()]
-    for path in places:
-        if any(record.what.parameters.get("stack") == stack for record in record_file.read(path)):
+    for path in (Path(PATH), *store.kept()):
+        if path.is_file() and any(
+            record.what.parameters.get("stack") == pins for record in record_file.read(path)
+        ):
             return path
-    stacks = f" with the dependencies of {stack}" if stack else ""
-    msg = f"there is no history{stacks}: make one with `python -m perf history run`"
+    pinned = f" with the dependencies of {pins}" if pins else ""
+    msg = f"there is no history{pinned}: make one with `python -m perf history run`"
     raise InputError(msg)
-
-
-def _split(text: str) -> list[str]:
-    return [one.strip() for one in text.split(",") if one.strip()]
-
-
-def _groups(text: str) -> list[Group]:
-    known = {str(name): name for name in get_args(Group)}
-    unknown = [name for name in _split(text) if name not in known]
-    if unknown or not _split(text):
-        msg = f"there is no group {', '.join(unknown)}: use some of {', '.join(known)}"
-        raise InputError(msg)
-    return [known[name] for name in _split(text)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import matplotlib as mpl
 import numpy as np
@@ -49,6 +49,30 @@ PANELS: Final = (
 """What is drawn of the history: acts, and the memory of one."""
 MEMORY_OF: Final = "ttbar-one-core"
 HISTORY_COLOURS: Final = ("0.55", "#d1495b", "#00798c", "#edae49")
+
+
+LEAST_DRAWN: Final = 2
+"""Runs of more kernels or executors than this are drawn."""
+
+CLAIM: Final = "claim-executor-"
+"""Prefix of the names of executors in records of ``claims``."""
+
+
+def last_run(records: Sequence[Record], of: Literal["kernels", "executors"]) -> list[Record]:
+    """Records of the last run that measured kernels, or executors; none if no run did."""
+    kind = "kernel" if of == "kernels" else "processor"
+    runs: dict[str, list[Record]] = {}
+    for record in records:
+        claim = record.what.name.startswith(CLAIM)
+        if record.what.kind == kind and claim == (of == "executors"):
+            runs.setdefault(record.run, []).append(record)
+    # A run of claims may measure a single kernel or executor; one of all of them is preferred.
+    complete = [
+        members
+        for members in runs.values()
+        if len({(one.what.subject, one.what.executor) for one in members}) > LEAST_DRAWN
+    ]
+    return (complete or [*runs.values()] or [[]])[-1]
 
 
 def draw(records: Sequence[Record], path: Path, *, size: int) -> None:
@@ -129,7 +153,7 @@ def draw_executors(records: Sequence[Record], path: Path) -> None:
     """
     sides: dict[str, dict[bool, Record]] = {}
     for record in records:
-        if record.what.kind == "processor" and record.what.name.startswith("claim-executor-"):
+        if record.what.kind == "processor" and record.what.name.startswith(CLAIM):
             sides.setdefault(record.what.group, {})[record.what.executor == BASE] = record
     if not sides:
         msg = (

@@ -20,9 +20,10 @@ import pytest
 from rich.console import Console
 
 from analysis.errors import InputError
+from perf.cli import _console
 from perf.cli import compare as cli_compare
 from perf.compare import bisect, report, session, verdict, worker
-from perf.compare.trials import SPIN, Trial, Trials, busy, reached, table
+from perf.compare.trials import KINDS, SPIN, Trial, Trials, busy, reached, table
 from perf.records.difference import difference
 from tests.perf.records.test_difference import EQUAL, UNEQUAL
 from tests.support import toy_repository
@@ -599,8 +600,8 @@ def test_background_load_ends_with_its_parent() -> None:
 
 
 def test_unknown_kinds_are_told(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="--kinds takes five and none"):
-        cli_compare.kinds("six")
+    with pytest.raises(InputError, match="--kinds must be some of five, none"):
+        _console.choices("six", "--kinds", KINDS)
     (tmp_path / "empty.py").write_text("")
     with pytest.raises(InputError, match="no function bench_"):
         session.functions(tmp_path / "empty.py")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import itertools
 import json
 import signal
@@ -24,7 +23,6 @@ from analysis.adl import QUERIES
 from analysis.errors import InputError
 from analysis.files.columns import Columns
 from analysis.kernels import bind
-from perf.__main__ import main
 from perf.cli import history
 from perf.history import compat, portable_analysis, workloads
 from perf.history import table as history_table
@@ -39,6 +37,7 @@ from perf.history.campaign import (
 )
 from perf.records import record_file, store
 from tests.perf.test_environments import uv
+from tests.support import cli
 from tests.support.factories import record
 
 if TYPE_CHECKING:
@@ -152,17 +151,8 @@ def test_digests_tell_results_apart_and_not_their_form() -> None:
 
 def perf_history(*arguments: Any) -> tuple[int, str, str]:
     """Run ``python -m perf history`` in this process: exit code, output, error."""
-    output, error = io.StringIO(), io.StringIO()
-    before, code = sys.argv, 0
-    sys.argv = ["perf", "history", *map(str, arguments)]
-    try:
-        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(error):
-            main()
-    except SystemExit as stop:
-        code = int(stop.code or 0)
-    finally:
-        sys.argv = before
-    return code, output.getvalue(), " ".join(error.getvalue().split())
+    code, output, error = cli.perf("history", *arguments)
+    return code, output, " ".join(error.split())
 
 
 SMALL = ("--groups", "ttbar", "--rounds", "1", "--events", "2000", "--chunksize", "1000")
@@ -351,11 +341,11 @@ def test_the_history_that_came_with_the_suite_is_shown_from_any_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    code, output, error = perf_history("show", "--stack", "2026.9.0")
+    code, output, error = perf_history("show", "--pins", "2026.9.0")
     assert (code, error) == (0, "")
     assert f"of {KEPT / 'stack-2026.9.0.jsonl.gz'}" in output.replace("\n", "")
     assert "2026.9.0" in output
-    code, _, error = perf_history("show", "--stack", "nosuch")
+    code, _, error = perf_history("show", "--pins", "nosuch")
     assert (code, error.count("\n")) == (2, 0)
     assert "no history with the dependencies of nosuch" in error
     # What is measured here comes first.
@@ -363,7 +353,7 @@ def test_the_history_that_came_with_the_suite_is_shown_from_any_folder(
     code, output, _ = perf_history("show")
     assert code == 0
     assert f"of {history.PATH}" in output
-    code, _, error = perf_history("keep")
+    code, _, error = perf_history("archive")
     assert code == 2
     assert "a clone of the project" in error
 

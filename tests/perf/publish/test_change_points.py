@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from perf.cli.compare import compare_trials
 from perf.environments import releases
 from perf.measure import clocks
 from perf.publish import change_points, site
 from perf.records import record_file, store
 from perf.records.store import Void
 from perf.records.table import plain
+from tests.support import cli
 from tests.support.factories import record
 
 if TYPE_CHECKING:
@@ -180,15 +182,6 @@ def test_what_is_void_is_not_compared() -> None:
 # --- the command
 
 
-def command(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    from perf.__main__ import main
-
-    monkeypatch.setattr("sys.argv", ["perf", *map(str, arguments)])
-    with pytest.raises(SystemExit) as stop:
-        main()
-    return int(stop.value.code or 0)
-
-
 def written(folder: Path, made: list[Record]) -> Path:
     for one in made:
         record_file.append(folder / ".perf" / "records.jsonl", one)
@@ -197,33 +190,32 @@ def written(folder: Path, made: list[Record]) -> Path:
 
 @pytest.mark.parametrize(("factor", "status"), [(1.5, 1), (1.0, 0), (0.5, 0)])
 def test_the_exit_status_is_one_only_if_something_is_slower(
-    factor: float, status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    factor: float, status: int, tmp_path: Path
 ) -> None:
     made = history(np.where(np.arange(len(MAIN)) < 5, 1, factor))
     root, output = written(tmp_path, made), tmp_path / "changes.json"
-    assert command(monkeypatch, "watch", "--root", root, "--json", output) == status
+    assert cli.perf("watch", "--root", root, "--json", output).exit_code == status
     told = json.loads(output.read_text())
     assert [one["worse"] for one in told] == ([] if factor == 1 else [factor > 1])
 
 
 def test_watch_says_what_to_do_where_there_is_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
 ) -> None:
-    assert command(monkeypatch, "watch", "--root", tmp_path) == 2
-    assert "measure a history" in capsys.readouterr().err
+    outcome = cli.perf("watch", "--root", tmp_path)
+    assert outcome.exit_code == 2
+    assert "measure a history" in outcome.error
 
 
-def test_publish_writes_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_publish_writes_pages(tmp_path: Path) -> None:
     root = written(tmp_path, history(noise(4, len(MAIN))))
-    assert command(monkeypatch, "publish", "--root", root) == 0
+    assert cli.perf("publish", "--root", root).exit_code == 0
     assert (root / site.HTML / "index.html").is_file()
 
 
 def test_trials_are_no_records() -> None:
     """Where they are kept nobody looks for what was measured."""
-    from perf.__main__ import compare_trials_command
-
-    kept = inspect.signature(compare_trials_command).parameters["output"].default
+    kept = inspect.signature(compare_trials).parameters["output"].default
     assert not [place for place in store.PLACES if kept.match(place)]
 
 
@@ -236,7 +228,7 @@ def test_a_bad_line_is_left_out_of_the_pages(
     # As in a process of its own, where nobody handles what is logged.
     handler = logging.StreamHandler(sys.stderr)
     monkeypatch.setattr(logging.getLogger("perf.records.record_file"), "handlers", [handler])
-    assert command(monkeypatch, "publish", "--root", root) == 0
+    assert cli.perf("publish", "--root", root).exit_code == 0
     assert f"left out: {path}: line 1 is not a record" in capsys.readouterr().err
     assert (root / site.HTML / "index.html").is_file()
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from analysis.errors import InputError
-from perf.__main__ import main
 from perf.publish.figures import draw, draw_executors, draw_history
 from perf.records import record_file
+from tests.support import cli
 from tests.support.factories import record
 
 if TYPE_CHECKING:
@@ -93,19 +93,16 @@ def test_without_records_one_sentence_says_how_to_make_them(tmp_path: Path) -> N
 
 
 def test_a_run_of_few_is_drawn_if_there_is_no_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
 ) -> None:
     path, drawn = tmp_path / "records.jsonl", tmp_path / "one.svg"
     for one in pair("dask"):
         record_file.append(path, one)
     for of, status in (("executors", 0), ("kernels", 2)):
-        arguments = ["perf", "picture", str(drawn), "--records", str(path), "--of", of]
-        monkeypatch.setattr("sys.argv", arguments)
-        with pytest.raises(SystemExit) as caught:
-            main()
-        assert caught.value.code == status
+        outcome = cli.perf("picture", drawn, "--records", path, "--of", of)
+        assert outcome.exit_code == status
     assert ">dask</text>" in drawn.read_text()
-    assert "run `pytest --benchmark-only`" in capsys.readouterr().err
+    assert "run `pytest --benchmark-only`" in outcome.error
 
 
 def test_a_picture_of_two_machines_names_both(tmp_path: Path) -> None:

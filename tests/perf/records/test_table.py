@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from perf import __main__ as command
 from perf.cases import catalogue
 from perf.cases.scales import SCALES
 from perf.records import record_file, table
+from tests.support import cli
 from tests.support.factories import record
 
 if TYPE_CHECKING:
@@ -83,47 +83,36 @@ def test_no_two_rows_of_a_group_are_called_the_same() -> None:
     assert all(how for *_, how in rows)
 
 
-def main(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str
-) -> tuple[int, str, str]:
-    monkeypatch.setattr("sys.argv", ["perf", *arguments])
-    with pytest.raises(SystemExit) as caught:
-        command.main()
-    captured = capsys.readouterr()
-    assert isinstance(caught.value.code, int)
-    return caught.value.code, captured.out, captured.err
-
-
 def test_command_shows_the_last_run_and_lists_all(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
 ) -> None:
     path = tmp_path / "records.jsonl"
     for one in (record(run="aaaa1111"), record(run="bbbb2222", group="jets")):
         record_file.append(path, one)
-    code, out, _ = main(monkeypatch, capsys, "records", str(path))
+    code, out, _ = cli.perf("records", path)
     assert code == 0
     assert "jets" in out
     assert "ht " not in out
     assert "coffea 2026.9.0" in out
-    code, out, _ = main(monkeypatch, capsys, "records", str(path), "--run", "aaaa")
+    code, out, _ = cli.perf("records", path, "--run", "aaaa")
     assert "ht " in out
-    code, out, _ = main(monkeypatch, capsys, "records", str(path), "--list")
+    code, out, _ = cli.perf("records", path, "--list")
     assert "aaaa1111" in out
     assert "bbbb2222" in out
 
 
 def test_command_refuses_in_one_sentence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
 ) -> None:
     path = tmp_path / "records.jsonl"
-    code, out, err = main(monkeypatch, capsys, "records", str(path))
+    code, out, err = cli.perf("records", path)
     assert (code, out) == (2, "")
     assert err.startswith("error: there are no records")
     record_file.append(path, record())
-    code, _, err = main(monkeypatch, capsys, "records", str(path), "--run", "zz")
+    code, _, err = cli.perf("records", path, "--run", "zz")
     assert code == 2
     assert "0 runs begin with 'zz'" in err
     path.write_text(json.dumps({"schema_version": 99}) + "\n")
-    code, _, err = main(monkeypatch, capsys, "records", str(path))
+    code, _, err = cli.perf("records", path)
     assert code == 2
     assert err.count("\n") == 1

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
@@ -19,12 +17,12 @@ from coffea.processor import IterativeExecutor
 
 from analysis.errors import InputError
 from analysis.executors import open_executor
-from perf.__main__ import main
 from perf.records import identity, record_file
 from perf.scaling import campaign as scaling_campaign
 from perf.scaling import table as scaling_table
 from perf.scaling import worker
 from perf.scaling.worker import Cell, Job, Measured
+from tests.support import cli
 from tests.support.factories import record
 
 if TYPE_CHECKING:
@@ -37,27 +35,10 @@ PATIENCE = 180.0
 SMALL = ("--executors", "iterative,futures", "--workers", "2", "--chunksizes", "500,1000")
 
 
-class Outcome(NamedTuple):
-    """What a command did."""
-
-    exit_code: int
-    output: str
-    error: str
-
-
-def perf_scale(*arguments: Any) -> Outcome:
+def perf_scale(*arguments: Any) -> cli.Outcome:
     """Run ``python -m perf scale`` in this process."""
-    output, error = io.StringIO(), io.StringIO()
-    before, code = sys.argv, 0
-    sys.argv = ["perf", "scale", *map(str, arguments)]
-    try:
-        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(error):
-            main()
-    except SystemExit as stop:
-        code = int(stop.code or 0)
-    finally:
-        sys.argv = before
-    return Outcome(code, output.getvalue(), " ".join(error.getvalue().split()))
+    outcome = cli.perf("scale", *arguments)
+    return outcome._replace(error=" ".join(outcome.error.split()))
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +51,7 @@ def fileset(synthetic_fileset: dict[str, Any], tmp_path_factory: pytest.TempPath
 
 
 @pytest.fixture(scope="module")
-def measured(fileset: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
+def measured(fileset: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, cli.Outcome]:
     """Both executors at both chunk sizes, once."""
     path = tmp_path_factory.mktemp("results") / "scale.jsonl"
     return path, perf_scale(fileset, *SMALL, "--repeat", 1, "--output", path)
@@ -79,7 +60,7 @@ def measured(fileset: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
 # --- for real
 
 
-def test_end_to_end(measured: tuple[Path, Outcome]) -> None:
+def test_end_to_end(measured: tuple[Path, cli.Outcome]) -> None:
     path, outcome = measured
     assert outcome.exit_code == 0, outcome.error
     records = record_file.read(path)
@@ -118,7 +99,7 @@ def test_end_to_end(measured: tuple[Path, Outcome]) -> None:
 
 
 def test_again_measures_nothing_and_prints_the_same(
-    measured: tuple[Path, Outcome], fileset: Path
+    measured: tuple[Path, cli.Outcome], fileset: Path
 ) -> None:
     path, outcome = measured
     before = path.read_bytes()
@@ -126,11 +107,11 @@ def test_again_measures_nothing_and_prints_the_same(
     assert again.exit_code == 0
     assert path.read_bytes() == before
     said, _, rest = again.output.partition("\n")
-    assert said == f"4 of 4 visits are in {path} already"
+    assert said == f"4 of 4 worker runs are in {path} already"
     assert rest == outcome.output
 
 
-def test_table_from_the_file(measured: tuple[Path, Outcome]) -> None:
+def test_table_from_the_file(measured: tuple[Path, cli.Outcome]) -> None:
     path, outcome = measured
     shown = perf_scale("--show", path)
     assert shown.exit_code == 0
@@ -139,7 +120,7 @@ def test_table_from_the_file(measured: tuple[Path, Outcome]) -> None:
 
 
 def test_other_arguments_are_another_measurement(
-    measured: tuple[Path, Outcome], fileset: Path
+    measured: tuple[Path, cli.Outcome], fileset: Path
 ) -> None:
     path, _ = measured
     job = Job(fileset=fileset)
@@ -149,7 +130,7 @@ def test_other_arguments_are_another_measurement(
 
 
 def test_fresh_forgets_its_own_alone(
-    measured: tuple[Path, Outcome], fileset: Path, tmp_path: Path
+    measured: tuple[Path, cli.Outcome], fileset: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "copy.jsonl"
     path.write_bytes(measured[0].read_bytes())
@@ -208,7 +189,7 @@ def test_interrupted_it_leaves_no_process_and_goes_on_later(fileset: Path, tmp_p
 
     again = perf_scale(*arguments, "--output", path)
     assert again.exit_code == 0, again.error
-    assert again.output.startswith("1 of 2 visits are in")
+    assert again.output.startswith("1 of 2 worker runs are in")
     assert path.read_bytes().startswith(kept)
     assert path.read_bytes().count(b"\n") == 2
 
@@ -360,6 +341,7 @@ def test_code_that_is_measured_is_that_of_its_executor() -> None:
             "analysis.executors.spark.executor",
             "analysis.delivery",
             "analysis.servicex",
+            "perf.cli._app",
             "perf.__main__",
         }
         & names
@@ -431,10 +413,10 @@ def test_an_edit_is_told_and_measured_anew(mine: Path, fileset: Path, tmp_path: 
         *("--processor", "mine:count", "--output", output),
     )
     measured_once(scaling_campaign.Campaign(Job(fileset=fileset, processor="mine:count"), output))
-    assert "1 of 1 visits are in" in perf_scale(*arguments).output
+    assert "1 of 1 worker runs are in" in perf_scale(*arguments).output
     (mine / "cuts.py").write_text("def n(events):\n    raise ValueError('cut')\n")
     outcome = perf_scale(*arguments)
-    assert "measured anew: 1 of 1 visits, since the module cuts changed" in outcome.output
+    assert "measured anew: 1 of 1 worker runs, since the module cuts changed" in outcome.output
     assert outcome.exit_code == 2
     assert "cut" in outcome.error
 
@@ -487,14 +469,14 @@ def test_empty_files_may_be_allowed(fileset: Path, tmp_path: Path) -> None:
     [
         (("--executors", "dusk"), "there is no executor 'dusk'"),
         (("--executors", ","), "name an executor"),
-        (("--workers", "two"), "--workers takes whole numbers"),
+        (("--workers", "two"), "--workers must be whole numbers"),
         (("--workers", "0"), "at least one of workers"),
         (("--chunksizes", "0"), "at least one of events a chunk"),
         (("--option", "retries"), "--option takes KEY=VALUE"),
         (("--option", "colour=red"), "none of iterative, futures has it"),
         (("--option", "futures.colour=red"), "the futures executor has no option 'colour'"),
         (("--option", "dask.address=x"), "dask is not measured"),
-        (("--processor", "mine:P", "--arguments", "{"), "--arguments takes JSON"),
+        (("--processor", "mine:P", "--arguments", "{"), "--arguments must be a JSON object"),
         (("--arguments", "{}1"), "are of a processor of your own"),
         (("--processor", "mine:P", "--variations", "all"), "are of the ttbar analysis"),
         (

@@ -1,0 +1,244 @@
+"""Commands that measure and judge ratios: ``claims``, ``ablation`` and ``scheduler-load``."""
+
+from __future__ import annotations
+
+import math
+import uuid
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+from rich.table import Table
+
+from analysis.errors import NotInstalledError
+from perf.cases.data import DEFAULT_DIRECTORY, Store
+from perf.cli import _console
+from perf.cli._options import (
+    FAILED,
+    DataOption,
+    MachineOption,
+    OnlyOption,
+    RecordsOption,
+    SeedOption,
+)
+from perf.measure import clocks
+from perf.records import record_file
+from perf.records.record_file import Record
+from perf.records.table import footnote, made_with
+
+# numba and coffea take seconds to import, which --help need not wait for.
+# ruff: noqa: PLC0415
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from perf.measure.paired import Verdict
+
+LITTLE: Final = 0.1
+"""A ratio below it is printed with three decimals."""
+
+
+def claims(
+    records: RecordsOption = Path(record_file.DEFAULT_PATH),
+    data: DataOption = Path(DEFAULT_DIRECTORY),
+    machine: MachineOption = None,
+    seed: SeedOption = 1,
+    only: OnlyOption = None,
+) -> None:
+    """Measure and judge every claim about speed and memory.
+
+    Exit status 1 if a claim fails or is undecided.
+    """
+    import numpy as np
+
+    from perf.claims.catalogue import every
+
+    console, run = _console.console(), uuid.uuid4().hex
+    verdicts: list[Verdict] = []
+    written: list[Record] = []
+    missing: list[str] = []
+    pending = every(Store(data), np.random.default_rng(seed), only or ())
+    with console.status("") as status:
+        for number, claim in enumerate(pending, start=1):
+            status.update(f"{claim.name}, {number} of {len(pending)}")
+            load_before = clocks.load_average()
+            try:
+                measured = claim.measure()
+            except NotInstalledError as error:
+                missing.append(f"{claim.name} was not measured: {error}")
+                continue
+            verdicts.extend(measured)
+            written += _append(records, run, measured, load_before, machine)
+    console.print(_table(verdicts))
+    _console.say(*missing, *(footnote(record) for record in written[-1:]), on=console)
+    if not all(verdict.holds for verdict in verdicts):
+        raise typer.Exit(FAILED)
+
+
+def ablation(
+    executors: Annotated[
+        str, typer.Argument(help="Names of executors with commas between them.")
+    ] = "futures,parsl,dask,spark",
+    records: RecordsOption = Path(record_file.DEFAULT_PATH),
+    data: DataOption = Path(DEFAULT_DIRECTORY),
+    machine: MachineOption = None,
+    seed: SeedOption = 1,
+) -> None:
+    """Disable one tuning option of an executor at a time and measure the effect."""
+    import numpy as np
+
+    from perf.cases.case import WORKERS
+    from perf.claims import ablation as settings
+    from perf.claims.executors import EVENTS, PROCESSOR_CHUNK, QUANTITIES
+
+    console, run = _console.console(), uuid.uuid4().hex
+    table = Table(
+        "executor",
+        "without it",
+        title=f"Settings of executors: {EVENTS:,} events, {WORKERS} workers, "
+        f"chunk {PROCESSOR_CHUNK:,}; the first two over the iterative executor's",
+        pad_edge=False,
+    )
+    for quantity in QUANTITIES:
+        table.add_column(quantity, justify="right")
+    pending = settings.of(executors.split(","))
+    written: list[Record] = []
+    missing: dict[str, str] = {}
+    store, rng = Store(data), np.random.default_rng(seed)
+    with console.status("") as status:
+        for number, setting in enumerate(pending, start=1):
+            status.update(f"{setting.executor}, {setting.without}: {number} of {len(pending)}")
+            load_before = clocks.load_average()
+            try:
+                measured = setting.measured(store, rng)
+            except NotInstalledError as error:
+                missing[setting.executor] = f"{setting.executor} was not measured: {error}"
+                continue
+            written += _append(records, run, measured.values(), load_before, machine)
+            if setting.without == settings.TUNED:
+                table.add_section()
+            table.add_row(
+                setting.executor,
+                setting.without,
+                *(_number(measured[name].measured, measured[name].unit) for name in QUANTITIES),
+            )
+    console.print(table)
+    _console.say(*missing.values(), *(footnote(record) for record in written[-1:]), on=console)
+
+
+def scheduler_load(
+    workers: Annotated[
+        str, typer.Option(help="Numbers of simulated workers, with commas between them.")
+    ] = "1,10,30,100,300",
+    tasks: Annotated[int, typer.Option(help="Tasks in each run.")] = 10_000,
+    repeat: Annotated[int, typer.Option(help="Runs of each number of workers.")] = 3,
+    seconds: Annotated[
+        str,
+        typer.Option(help="Durations of a chunk to predict for, with commas between them."),
+    ] = "0.1,0.25,1,10",
+    seed: SeedOption = 1,
+) -> None:
+    """Measure Dask's scheduler with simulated workers.
+
+    The scheduler is the real one, in a process of its own; the workers answer and compute nothing.
+    The result is its CPU time for a task, and how many workers it can feed.
+    """
+    import numpy as np
+
+    from perf.scaling import scheduler_load as scheduler
+
+    rng = np.random.default_rng(seed)
+    durations = _console.decimals(seconds, "--seconds")
+    counts = rng.permutation(_console.numbers(workers, "--workers") * repeat).tolist()
+    console = _console.console()
+    loads = []
+    with console.status("") as status:
+        for number, count in enumerate(counts, start=1):
+            status.update(f"load {number} of {len(counts)}: {count} workers")
+            load = scheduler.measure_load(
+                count,
+                tasks,
+                # Long enough to keep the scheduler busy, and no longer: that would flatter it.
+                task_seconds=scheduler.saturating(count),
+                seed=seed + number,
+            )
+            loads.append(load)
+    cost = scheduler.fit_load(loads, rng)
+    console.print(scheduler.table(sorted(loads, key=lambda load: load.workers), cost))
+    console.print(
+        scheduler.capacity_table(
+            [
+                scheduler.capacity(cost, duration, chunks_per_task=chunks)
+                for duration in durations
+                for chunks in (1, 8)
+            ]
+        )
+    )
+    _console.say(made_with(clocks.versions(), clocks.machine()), on=console)
+
+
+def _append(
+    path: Path,
+    run: str,
+    verdicts: Iterable[Verdict],
+    load_before: float | None,
+    machine: str | None,
+) -> list[Record]:
+    """Append what verdicts were made from to the file of records."""
+    versions = {**clocks.versions(), clocks.SUITE: clocks.suite()}
+    where, load = clocks.machine(machine), clocks.load_average()
+    records = [
+        Record(
+            run=run,
+            what=arm.what,
+            input=arm.input,
+            versions=versions,
+            machine=where,
+            load_before=load_before,
+            load_after=load,
+            iterations=arm.iterations,
+            wall_seconds=tuple(arm.wall),
+            cpu_seconds=tuple(arm.cpu),
+            peak_memory=arm.peak_memory,
+            check=arm.check,
+        )
+        for verdict in verdicts
+        for arm in verdict.arms
+    ]
+    for record in records:
+        record_file.append(path, record)
+    return records
+
+
+def _table(verdicts: Sequence[Verdict]) -> Table:
+    from perf.measure.paired import CONFIDENCE
+
+    table = Table("claim", title="Claims: pairs in random order", pad_edge=False)
+    for heading in ("bound", "measured", f"{CONFIDENCE:.0%} interval", "verdict"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for verdict in verdicts:
+        number = partial(_number, unit=verdict.unit)
+        exact = verdict.low == verdict.high
+        table.add_row(
+            verdict.claim,
+            "-" if verdict.bound is None else f"{verdict.sense} {number(verdict.bound)}",
+            number(verdict.measured),
+            "-" if exact else f"{number(verdict.low)} to {number(verdict.high)}",
+            str(verdict),
+        )
+    return table
+
+
+def _number(value: float, unit: str) -> str:
+    if math.isnan(value):
+        return "unknown"
+    match unit:
+        case "milliseconds":
+            return f"{value:.3g} ms"
+        case "bytes":
+            return f"{value / 1e6:.0f} MB"
+        case "count":
+            return f"{value:,.0f}"
+        case _:
+            return f"{value:.3f}" if value < LITTLE else f"{value:.2f}"

@@ -477,8 +477,8 @@ def test_empty_files_may_be_allowed(fileset: Path, tmp_path: Path) -> None:
         (("--option", "futures.colour=red"), "the futures executor has no option 'colour'"),
         (("--option", "dask.address=x"), "dask is not measured"),
         (("--processor", "mine:P", "--arguments", "{"), "--arguments must be a JSON object"),
-        (("--arguments", "{}1"), "are of a processor of your own"),
-        (("--processor", "mine:P", "--variations", "all"), "are of the ttbar analysis"),
+        (("--arguments", "{}1"), "are for a processor of your own"),
+        (("--processor", "mine:P", "--variations", "all"), "are for the ttbar analysis"),
         (
             ("--processor", "tests.support.bad_processors:Nobody"),
             "tests.support.bad_processors has no Nobody",

@@ -52,9 +52,6 @@ LONGEST: Final = 300
 """Characters of another process's words that are repeated."""
 
 ROOT: Final = Path(__file__).parents[2]
-PREFIX: Final = "measured."
-"""Of the entries of `What.parameters` that came of the measurement, as in `perf.scaling.campaign`."""
-
 MEMORY_INPUT: Final = Input(digest=hashlib.sha256(b"").hexdigest(), events=0, source="none")
 
 
@@ -353,7 +350,6 @@ class Campaign:
             parameters["released"] = day.isoformat()
         if done["detail"]:
             parameters["detail"] = done["detail"]
-        parameters |= {f"{PREFIX}{name}": value for name, value in done["sizes"].items()}
         return Record(
             run=self.run,
             what=What(
@@ -378,6 +374,7 @@ class Campaign:
             iterations=done["iterations"],
             wall_seconds=done["wall"],
             cpu_seconds=done["cpu"],
+            metrics=done["sizes"],
             peak_memory=done["peak_memory"],
             check=done["digest"],
         )

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from analysis.errors import InputError
 from perf.history import workloads
-from perf.history.campaign import INSTALL, PREFIX, Notes, notes_path, sorted_versions
+from perf.history.campaign import INSTALL, Notes, notes_path, sorted_versions
 from perf.records import record_file
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def table(records: Sequence[Record], clock: Clock = "cpu") -> Table:
         add(
             f"{name}, {workloads.ONE_CORE}",
             workloads.ONE_CORE,
-            lambda one, key=key: one.what.parameters.get(f"{PREFIX}{key}"),  # type: ignore[misc]
+            lambda one, key=key: one.metrics.get(key),  # type: ignore[misc]
             lambda value: f"{value:,.0f}",
         )
     return shown

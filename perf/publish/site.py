@@ -83,9 +83,6 @@ DATES: Final = """<script>
     </script>"""
 """Makes the time axis of asv-tachyon one of dates."""
 
-PREFIX: Final = "measured."
-"""Of parameters in `What` that were measured, as in `perf.scaling.campaign`."""
-
 FRESH: Final = ("history-", "scale-", "claim-")
 """Begin the names of what has a process of its own, and memory of its own, if it is no kernel."""
 
@@ -154,15 +151,13 @@ def quantities(record: Record) -> list[Quantity]:
     ]
     sized = [
         Quantity(
-            name.removeprefix(PREFIX),
+            name,
             "track",
             "bytes",
-            lambda r, name=name: (
-                [float(r.what.parameters[name])] if name in r.what.parameters else []
-            ),  # type: ignore[misc]
+            lambda r, name=name: [float(r.metrics[name])] if name in r.metrics else [],  # type: ignore[misc]
         )
-        for name in record.what.parameters
-        if name.startswith(PREFIX) and name.endswith("_bytes")
+        for name in record.metrics
+        if name.endswith("_bytes")
     ]
     return [one for one in (*timed, *counted, *sized) if one.samples(record)]
 

@@ -39,6 +39,9 @@ NAMED: Final = 3
 DEFAULT_PATH: Final = ".perf/records.jsonl"
 """Below the root directory of the project; not under version control."""
 
+OLD_METRIC: Final = "measured."
+"""Prefix of metrics among the parameters of records before `Record.metrics`."""
+
 Seconds = Annotated[float, pydantic.Field(ge=0, allow_inf_nan=False)]
 
 
@@ -163,6 +166,8 @@ class Record(_Frozen):
     counts
         What is counted and not timed, by unit (``instructions``, ``bytes``): one entry for each
         sample. Less is better.
+    metrics
+        Other measured numbers by name, such as ``task_bytes``.
     peak_memory
         Largest resident memory during the samples in bytes (of one process); None if not known.
     check
@@ -186,10 +191,24 @@ class Record(_Frozen):
     wall_seconds: tuple[Seconds, ...] = ()
     cpu_seconds: tuple[Seconds, ...] = ()
     counts: dict[str, tuple[float, ...]] = pydantic.Field(default_factory=dict)
+    metrics: dict[str, int | float] = pydantic.Field(default_factory=dict)
     peak_memory: int | None = None
     check: str | None
     commit: str | None = None
     committed: pydantic.AwareDatetime | None = None
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _of_before(cls, data: Any) -> Any:
+        """Records once had their metrics among the parameters, with a prefix."""
+        match data:
+            case {"what": {"parameters": dict(parameters)} as what}:
+                old = {name for name in parameters if name.startswith(OLD_METRIC)}
+                if old:
+                    metrics = {name.removeprefix(OLD_METRIC): parameters[name] for name in old}
+                    rest = {name: parameters[name] for name in parameters if name not in old}
+                    return {**data, "what": {**what, "parameters": rest}, "metrics": metrics}
+        return data
 
     @pydantic.field_validator("cpu_seconds", mode="before")
     @classmethod

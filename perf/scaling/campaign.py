@@ -49,9 +49,6 @@ ARGUMENTS: Final = "the arguments"
 GRACE: Final = 60.0
 """Seconds that a visit has to end its executor after Ctrl-C."""
 
-PREFIX: Final = "measured."
-"""Of the entries of `What.parameters` that are not what was measured but what came of it."""
-
 
 @dataclass(frozen=True)
 class Visit:
@@ -404,9 +401,6 @@ class Campaign:
         }
         if self.job.processor == "ttbar":
             parameters["variations"] = self.job.variations
-        for name, value in measured.model_dump(exclude={"wall", "cpu"}).items():
-            if value is not None:
-                parameters[f"{PREFIX}{name}"] = value
         return Record(
             run=self.run,
             what=What(
@@ -432,6 +426,7 @@ class Campaign:
             iterations=1,
             wall_seconds=measured.wall,
             cpu_seconds=measured.cpu,
+            metrics=measured.model_dump(exclude={"wall", "cpu"}, exclude_none=True),
             peak_memory=measured.peak_worker,
             check=check,
         )
@@ -446,16 +441,11 @@ def read(record: Record) -> Done:
         If it is of none.
     """
     what, parameters = record.what, record.what.parameters
-    values = {
-        name.removeprefix(PREFIX): value
-        for name, value in parameters.items()
-        if name.startswith(PREFIX)
-    }
     try:
         measured = Measured(
             **{
                 **dict.fromkeys(Measured.model_fields),
-                **values,
+                **record.metrics,
                 "wall": record.wall_seconds,
                 "cpu": record.cpu_seconds,
             }  # type: ignore[arg-type]

@@ -173,11 +173,13 @@ def test_processes_of_one_campaign_are_one_point(tmp_path: Path) -> None:
 
 
 def test_stacks_and_sizes_are_curves_of_their_own(tmp_path: Path) -> None:
-    parameters = {"stack": "2026.9.0", "measured.task_bytes": 827, "measured.opening": 0.1}
-    site.publish(
-        [of_release("2026.9.0", 1e-3), of_release("2026.9.0", 2e-3, parameters=parameters)],
-        tmp_path / "asv",
+    pinned = of_release(
+        "2026.9.0",
+        2e-3,
+        parameters={"stack": "2026.9.0"},
+        metrics={"task_bytes": 827, "opening": 0.1},
     )
+    site.publish([of_release("2026.9.0", 1e-3), pinned], tmp_path / "asv")
     assert graph(tmp_path / "asv") == {"v2026.9.0": pytest.approx(1e-6)}
     on = "kernel.ht.on_2026.9.0"
     assert graph(tmp_path / "asv", f"{on}.cpu_seconds_per_event") == {

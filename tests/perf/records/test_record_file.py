@@ -195,3 +195,13 @@ def test_no_file_and_no_folder_are_named(tmp_path: Path) -> None:
         record_file.append(tmp_path / "file" / "records.jsonl", record())
     with pytest.raises(InputError, match="cannot be read"):
         record_file.read(tmp_path)
+
+
+def test_metrics_of_old_records_are_found(tmp_path: Path) -> None:
+    new = record(parameters={"act": "ttbar"}, metrics={"task_bytes": 827, "opening": 0.5})
+    content = json.loads(new.model_dump_json())
+    old_metrics = {f"measured.{name}": value for name, value in content.pop("metrics").items()}
+    content["what"]["parameters"] |= old_metrics
+    path = tmp_path / "records.jsonl"
+    path.write_text(json.dumps(content) + "\n")
+    assert record_file.read(path) == [new]

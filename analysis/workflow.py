@@ -1,29 +1,40 @@
-"""The whole analysis as stages: events, delivery, histograms, fit, limit, pictures."""
+"""The whole analysis as stages: events, delivery, histograms, fit, limit, pictures.
+
+`advance` does the stages of a `Workflow` one after the other; a stage whose input, settings and
+output are unchanged since an earlier run is not done again.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 import platform
-from dataclasses import dataclass, replace
+import time
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from analysis import __main__ as commands
+import pydantic
+
 from analysis.errors import InputError
 from analysis.executors import DEFAULT_CHUNKSIZE
-from analysis.inference.results import Source
-from analysis.pipeline import Stage
+from analysis.files.output import whole
+from analysis.folders import alone
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from analysis.inference import Backend
     from analysis.kernels import Implementation
 
+STATE: Final = "stages.json"
+"""File of a folder that says which stages are done."""
+
 LIMITED: Final = "single_top_tW"
-"""Signal whose strength is limited: that of ttbar is too well known for it, and the only process
-in some bins of few events, where a discovery is beyond doubt and any formula."""
+"""Signal whose strength is limited. That of ttbar is known too well for a limit, and ttbar is the
+only process in some bins of few events, where the discovery is beyond doubt and any formula."""
 
 PACKAGES: Final = (
     "awkward",
@@ -42,10 +53,59 @@ PACKAGES: Final = (
     "servicex",
     "uproot",
 )
-"""Whose versions may decide what stages make."""
+"""Packages whose versions may decide what stages make."""
 
 # Each stage imports what it needs when it is its turn: one that is kept takes no time.
 # ruff: noqa: PLC0415
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A step of an analysis.
+
+    Attributes
+    ----------
+    name
+        What it makes.
+    make
+        Makes it, and gives the files that it is in.
+    about
+        All that decides what is in them, besides the stages before it. JSON can hold it.
+    """
+
+    name: str
+    make: Callable[[], Sequence[Path]]
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Done(pydantic.BaseModel):
+    """A stage that is done.
+
+    Attributes
+    ----------
+    name
+        Of the stage.
+    key
+        Digest of all that decided what it made.
+    wall_seconds, cpu_seconds
+        What it took; CPU time of this process and of those that it started and that ended.
+    files
+        What it made, by name: bytes, time of modification (ns) and inode.
+    kept
+        Whether that was in an earlier run.
+    """
+
+    name: str
+    key: str
+    wall_seconds: float
+    cpu_seconds: float
+    files: dict[str, tuple[int, int, int]]
+    kept: bool = False
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(size for size, _, _ in self.files.values())
 
 
 def code() -> dict[str, str | None]:
@@ -67,7 +127,7 @@ def code() -> dict[str, str | None]:
 
 
 @dataclass(frozen=True)
-class Whole:
+class Workflow:
     """An analysis from files to cross section, each stage as its command does it.
 
     Attributes
@@ -168,14 +228,18 @@ class Whole:
 
     def make_events(self) -> Sequence[Path]:
         """Synthetic NanoAOD of all samples."""
+        from analysis.synthetic import write_fileset
+
         directory = self.files.parent
-        commands.make_data(directory, events=self.events, seed=self.seed)
+        write_fileset(directory, events=self.events, seed=self.seed, progress=True)
         return [self.files, *sorted(directory.glob("*.root"))]
 
     def deliver(self) -> Sequence[Path]:
         """What the analysis needs of the events, by ServiceX."""
+        from analysis.delivery.fileset import deliver_fileset
+
         directory = self.inputs.parent
-        commands.deliver_command(
+        deliver_fileset(
             self.files,
             directory,
             config=self.config,
@@ -186,19 +250,17 @@ class Whole:
 
     def make_histograms(self) -> Sequence[Path]:
         """Histograms of all regions, channels and systematic variations."""
-        commands.run_command(
-            self.inputs,
-            self.histograms,
-            implementation=self.implementation,
-            executor=self.executor,
-            workers=self.workers,
-            chunksize=self.chunksize,
-        )
+        from analysis.runner import save
+        from analysis.runner.job import Job, execute
+
+        job = Job.of_ttbar(self.inputs, self.implementation, chunksize=self.chunksize)
+        save.check(self.histograms, job)
+        save.save(self.histograms, job, execute(job, self.executor, workers=self.workers))
         return [self.histograms]
 
     def fit(self) -> Sequence[Path]:
         """The cross section."""
-        from analysis.inference.results import fit_command
+        from analysis.inference.results import Source, fit_command
 
         workspace = self.folder / "workspace.json"
         source = Source(self.histograms, backend=self.backend)
@@ -207,7 +269,7 @@ class Whole:
 
     def limit(self) -> Sequence[Path]:
         """Upper limit and significance of the signal."""
-        from analysis.inference.results import limit_command
+        from analysis.inference.results import Source, limit_command
 
         path = self.folder / "limit.json"
         source = Source(self.histograms, signal=LIMITED, backend=self.backend)
@@ -221,3 +283,71 @@ class Whole:
 
         run = histogram_io.read(self.histograms)
         return plots.plot(run, self.folder / "pictures", "png", self.fitted)
+
+
+def advance(stages: Sequence[Stage], folder: Path) -> Iterator[Done]:
+    """Do the stages that are not done, and yield each as it ends.
+
+    A stage is done again if what decides it has changed, if one before it was done again, or if
+    a file that it made is gone or was changed. What is done is written to STATE in the folder.
+
+    Raises
+    ------
+    InputError
+        If a stage does not make its files, or another process is at work in the folder; and what
+        stages raise.
+    """
+    with alone(folder):
+        known = _read(folder / STATE)
+        finished: list[Done] = []
+        key = ""
+        for stage in stages:
+            key = _digest(key, stage)
+            before = known.get(stage.name)
+            if before is not None and before.key == key and before.files == _stats(before.files):
+                done = before.model_copy(update={"kept": True})
+            else:
+                known.clear()  # What comes after rests on what is made now.
+                done = _do(stage, key)
+            finished.append(done)
+            with whole(folder / STATE) as part:
+                rows = [one.model_dump(exclude={"kept"}) for one in finished]
+                part.write_text(json.dumps(rows, indent=1))
+            yield done
+
+
+def _do(stage: Stage, key: str) -> Done:
+    wall, cpu = time.perf_counter(), _cpu()
+    made = [str(path) for path in stage.make()]
+    wall, cpu = time.perf_counter() - wall, _cpu() - cpu
+    files = _stats(made)
+    if missing := [path for path in made if path not in files]:
+        msg = f"the stage {stage.name} did not make {' and '.join(missing)}: run it again"
+        raise InputError(msg)
+    return Done(name=stage.name, key=key, wall_seconds=wall, cpu_seconds=cpu, files=files)
+
+
+def _digest(before: str, stage: Stage) -> str:
+    text = json.dumps([before, stage.name, stage.about], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _stats(paths: Iterable[str]) -> dict[str, tuple[int, int, int]]:
+    stats = {path: Path(path).stat() for path in paths if Path(path).is_file()}
+    return {path: (one.st_size, one.st_mtime_ns, one.st_ino) for path, one in stats.items()}
+
+
+def _cpu() -> float:
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def _read(path: Path) -> dict[str, Done]:
+    try:
+        rows = json.loads(path.read_text())
+        return {done.name: done for done in map(Done.model_validate, rows)}
+    except FileNotFoundError:
+        return {}
+    except (ValueError, TypeError) as error:
+        msg = f"{path} is damaged, remove it to do all stages again: {error}"
+        raise InputError(" ".join(msg.split())) from error

@@ -176,3 +176,11 @@ def write_json(path: Path, content: Any) -> None:
     """
     with whole(path) as part:
         part.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def save_coffea(path: Path, accumulated: Any) -> None:
+    """Write as ``coffea.util.save`` does, so that the file is there whole or not at all."""
+    import coffea.util  # noqa: PLC0415  (takes seconds)
+
+    with whole(path) as part:
+        coffea.util.save(accumulated, str(part))

@@ -55,6 +55,9 @@ class Job:
         As of `open_executor`.
     allow_empty
         As of `analysis.files.inspection.inspect`.
+    normalised
+        Whether histograms of the ttbar analysis are saved, scaled to the luminosity, rather than
+        what the processor gave.
     """
 
     fileset: FileSet
@@ -69,6 +72,7 @@ class Job:
     skip_bad_files: bool = False
     scratch: Path | None = None
     timeout: float = remote.TIMEOUT
+    normalised: bool = False
 
     @classmethod
     def of_ttbar(
@@ -97,6 +101,7 @@ class Job:
             ttbar.TtbarProcessor(implementation, variations, replacements),
             ttbar.branches(variations),
             replacements=dict(replacements or {}),
+            normalised=True,
             **how,
         )
 
@@ -279,14 +284,15 @@ class Done(NamedTuple):
         What of the file set is in it.
     left_out
         What is not, a sentence each.
-    hash_seed
-        PYTHONHASHSEED of the workers, by which sets are ordered; None if it is not known.
+    executor
+        Its name, number of workers, and PYTHONHASHSEED of these, by which sets are ordered; None
+        if that is not known.
     """
 
     result: Result
     fileset: FileSet
     left_out: tuple[str, ...]
-    hash_seed: str | None
+    executor: Mapping[str, Any]
 
 
 def execute(
@@ -326,4 +332,5 @@ def execute(
         *(str(one.reason) for one in inspected.left_out),
         *(f"{chunk} cannot be read" for chunk in result.skipped),
     ]
-    return Done(result, inspected.processed(result), tuple(reasons), hash_seed)
+    about = {"name": executor, "workers": workers, "hash_seed": hash_seed}
+    return Done(result, inspected.processed(result), tuple(reasons), about)

@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from analysis.pipeline import Stage
-    from analysis.workflow import Whole
+    from analysis.workflow import Stage, Workflow
     from perf.cases.case import Inputs
     from perf.cases.scales import Scale
 
@@ -33,37 +32,36 @@ StageName = Literal["events", "delivery", "histograms", "fit", "limit", "picture
 STAGES: Final[tuple[StageName, ...]] = get_args(StageName)
 
 
-def advanced(name: StageName, folder: Path, events: int, workers: int) -> tuple[Whole, Stage]:
+def advanced(name: StageName, folder: Path, events: int, workers: int) -> tuple[Workflow, Stage]:
     """The workflow on synthetic events, done up to a stage, and that stage, ready to be done.
 
     What is done in `folder` already is not done again; `events` are those of each sample.
     """
-    from analysis.pipeline import advance
-    from analysis.workflow import Whole
+    from analysis.workflow import Workflow, advance
 
-    whole = Whole(folder, events=events, workers=workers)
-    stages = {stage.name: stage for stage in whole.stages()}
+    workflow = Workflow(folder, events=events, workers=workers)
+    stages = {stage.name: stage for stage in workflow.stages()}
     before = [stages[earlier] for earlier in STAGES[: STAGES.index(name)]]
     for _ in advance(before, folder):
         pass
-    return whole, stages[name]
+    return workflow, stages[name]
 
 
-def forget(whole: Whole) -> None:
+def forget(workflow: Workflow) -> None:
     """Remove what was delivered, which a second delivery would keep."""
-    shutil.rmtree(whole.inputs.parent, ignore_errors=True)
+    shutil.rmtree(workflow.inputs.parent, ignore_errors=True)
 
 
-def content(stage: StageName, whole: Whole, paths: Sequence[Path]) -> Any:
+def content(stage: StageName, workflow: Workflow, paths: Sequence[Path]) -> Any:
     """What is compared of the files that a stage made."""
     if stage == "events":
-        return _events_in(whole)
+        return _events_in(workflow)
     if stage == "delivery":
         return delivery.event_numbers(path for path in paths if path.suffix == ".parquet")
     if stage == "histograms":
-        return _histograms(whole.histograms)
+        return _histograms(workflow.histograms)
     if stage == "fit":
-        return float(json.loads(whole.fitted.read_text())["twice_nll"])
+        return float(json.loads(workflow.fitted.read_text())["twice_nll"])
     if stage == "limit":
         return float(json.loads(paths[0].read_text())["limit"]["observed"])
     from matplotlib.image import imread
@@ -72,13 +70,12 @@ def content(stage: StageName, whole: Whole, paths: Sequence[Path]) -> Any:
     return sorted(path.stem for path in paths if len(np.unique(imread(path))) > 1)
 
 
-def expected(stage: StageName, whole: Whole) -> Any:
+def expected(stage: StageName, workflow: Workflow) -> Any:
     """What `content` must be, computed in another way than the stage does.
 
     Delivered events by the kernels; histograms from the files before delivery, in one process;
     fit and limit by another backend and optimiser.
     """
-    from analysis import __main__ as commands
     from analysis import histograms
     from analysis import inference as statistics
     from analysis.files.fileset import read_fileset
@@ -87,22 +84,26 @@ def expected(stage: StageName, whole: Whole) -> Any:
         from analysis.samples import CROSS_SECTIONS, SAMPLE_VARIATIONS, sample_name
 
         return {
-            sample_name(process, variation): whole.events
+            sample_name(process, variation): workflow.events
             for process in CROSS_SECTIONS
             for variation in SAMPLE_VARIATIONS[process]
         }
     if stage == "delivery":
-        return delivery.required_events(read_fileset(whole.files))
+        return delivery.required_events(read_fileset(workflow.files))
     if stage == "histograms":
-        alone = whole.folder / "alone.json"
-        commands.run_command(whole.files, alone, executor="iterative", workers=1)
+        from analysis.runner import save
+        from analysis.runner.job import Job, execute
+
+        alone = workflow.folder / "alone.json"
+        job = Job.of_ttbar(workflow.files)
+        save.save(alone, job, execute(job, "iterative"))
         return _histograms(alone)
     if stage in {"fit", "limit"}:
         from analysis.inference.templates import merged
         from analysis.workflow import LIMITED
 
         with statistics.open_backend("jax"):
-            templates = statistics.read(whole.histograms)
+            templates = statistics.read(workflow.histograms)
             if stage == "fit":
                 return inference.minimum(statistics.build(templates))
             return inference.observed_limit(statistics.build(merged(templates, LIMITED), LIMITED))
@@ -125,13 +126,13 @@ def agree(stage: StageName, made: Any, expected: Any) -> bool:
     return bool(made == expected)
 
 
-def _events_in(whole: Whole) -> dict[str, int]:
+def _events_in(workflow: Workflow) -> dict[str, int]:
     """Events of each sample that is made."""
     from analysis import ttbar
     from analysis.files import inspection
     from analysis.files.fileset import read_fileset
 
-    fileset = read_fileset(whole.files)
+    fileset = read_fileset(workflow.files)
     counts = dict.fromkeys(fileset, 0)
     for file in inspection.inspect(fileset, ttbar.branches("nominal")):
         counts[file.dataset] += file.events
@@ -185,19 +186,19 @@ class StageCase(Case):
         inputs.close_executor()
         with orphans_adopted():
             folder = inputs.folder(f"whole-{self.events}")
-            whole, stage = advanced(self.stage, folder, self.events, self.workers)
+            workflow, stage = advanced(self.stage, folder, self.events, self.workers)
             yield Ready(
-                run=stage.act,
-                expected=partial(expected, self.stage, whole),
+                run=stage.make,
+                expected=partial(expected, self.stage, workflow),
                 result_key=("whole", self.stage, self.events),
                 compare=partial(agree, self.stage),
                 identity=Input(
-                    digest=difference.digest([whole.seed, self.events]),
+                    digest=difference.digest([workflow.seed, self.events]),
                     events=0,
                     source="synthetic",
                 ),
-                setup=partial(forget, whole) if self.stage == "delivery" else None,
-                content=partial(content, self.stage, whole),
+                setup=partial(forget, workflow) if self.stage == "delivery" else None,
+                content=partial(content, self.stage, workflow),
             )
 
 

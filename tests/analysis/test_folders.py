@@ -15,8 +15,8 @@ import pytest
 
 from analysis import folders
 from analysis.errors import InputError
-from analysis.pipeline import Stage, advance
 from analysis.synthetic import write_fileset
+from analysis.workflow import Stage, advance
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -7,12 +7,12 @@ import io
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from analysis.__main__ import main
+from analysis.cli._app import app as analysis_app
 from analysis.interruption import call
-from perf.cli._app import app
+from perf.cli._app import app as perf_app
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import typer
 
 
 class Outcome(NamedTuple):
@@ -25,22 +25,22 @@ class Outcome(NamedTuple):
 
 def analysis(*arguments: Any) -> Outcome:
     """Run ``python -m analysis`` with these arguments, and catch what it prints."""
-    return _run(main, "analysis", *arguments)
+    return _run(analysis_app, "analysis", *arguments)
 
 
 def perf(*arguments: Any) -> Outcome:
     """Run ``python -m perf`` with these arguments, and catch what it prints."""
-    return _run(lambda: call(app), "perf", *arguments)
+    return _run(perf_app, "perf", *arguments)
 
 
-def _run(command: Callable[[], None], name: str, *arguments: Any) -> Outcome:
+def _run(app: typer.Typer, name: str, *arguments: Any) -> Outcome:
     output, error = io.StringIO(), io.StringIO()
     before = sys.argv
     sys.argv = [name, *map(str, arguments)]
     code = 0
     try:
         with contextlib.redirect_stdout(output), contextlib.redirect_stderr(error):
-            command()
+            call(app)
     except SystemExit as stop:
         code = int(stop.code or 0)
     finally:

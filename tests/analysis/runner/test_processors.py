@@ -150,8 +150,14 @@ def test_other_schema_function_and_file_list(
 def test_wrong_arguments_of_the_command(unseen: str, synthetic: Path, tmp_path: Path) -> None:
     common = ("run", synthetic / "fileset.json", "--output", tmp_path / "out.coffea")
     for more, sentence in (
-        (("--processor", f"{unseen}:jets", "--arguments", "bins=1"), "--arguments takes JSON"),
-        (("--processor", f"{unseen}:jets", "--arguments", "[1]"), "takes a JSON object"),
+        (
+            ("--processor", f"{unseen}:jets", "--arguments", "bins=1"),
+            "--arguments must be a JSON object, got",
+        ),
+        (
+            ("--processor", f"{unseen}:jets", "--arguments", "[1]"),
+            "--arguments must be a JSON object",
+        ),
         (("--option", "retries"), "--option takes KEY=VALUE"),
         (("--option", "colour=1"), "no option 'colour': it has chunk_timeout, modules"),
     ):

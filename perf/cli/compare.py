@@ -39,7 +39,9 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from perf.compare.session import Benchmark, Comparison, Side
+    from perf.compare.benchmarks import Benchmark
+    from perf.compare.session import Comparison
+    from perf.compare.sides import Side
 
 UNDECIDED: Final = 3
 """Exit status of a search that leaves several commits."""
@@ -147,13 +149,14 @@ def compared(
     """
     from perf.compare import instructions as counting
     from perf.compare import report, session
+    from perf.compare.benchmarks import scratch
 
     for path in (json_path, markdown_path):
         if path is not None:
             files.check_with_folder(path)
     if instructions:
         counting.require()
-    with session.scratch() as folder:
+    with scratch() as folder:
         comparison = session.comparison(a, b, benchmarks(folder), seed=seed, resolution=resolution)
         with _following(console, budget) as follow:
             comparison.run(budget, follow)
@@ -257,7 +260,8 @@ def bisect(
     Exit status: 0 one commit is left; 3 several are, because some could not be decided.
     """
     from perf.compare import bisect as bisection
-    from perf.compare import session
+    from perf.compare.benchmarks import scratch
+    from perf.compare.sides import side
 
     known = os.environ.get(CLONE_VARIABLE)
     clone = repo or (Path(known) if known else None)
@@ -266,7 +270,7 @@ def bisect(
         raise InputError(msg)
     commits = bisection.commits(clone, good, bad)
     console = _console.console(WIDTH)
-    with session.scratch() as folder:
+    with scratch() as folder:
         every = _benchmarks([benchmark], suite, data)(folder)
         named = [one for one in every if one.name == benchmark]
         if len(named) != 1:
@@ -275,7 +279,7 @@ def bisect(
         search = bisection.Search(
             clone,
             commits,
-            lambda commit: session.side(f"{commit}@{clone}", stack=pins),
+            lambda commit: side(f"{commit}@{clone}", pins=pins),
             named[0],
             budget=budget,
             seed=seed,
@@ -330,7 +334,8 @@ def sides(
     pins: str | None = None,
 ) -> tuple[Side, Side]:
     """Both sides, each with its environment variables and its processor."""
-    from perf.compare import session
+    from perf.compare.benchmarks import PROCESSOR_VARIABLE
+    from perf.compare.sides import side
 
     if len(processors) > 2:
         msg = (
@@ -342,24 +347,24 @@ def sides(
             msg = f"a processor is named as package.module:Class, not {name!r}"
             raise InputError(msg)
     of_a, of_b = (
-        [*given, *([f"{session.PROCESSOR_VARIABLE}={name}"] if name else [])]
+        [*given, *([f"{PROCESSOR_VARIABLE}={name}"] if name else [])]
         for given, name in (
             (set_a, processors[0] if processors else ""),
             (set_b, processors[-1] if processors else ""),
         )
     )
-    both = session.side(a, of_a, stack=pins), session.side(b, of_b, stack=pins)
+    both = side(a, of_a, pins=pins), side(b, of_b, pins=pins)
     if processors:
-        for side, name in zip(both, (processors[0], processors[-1]), strict=True):
-            _require_module(side, name.partition(":")[0].partition(".")[0])
+        for one, name in zip(both, (processors[0], processors[-1]), strict=True):
+            _require_module(one, name.partition(":")[0].partition(".")[0])
     return both
 
 
 def _require_module(side: Side, name: str) -> None:
     """Report a missing module before processes are started to find that out."""
-    from perf.compare import session
+    from perf.compare.benchmarks import user_path
 
-    places = [str(side.source), *session.user_path(), *sys.path]
+    places = [str(side.source), *user_path(), *sys.path]
     # What another environment has only it can tell.
     if side.python == Path(sys.executable) and PathFinder.find_spec(name, places) is None:
         msg = (
@@ -376,14 +381,14 @@ def _benchmarks(
     processors: Sequence[str] = (),
     **processed: Any,
 ) -> Callable[[Path], list[Benchmark]]:
-    """What makes the benchmarks, given a folder; `processed` as of `session.processors`."""
-    from perf.compare import session
+    """What makes the benchmarks, given a folder; `processed` as of `benchmarks.processors`."""
+    from perf.compare import benchmarks
 
     def make(folder: Path) -> list[Benchmark]:
         if suite is not None:
-            return session.functions(suite, only or ("*",))
+            return benchmarks.functions(suite, only or ("*",))
         if processors:
-            return session.processors(data, **processed)
-        return session.default(folder, data, only)
+            return benchmarks.processors(data, **processed)
+        return benchmarks.default(folder, data, only)
 
     return make

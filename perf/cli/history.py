@@ -76,7 +76,7 @@ def run(
             output,
             data,
             history.Settings(events, chunksize, workers, seconds),
-            stack=pins,
+            pins=pins,
             machine=machine,
         )
         for version in versions:
@@ -84,14 +84,14 @@ def run(
             if why := campaign.install(version):
                 _console.say(f"{version}: {why}", on=progress.console)
             progress.advance(bar)
-        visits = history.order(versions, chosen, rounds, seed)
-        progress.reset(bar, total=len(visits), description="the reference")
+        runs = history.order(versions, chosen, rounds, seed)
+        progress.reset(bar, total=len(runs), description="the reference")
         campaign.make_reference(chosen)
-        finished = campaign.found()
-        for visit in visits:
-            progress.update(bar, description=f"{visit.version}: {visit.group}")
-            if names := campaign.todo(visit, finished):
-                campaign.measure(visit, names)
+        done = campaign.done()
+        for worker_run in runs:
+            progress.update(bar, description=f"{worker_run.version}: {worker_run.group}")
+            if names := campaign.todo(worker_run, done):
+                campaign.measure(worker_run, names)
             progress.advance(bar)
     _print(output, pins, clock)
     if any(campaign.notes.failed.get(version) for version in versions):
@@ -122,7 +122,7 @@ def archive(
     """
     from perf.history import archive as archiving
 
-    for written in archiving.keep(path, folder):
+    for written in archiving.write(path, folder):
         typer.echo(written)
 
 

@@ -1,9 +1,9 @@
 """Which commit made a benchmark slower? Each step is decided by `compare`, not by one timing.
 
-The range is halved as git bisect halves it. A commit belongs to the side of GOOD or of BAD by a
-comparison with GOOD: changed in the same sense as BAD, or not. One that cannot be installed, or
-gives another result, tells nothing and its neighbours are asked. What stays undecided is asked
-once more with more time; if that is not enough the search ends with the commits that are left.
+The range is halved as in git bisect. A commit is as BAD if a comparison with GOOD finds a change
+in the same direction as that of BAD, otherwise as GOOD. A commit that cannot be installed, or
+gives another result, is skipped, and its neighbours are compared. An undecided commit is compared
+once more with more time; if that is not enough, the search ends with the commits that are left.
 """
 
 from __future__ import annotations
@@ -16,92 +16,69 @@ from typing import TYPE_CHECKING, Final, Literal
 from analysis.errors import InputError
 from perf.compare import session, verdict
 from perf.compare.verdict import Judgement
-from perf.environments import git
+from perf.programs import git
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from perf.compare.session import Benchmark, Side
+    from perf.compare.benchmarks import Benchmark
+    from perf.compare.sides import Side
 
-PATIENCE: Final = 3
-"""How many times the budget a commit gets at its second chance."""
+MORE_TIME: Final = 3
+"""Factor of the budget when an undecided commit is compared again."""
 
 Answer = Literal["as GOOD", "as BAD", "undecided", "skipped"]
 
 
 @dataclass(frozen=True)
 class Step:
-    """A commit that was asked.
-
-    Attributes
-    ----------
-    commit
-        Full hash.
-    answer
-        What came of it.
-    judgement
-        Of the comparison with GOOD; None if there was none.
-    reason
-        Why it was skipped.
-    """
+    """A commit that was compared."""
 
     commit: str
     answer: Answer
     judgement: Judgement | None = None
+    """Of the comparison with GOOD; None if there was none."""
     reason: str = ""
+    """Why it was skipped."""
 
 
 @dataclass
 class Search:
-    """A search for the commit that changed a benchmark.
-
-    Attributes
-    ----------
-    clone
-        Repository.
-    commits
-        From GOOD to BAD, oldest first, both among them.
-    make
-        Side of a commit.
-    benchmark
-        What is searched with.
-    budget
-        Seconds of a step.
-    """
+    """A search for the commit that changed a benchmark."""
 
     clone: Path
     commits: Sequence[str]
+    """From GOOD to BAD, oldest first, both among them."""
     make: Callable[[str], Side]
+    """Makes the side of a commit."""
     benchmark: Benchmark
     budget: float = session.BUDGET
+    """Seconds of a step."""
     seed: int = 1
     resolution: float = verdict.RESOLUTION
     steps: list[Step] = field(default_factory=list)
     direction: str = ""
 
     def run(self, report: Callable[[Step], None] = lambda _: None) -> list[str]:
-        """Commits of which one is the first that is as BAD; one commit if all went well.
+        """Commits of which one is the first that is as BAD; a single one if all went well.
 
-        Raises
-        ------
-        InputError
-            If GOOD and BAD do not differ, or cannot be compared.
+        InputError if GOOD and BAD do not differ, or cannot be compared.
         """
-        ends = self._ask(len(self.commits) - 1)
-        report(ends)
-        if ends.answer != "as BAD":
-            why = ends.reason or str(ends.judgement)
+        last = self._compare(len(self.commits) - 1)
+        report(last)
+        if last.answer != "as BAD":
+            why = last.reason or str(last.judgement)
             msg = (
                 f"{self.benchmark.name}: there is nothing to search for, BAD is not known to "
                 f"differ from GOOD: {why}; give more time, or other commits"
             )
             raise InputError(msg)
         good, bad = 0, len(self.commits) - 1
-        asked: set[int] = set()
-        while pending := [n for n in range(good + 1, bad) if n not in asked]:
+        done: set[int] = set()
+        while pending := [n for n in range(good + 1, bad) if n not in done]:
             middle = min(pending, key=lambda n: (abs(2 * n - good - bad), n))
-            asked.add(middle)
-            step = self._ask(middle)
+            done.add(middle)
+            step = self._compare(middle)
             report(step)
             if step.answer == "as BAD":
                 bad = middle
@@ -111,19 +88,19 @@ class Search:
                 break
         return list(self.commits[good + 1 : bad + 1])
 
-    def _ask(self, number: int) -> Step:
+    def _compare(self, number: int) -> Step:
         """Compare a commit with GOOD."""
-        step = self._asked(self.commits[number])
+        step = self._step(self.commits[number])
         self.steps.append(step)
         return step
 
-    def _asked(self, commit: str) -> Step:
+    def _step(self, commit: str) -> Step:
         judgement: Judgement | None = None
-        # Every step may be wrong, so each is allowed its share of the error.
+        # Every step may be wrong, so each has its share of the allowed error.
         share = verdict.ERROR / (1 + math.ceil(math.log2(len(self.commits))))
         for turn in range(2):
             try:
-                made = session.comparison(
+                comparison = session.comparison(
                     self.make(self.commits[0]),
                     self.make(commit),
                     [self.benchmark],
@@ -133,30 +110,24 @@ class Search:
                 )
             except InputError as error:
                 return Step(commit, "skipped", reason=str(error))
-            made.run(self.budget * (PATIENCE if turn else 1))
-            one = made.measured[self.benchmark.name]
-            if one.failure is not None:
-                return Step(commit, "skipped", reason=one.failure)
-            judgement = one.judgement
+            comparison.run(self.budget * (MORE_TIME if turn else 1))
+            member = comparison.measured[self.benchmark.name]
+            if member.failure is not None:
+                return Step(commit, "skipped", reason=member.failure)
+            judgement = member.judgement
             if judgement is not None and judgement.outcome != "undecided":
                 if not self.direction and judgement.outcome in {"slower", "faster"}:
-                    # BAD itself is asked first: it says what is searched for.
+                    # BAD itself is compared first: it sets the direction.
                     self.direction = judgement.outcome
-                # To have changed the other way is not to be as BAD.
+                # A change in the other direction is not as BAD.
                 answer: Answer = "as BAD" if judgement.outcome == self.direction else "as GOOD"
                 return Step(commit, answer, judgement)
         return Step(commit, "undecided", judgement)
 
 
 def commits(clone: Path, good: str, bad: str) -> list[str]:
-    """Full hashes from GOOD to BAD, oldest first, along first parents.
-
-    Raises
-    ------
-    InputError
-        If they are no commits of the clone, or GOOD is no ancestor of BAD.
-    """
-    first, last = (_commit(clone, one) for one in (good, bad))
+    """Full hashes from GOOD to BAD, oldest first, along first parents."""
+    first, last = (_commit(clone, name) for name in (good, bad))
     listed = git(clone, "rev-list", "--first-parent", "--reverse", f"{first}..{last}").split()
     try:
         git(clone, "merge-base", "--is-ancestor", first, last)
@@ -169,7 +140,7 @@ def commits(clone: Path, good: str, bad: str) -> list[str]:
 
 
 def described(clone: Path, commit: str) -> str:
-    """A commit for people: its hash in short, day and subject."""
+    """Short hash, day and subject of a commit."""
     return git(clone, "show", "--no-patch", "--format=%h %cs %s", commit)
 
 

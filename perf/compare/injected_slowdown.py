@@ -1,18 +1,15 @@
-"""A repository with slowdowns that are known, to see whether they are found."""
+"""A repository with known slowdowns, to see whether they are found."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import shutil
-import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from perf.compare.session import ROOT
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from perf import programs
+from perf.compare.sides import ROOT
 
 BASE: Final = "base"
 NONE: Final = "none"
@@ -21,11 +18,11 @@ DOUBLE: Final = "double"
 """Tags: what the others are compared with; another commit that changes no code; +5 %; 2x."""
 
 PERCENT: Final = {FIVE: 5, DOUBLE: 100}
-"""More work than BASE, by tag."""
+"""Percent of work more than BASE, by tag."""
 
 SLOWED: Final = "trijet_pt-compiled"
-"""Where: its loop takes all of its time but for some 3 %, so that as many events more are as
-much time more."""
+"""The kernel that is slower: its loop takes 97 % of its time, so that 5 % more events are 5 % more
+time."""
 
 _INJECTED: Final = '''
 
@@ -53,18 +50,7 @@ packages = ["analysis"]
 
 
 def repository(folder: Path) -> Path:
-    """Make the repository of our `analysis`, with tags BASE, NONE, FIVE and DOUBLE.
-
-    Parameters
-    ----------
-    folder
-        To make it in, unless it is there.
-
-    Returns
-    -------
-    Path
-        The repository.
-    """
+    """The repository of our `analysis` with tags BASE, NONE, FIVE and DOUBLE, made unless it exists."""
     made = folder / f"made-up-{state()}"
     if (made / ".git").is_dir():
         return made
@@ -85,7 +71,7 @@ def repository(folder: Path) -> Path:
 
 
 def state() -> str:
-    """Identity of our `analysis`, which the repository is made of."""
+    """Identity of our `analysis` and of the slowdown."""
     total = hashlib.sha256(_INJECTED.encode())
     for path in sorted((ROOT / "analysis").rglob("*.py")):
         total.update(path.read_bytes())
@@ -93,15 +79,15 @@ def state() -> str:
 
 
 def commit(repository: Path, tag: str) -> None:
-    """Commit all that is there, under a tag."""
+    """Commit all files, with a tag."""
     git(repository, "add", "--all")
     git(repository, "commit", "--quiet", f"--message={tag}")
     git(repository, "tag", tag)
 
 
 def git(repository: Path, *arguments: str) -> str:
-    """Run git, as nobody in particular and without the user's settings."""
-    who = {
+    """Run git as a fixed author and without the user's settings: hashes are always the same."""
+    author = {
         f"GIT_{role}_{what}": value
         for role in ("AUTHOR", "COMMITTER")
         for what, value in (
@@ -111,8 +97,4 @@ def git(repository: Path, *arguments: str) -> str:
         )
     }
     settings = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
-    command: Sequence[str] = ["git", "-C", str(repository), *arguments]
-    done = subprocess.run(
-        command, check=True, capture_output=True, text=True, env={**os.environ, **who, **settings}
-    )
-    return done.stdout
+    return programs.git(repository, *arguments, variables={**author, **settings})

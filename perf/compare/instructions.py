@@ -1,9 +1,9 @@
 """Instructions that a benchmark takes, counted by valgrind's callgrind.
 
-The count does not depend on what else the machine does: of a compiled kernel it is the same each
-time, of a columnar one to some tenths of a percent. It is not time: what waits for memory takes
-few instructions. Callgrind is switched on around one call by what pytest-codspeed has for it,
-loaded by itself: neither pytest nor codspeed's service is needed for that.
+The count does not depend on what else the machine does: it repeats exactly for a compiled kernel,
+and within some tenths of a percent for a columnar one. It is not time: code that waits for memory
+takes few instructions. A compiled module of pytest-codspeed switches callgrind on around one call;
+it is loaded by itself, without pytest and codspeed's service.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ from analysis.errors import InputError
 from perf.compare.session import Process, WorkerError
 
 if TYPE_CHECKING:
-    from perf.compare.session import Benchmark, Side
+    from perf.compare.benchmarks import Benchmark
+    from perf.compare.sides import Side
 
 CALLS: Final = 3
-"""Counted one by one: of columnar code each takes a different number, by the state of its
+"""Calls counted one by one: columnar code takes a different number in each, by the state of its
 caches and dictionaries."""
 
 CPU: Final = {
-    # The code that is counted must not depend on the machine, nor be more than valgrind knows.
+    # The code must not depend on the machine, nor have instructions that valgrind does not know.
     "NUMBA_CPU_NAME": "x86-64-v3",
     "NUMBA_CPU_FEATURES": "",
     "NPY_DISABLE_CPU_FEATURES": "AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL AVX512_ICL",
@@ -39,24 +40,18 @@ _TOTAL: Final = re.compile(r"^totals: (\d+)", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Counts:
-    """What was counted.
-
-    Attributes
-    ----------
-    calls
-        Instructions of each of some calls.
-    """
+    """Instructions of each of some calls."""
 
     calls: tuple[int, ...]
 
     @property
     def instructions(self) -> int:
-        """Of a call: the median."""
+        """Median of the calls."""
         return round(statistics.median(self.calls))
 
 
 def missing() -> str | None:
-    """Why nothing can be counted here; None if it can."""
+    """Why instructions cannot be counted here; None if they can."""
     if shutil.which("valgrind") is None:
         return "valgrind is not installed: `make valgrind` on Debian"
     if hooks() is None:
@@ -65,14 +60,14 @@ def missing() -> str | None:
 
 
 def require() -> None:
-    """Raise InputError if nothing can be counted here."""
+    """InputError if instructions cannot be counted here."""
     if (why := missing()) is not None:
         msg = f"instructions cannot be counted: {why}"
         raise InputError(msg)
 
 
 def hooks() -> Path | None:
-    """The compiled module by which pytest-codspeed talks to callgrind; None without it."""
+    """The compiled module by which pytest-codspeed controls callgrind; None without it."""
     spec = importlib.util.find_spec("pytest_codspeed")
     if spec is None or spec.origin is None:
         return None
@@ -80,28 +75,16 @@ def hooks() -> Path | None:
     return next(iter(sorted(folder.glob("dist_instrument_hooks.*.so"))), None)
 
 
-def count(benchmark: Benchmark, of: Side, calls: int = CALLS) -> Counts:
-    """Count a benchmark on one side.
+def count(benchmark: Benchmark, side: Side, calls: int = CALLS) -> Counts:
+    """Count calls of a single-threaded benchmark (callgrind runs one thread at a time) on a side.
 
-    Parameters
-    ----------
-    benchmark
-        Single-threaded: callgrind runs one thread at a time.
-    of
-        Side. Its interpreter must be of the same version of Python as this one, for which the
-        module of `hooks` is made.
-    calls
-        How many to count.
-
-    Raises
-    ------
-    InputError
-        If valgrind is not there, or the benchmark fails under it.
+    The side's interpreter must be of this one's version of Python, which the module of `hooks` is
+    made for. InputError if valgrind is missing, or the benchmark fails under it.
     """
     require()
     module = hooks()
-    with tempfile.TemporaryDirectory(prefix="coffea-callgrind-") as made:
-        out = Path(made) / "callgrind.out"
+    with tempfile.TemporaryDirectory(prefix="coffea-callgrind-") as scratch:
+        out = Path(scratch) / "callgrind.out"
         valgrind = [
             "valgrind",
             "--tool=callgrind",
@@ -113,21 +96,21 @@ def count(benchmark: Benchmark, of: Side, calls: int = CALLS) -> Counts:
         opening = {
             "name": benchmark.name,
             "spec": benchmark.spec,
-            "result": str(Path(made) / "result.npz"),
+            "result": str(Path(scratch) / "result.npz"),
         }
         try:
-            # Compiled for that CPU without valgrind, under which it takes fifty times as long.
-            with Process(of, 0, environ=CPU) as process:
+            # Compiled for that CPU first: under valgrind this takes fifty times as long.
+            with Process(side, 0, environ=CPU) as process:
                 process.call("open", **opening)
-            with Process(of, 0, valgrind, CPU) as process:
+            with Process(side, 0, valgrind, CPU) as process:
                 process.call("open", **opening)
-                process.call("settle")
+                process.call("freeze_gc")
                 process.call("count", name=benchmark.name, calls=calls, hooks=str(module))
         except WorkerError as error:
-            msg = f"{benchmark.name} cannot be counted on {of.name}: {error}"
+            msg = f"{benchmark.name} cannot be counted on {side.name}: {error}"
             raise InputError(msg) from error
-        dumps = sorted(Path(made).glob("callgrind.out.*"), key=_number)
-        counts = tuple(one for path in dumps if (one := _total(path)) is not None)
+        dumps = sorted(Path(scratch).glob("callgrind.out.*"), key=_number)
+        counts = tuple(total for path in dumps if (total := _total(path)) is not None)
     if len(counts) != calls:
         msg = f"{benchmark.name}: callgrind counted {len(counts)} calls, not {calls}"
         raise InputError(msg)
@@ -135,10 +118,10 @@ def count(benchmark: Benchmark, of: Side, calls: int = CALLS) -> Counts:
 
 
 def _total(path: Path) -> int | None:
-    """Instructions of a dump; None if it is not of a call, but of the end of the process."""
+    """Instructions of a dump; None for the dump at the end of the process."""
     text = path.read_text(errors="replace")
-    found = _TOTAL.search(text)
-    return int(found.group(1)) if found and "Client Request" in text else None
+    total = _TOTAL.search(text)
+    return int(total.group(1)) if total and "Client Request" in text else None
 
 
 def _number(path: Path) -> int:
@@ -146,12 +129,12 @@ def _number(path: Path) -> int:
 
 
 def counted(benchmark: Benchmark, a: Side, b: Side) -> tuple[Counts | str, Counts | str]:
-    """Counts of both sides; of a side where that fails the reason."""
+    """Counts of both sides; the reason where it fails."""
 
-    def one(of: Side) -> Counts | str:
+    def of_side(side: Side) -> Counts | str:
         try:
-            return count(benchmark, of)
+            return count(benchmark, side)
         except InputError as error:
             return str(error)
 
-    return one(a), one(b)
+    return of_side(a), of_side(b)

@@ -18,10 +18,9 @@ from coffea.processor import IterativeExecutor, Runner
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Where a side of before 2026-11-27 keeps it.
-_OLD = "analysis.processors"
+# A side of before 2026-11-27 has the second.
 processors: Any = import_module(
-    "analysis.runner.processors" if find_spec("analysis.runner") else _OLD
+    "analysis.runner.processors" if find_spec("analysis.runner") else "analysis.processors"
 )
 
 NanoAODSchema.warn_missing_crossrefs = False
@@ -29,7 +28,7 @@ NanoAODSchema.warn_missing_crossrefs = False
 
 @cache
 def prepared() -> Callable[[], Any]:
-    """One run over files that were looked at before."""
+    """A run over files that are inspected once, before."""
     job = json.loads(os.environ["COFFEA_SCALING_JOB"])
     processor = processors.load(os.environ["COFFEA_SCALING_PROCESSOR"], job["arguments"]).processor
     runner = Runner(

@@ -1,4 +1,4 @@
-"""What a comparison found: for people, for a pull request, and for programs."""
+"""Results of a comparison: a table for a terminal, a comment for a pull request, and JSON."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from rich import box
 from rich.table import Table
 
+from perf.environments import differences
 from perf.measure import clocks
 from perf.records.format import duration
 
@@ -21,37 +22,22 @@ SCHEMA_VERSION: Final = 1
 SLOWER: Final = 1
 UNDECIDED: Final = 3
 INCOMPARABLE: Final = 4
-"""Exit statuses; 0 is that all was judged and nothing is slower, 2 that the question was wrong.
+"""Exit statuses; 0 if all was judged and nothing is slower, 2 for a usage error.
 
-Undecided is no verdict on B: whoever wants to let it pass can."""
+Undecided is no verdict on B: a script may let it pass."""
 
 Counted = dict[str, "tuple[Counts | str, Counts | str]"]
-"""Instructions of A and of B by benchmark, or the reason why there are none."""
+"""Instructions of A and of B by benchmark, or why they were not counted."""
 
 
-def exit_status(found: Comparison) -> int:
+def exit_status(comparison: Comparison) -> int:
     """Exit status of a comparison: the first that applies of SLOWER, INCOMPARABLE, UNDECIDED."""
-    members = found.measured.values()
-    if any(one.judgement and one.judgement.outcome == "slower" for one in members):
+    members = comparison.measured.values()
+    if any(member.judgement and member.judgement.outcome == "slower" for member in members):
         return SLOWER
-    if any(one.failure for one in members):
+    if any(member.failure for member in members):
         return INCOMPARABLE
-    return UNDECIDED if any(not one.decided for one in members) else 0
-
-
-def differences(found: Comparison) -> dict[str, tuple[str | None, str | None]]:
-    """Packages whose versions differ, with that of A and of B; None where it is not installed."""
-    a, b = found.a.installed, found.b.installed
-    both = {name: (a.get(name), b.get(name)) for name in sorted(a.keys() | b.keys())}
-    return {name: pair for name, pair in both.items() if pair[0] != pair[1]}
-
-
-def noise(found: Comparison) -> tuple[float, float] | None:
-    """Median and largest change that the A/A arm shows, of all benchmarks; None if there is none."""
-    shown = [
-        abs(one.judgement.control.ratio - 1) for one in found.measured.values() if one.judgement
-    ]
-    return (statistics.median(shown), max(shown)) if shown else None
+    return UNDECIDED if any(not member.decided for member in members) else 0
 
 
 _HEADINGS: Final = (
@@ -67,72 +53,78 @@ _HEADINGS: Final = (
 )
 
 
-def _cells(name: str, one: Measured) -> tuple[str, ...]:
-    if one.failure is not None or one.judgement is None:
-        return (name, *["-"] * (len(_HEADINGS) - 2), one.outcome)
-    found = one.judgement
-    wall = one.of_wall
+def _cells(name: str, member: Measured) -> tuple[str, ...]:
+    if member.failure is not None or member.judgement is None:
+        return (name, *["-"] * (len(_HEADINGS) - 2), member.outcome)
+    cpu, wall = member.judgement, member.of_wall
     return (
         name,
-        duration(one.seconds(0)),
-        f"{found.effect.ratio:.3f}",
-        f"{found.effect.low:.3f} to {found.effect.high:.3f}",
-        f"{found.control.ratio:.3f}",
-        f"{found.smallest:.1%}",
+        duration(member.seconds(0)),
+        f"{cpu.effect.ratio:.3f}",
+        f"{cpu.effect.low:.3f} to {cpu.effect.high:.3f}",
+        f"{cpu.control.ratio:.3f}",
+        f"{cpu.smallest:.1%}",
         f"{wall.effect.ratio:.3f}" if wall else "-",
-        str(found.blocks),
-        one.outcome,
+        str(cpu.blocks),
+        member.outcome,
     )
 
 
-def legend(found: Comparison) -> list[str]:
-    """What the numbers are, and how noisy the machine was."""
-    shown = noise(found)
-    said = [
-        (
-            "A, B / A: CPU time a call and its ratio, with the interval that the verdict rests on "
-            f"(wrong in {found.error:.0%} of runs, all benchmarks and looks together). A / A: the "
-            "same code in a third process. from: smallest change that can be claimed. n: processes "
-            "of each arm."
-        )
-    ]
-    if shown:
-        said.append(f"The A/A arm shows {shown[0]:.1%} (median) and {shown[1]:.1%} (at most).")
-    return said
-
-
-def failures(found: Comparison, counted: Counted | None = None) -> list[str]:
-    """A line for each benchmark that was not measured, or not counted."""
-    return [
-        *(f"{name}: {one.failure}" for name, one in found.measured.items() if one.failure),
+def lines(comparison: Comparison, counted: Counted | None = None) -> list[str]:
+    """Text below the table: failures, packages that differ, what the numbers are, and the machine."""
+    failures = [
+        *(f"{name}: {one.failure}" for name, one in comparison.measured.items() if one.failure),
         *(one for pair in (counted or {}).values() for one in pair if isinstance(one, str)),
     ]
-
-
-def _environments(found: Comparison) -> list[str]:
-    changed = differences(found)
-    if not changed:
-        return ["Both environments have the same packages."]
-    return [
+    changed = differences(comparison.a.installed, comparison.b.installed)
+    packages = (
         "Packages that differ (A, B): "
         + ", ".join(f"{name} {a or 'none'} -> {b or 'none'}" for name, (a, b) in changed.items())
+        if changed
+        else "Both environments have the same packages."
+    )
+    legend = (
+        "A, B / A: CPU time a call and its ratio, with the interval that the verdict rests on "
+        f"(wrong in {comparison.error:.0%} of runs, all benchmarks and looks together). A / A: the "
+        "same code in a third process. from: smallest change that can be claimed. n: processes "
+        "of each arm."
+    )
+    control = [
+        abs(one.judgement.control.ratio - 1)
+        for one in comparison.measured.values()
+        if one.judgement
     ]
+    noise = (
+        f"The A/A arm shows {statistics.median(control):.1%} (median) and {max(control):.1%} "
+        "(at most)."
+        if control
+        else ""
+    )
+    where, load = clocks.machine(), clocks.load_average()
+    machine = (
+        f"{comparison.elapsed:.0f} s, {comparison.blocks} blocks, seed {comparison.seed}; "
+        f"{where.name}: {where.cpu}, {where.cores} cores, {where.kernel}, {where.python}"
+        + (f", load average {load:.1f}" if load is not None else "")
+    )
+    return [line for line in (*failures, packages, legend, noise, machine) if line]
 
 
-def table(found: Comparison, counted: Counted | None = None) -> Table:
+def table(comparison: Comparison, counted: Counted | None = None) -> Table:
     """Table for a terminal."""
-    made = Table(
-        title=f"B = {found.b.name}   over   A = {found.a.name}", box=box.SIMPLE, pad_edge=False
+    shown = Table(
+        title=f"B = {comparison.b.name}   over   A = {comparison.a.name}",
+        box=box.SIMPLE,
+        pad_edge=False,
     )
     for heading in _HEADINGS:
         plain = heading in {"benchmark", "verdict"}
-        made.add_column(heading, justify="left" if plain else "right", no_wrap=True)
+        shown.add_column(heading, justify="left" if plain else "right", no_wrap=True)
     if counted is not None:
-        made.add_column("instructions B / A", justify="right")
-    for name, one in found.measured.items():
+        shown.add_column("instructions B / A", justify="right")
+    for name, one in comparison.measured.items():
         more = [_counts(counted, name)] if counted is not None else []
-        made.add_row(*_cells(name, one), *more)
-    return made
+        shown.add_row(*_cells(name, one), *more)
+    return shown
 
 
 def _counts(counted: Counted, name: str) -> str:
@@ -142,29 +134,9 @@ def _counts(counted: Counted, name: str) -> str:
     return f"{b.instructions / a.instructions:.4f}"
 
 
-def lines(found: Comparison, counted: Counted | None = None) -> list[str]:
-    """Below the table."""
-    return [
-        *failures(found, counted),
-        *_environments(found),
-        *legend(found),
-        _footnote(found),
-    ]
-
-
-def _footnote(found: Comparison) -> str:
-    where = clocks.machine()
-    load = clocks.load_average()
-    return (
-        f"{found.elapsed:.0f} s, {found.blocks} blocks, seed {found.seed}; {where.name}: {where.cpu}, "
-        f"{where.cores} cores, {where.kernel}, {where.python}"
-        + (f", load average {load:.1f}" if load is not None else "")
-    )
-
-
-def markdown(found: Comparison, counted: Counted | None = None) -> str:
+def markdown(comparison: Comparison, counted: Counted | None = None) -> str:
     """Comment for a pull request."""
-    verdicts = [one.judgement.outcome for one in found.measured.values() if one.judgement]
+    verdicts = [one.judgement.outcome for one in comparison.measured.values() if one.judgement]
     tally = ", ".join(
         f"{verdicts.count(one)} {one}"
         for one in ("slower", "faster", "no change", "undecided")
@@ -173,10 +145,10 @@ def markdown(found: Comparison, counted: Counted | None = None) -> str:
     headings = [*_HEADINGS, *(["instructions B / A"] if counted is not None else [])]
     rows = [
         [*_cells(name, one), *([_counts(counted, name)] if counted is not None else [])]
-        for name, one in found.measured.items()
+        for name, one in comparison.measured.items()
     ]
     out = [
-        f"### `{found.b.name}` over `{found.a.name}`: {tally or 'nothing was measured'}",
+        f"### `{comparison.b.name}` over `{comparison.a.name}`: {tally or 'nothing was measured'}",
         "",
         "| " + " | ".join(headings) + " |",
         "|"
@@ -190,19 +162,11 @@ def markdown(found: Comparison, counted: Counted | None = None) -> str:
             for index, cell in enumerate(row)
         ]
         out.append("| " + " | ".join(cells) + " |")
-    out.append("")
-    for line in (
-        *failures(found, counted),
-        *_environments(found),
-        *legend(found),
-        _footnote(found),
-    ):
-        out += [f"{line}  "]
-    return "\n".join(out) + "\n"
+    return "\n".join([*out, "", *(f"{line}  " for line in lines(comparison, counted))]) + "\n"
 
 
-def as_json(found: Comparison, counted: Counted | None = None) -> dict[str, Any]:
-    """All of it, with every process's number."""
+def as_json(comparison: Comparison, counted: Counted | None = None) -> dict[str, Any]:
+    """All results, with every process's number."""
     return {
         "schema_version": SCHEMA_VERSION,
         "sides": {
@@ -211,9 +175,9 @@ def as_json(found: Comparison, counted: Counted | None = None) -> dict[str, Any]
                 "installed": dict(one.installed),
                 "variables": dict(one.variables),
             }
-            for name, one in (("A", found.a), ("B", found.b))
+            for name, one in (("A", comparison.a), ("B", comparison.b))
         },
-        "differences": differences(found),
+        "differences": differences(comparison.a.installed, comparison.b.installed),
         "benchmarks": {
             name: {
                 "outcome": _outcome(one),
@@ -229,15 +193,15 @@ def as_json(found: Comparison, counted: Counted | None = None) -> dict[str, Any]
                 "log_wall_seconds": one.wall,
                 "instructions": _instructions(counted, name),
             }
-            for name, one in found.measured.items()
+            for name, one in comparison.measured.items()
         },
-        "exit_status": exit_status(found),
-        "error": found.error,
-        "resolution": found.resolution,
-        "blocks": found.blocks,
-        "looks": found.looks,
-        "seconds": found.elapsed,
-        "seed": found.seed,
+        "exit_status": exit_status(comparison),
+        "error": comparison.error,
+        "resolution": comparison.resolution,
+        "blocks": comparison.blocks,
+        "looks": comparison.looks,
+        "seconds": comparison.elapsed,
+        "seed": comparison.seed,
         "machine": clocks.machine().model_dump(),
         "load": clocks.load_average(),
     }

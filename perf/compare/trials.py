@@ -1,10 +1,10 @@
-"""Does `compare` find what is there, and nothing else? Trials with a slowdown that is known.
+"""Trials of `compare`: whether it finds a known slowdown, and nothing else.
 
-Each trial compares two commits of a made-up repository, under a background load that it makes
-itself. One kernel of the second commit does 5 % more work; all others are the same on both
-sides, so that a trial tells both whether the 5 % is found and whether anything else is. That is
-no easier than to compare identical sides: what is found leaves, by Holm's rule, its share of the
-error to the rest. Trials of identical commits alone are made as well if they are asked for.
+Each trial compares two commits of a generated repository, under a background load of its own. One
+kernel of the second commit does 5 % more work, and all others are the same on both sides: a trial
+tells both whether the 5 % is found and whether anything else is called changed. The latter is no
+easier than between identical sides: by Holm's rule a benchmark that is found leaves its share of
+the error to the rest. Trials of identical commits are made on request.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import statistics
 import subprocess
 import sys
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
@@ -25,12 +25,10 @@ from rich import box
 from rich.table import Table
 
 from analysis.errors import InputError
-from perf.compare import injected_slowdown, session
-from perf.compare import report as compare_report
-from perf.compare import worker as compare_worker
+from perf.compare import benchmarks, injected_slowdown, report, session, sides, worker
 from perf.compare.injected_slowdown import BASE, FIVE, NONE, SLOWED
-from perf.environments import _uv_program
 from perf.measure import clocks
+from perf.programs import uv_program
 from perf.records import identity, plain
 
 if TYPE_CHECKING:
@@ -43,7 +41,7 @@ KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 TOOLS: Final[tuple[Tool, ...]] = get_args(Tool)
 
 ASV: Final = "asv==0.6.6"
-"""The asv that trials are made with, in an environment of its own."""
+"""Version of asv in trials, in an environment of its own."""
 
 ASV_RUNNER: Final = "0.3.2"
 MACHINE: Final = "trials"
@@ -54,32 +52,26 @@ while os.getppid() == int(sys.argv[1]):
     for _ in range(1_000_000):
         pass
 """
-"""Is busy until its parent is gone, however that ended."""
+"""Program that is busy until its parent ends, in whatever way."""
 
 TAG: Final[dict[Kind, str]] = {"five": FIVE, "none": NONE}
 
 
 @contextmanager
 def busy(processes: int) -> Iterator[None]:
-    """So many processes that do nothing as fast as they can, for as long as this lasts."""
+    """So many processes that loop as fast as they can, until the context ends."""
     with ExitStack() as stack:
         for _ in range(processes):
             command = [sys.executable, "-c", SPIN, str(os.getpid())]
-            one = subprocess.Popen(command, start_new_session=True)
-            stack.callback(one.wait)
-            stack.callback(one.kill)
+            process = subprocess.Popen(command, start_new_session=True)
+            stack.callback(process.wait)
+            stack.callback(process.kill)
         yield
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One trial.
-
-    Attributes
-    ----------
-    tool, kind, number
-        Which: of `compare` or asv, with five percent or without, counted from 1.
-    """
+    """One trial: of `compare` or asv, with 5 % or without, counted from 1."""
 
     tool: Tool
     kind: Kind
@@ -87,62 +79,50 @@ class Trial:
 
     @property
     def key(self) -> dict[str, Any]:
-        """By which it is found among those that are done."""
+        """Entries of its record in the file."""
         return {"tool": self.tool, "kind": self.kind, "number": self.number}
 
 
 @dataclass
 class Trials:
-    """Trials, of which those that are in a file are done.
-
-    Attributes
-    ----------
-    path
-        Of the file, a line of JSON each.
-    folder
-        Where the made-up repository and asv's environments are kept.
-    data
-        Of the synthetic events.
-    load
-        Busy processes beside.
-    budget
-        Seconds of a comparison.
-    """
+    """Trials; those in a file, a line of JSON each, are done."""
 
     path: Path
     folder: Path
+    """Keeps the generated repository and asv's environments."""
     data: Path
+    """Keeps the synthetic events."""
     load: int = 2
+    """Busy processes beside a trial."""
     budget: float = session.BUDGET
+    """Seconds of a comparison."""
 
     def done(self) -> list[dict[str, Any]]:
-        """All that was made with this load and budget, by this code."""
+        """Trials of the file with this load and budget, by this code."""
         want = {"load": self.load, "budget": self.budget, "code": code()}
-        return [
-            one
-            for one in _read(self.path)
-            if all(one.get(key) == value for key, value in want.items())
-        ]
+        return [record for record in _read(self.path) if want.items() <= record.items()]
 
     def pending(self, trials: Sequence[Trial]) -> list[Trial]:
         """Trials that are not in the file."""
-        have = self.done()
+        done = self.done()
         return [
-            trial for trial in trials if not any(trial.key.items() <= one.items() for one in have)
+            trial
+            for trial in trials
+            if not any(trial.key.items() <= record.items() for record in done)
         ]
 
-    def make(self, trial: Trial, report: Callable[[session.Comparison], None]) -> dict[str, Any]:
-        """Make a trial and keep what it found."""
+    def make(self, trial: Trial, show: Callable[[session.Comparison], None]) -> dict[str, Any]:
+        """Make a trial and append its record to the file."""
         self.folder.mkdir(parents=True, exist_ok=True)
         repository = injected_slowdown.repository(self.folder)
         self._compile(repository)
         begin = time.monotonic()
         with busy(self.load):
             if trial.tool == "compare":
-                found = self._compared(repository, trial, report)
+                outcome = self._compared(repository, trial, show)
             else:
-                found = self._asv(repository, trial)
-        kept = {
+                outcome = self._asv(repository, trial)
+        record = {
             **trial.key,
             "load": self.load,
             "budget": self.budget,
@@ -151,49 +131,45 @@ class Trials:
             "load_average": clocks.load_average(),
             "versions": clocks.versions(),
             "machine": clocks.machine().model_dump(),
-            **found,
+            **outcome,
         }
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a") as file:
-            file.write(json.dumps(kept) + "\n")
-        return kept
+            file.write(json.dumps(record) + "\n")
+        return record
 
     def _compile(self, repository: Path) -> None:
-        """Compile the kernels of all commits once, which is no part of a trial."""
+        """Compile the kernels of all commits once, before any trial."""
         mark = self.folder / f"compiled-{code()}"
         if mark.exists():
             return
-        with session.scratch() as scratch:
-            chosen = session.kernels(scratch, self.data, session.KERNELS)
+        with benchmarks.scratch() as scratch:
+            kernels = benchmarks.kernels(scratch, self.data, benchmarks.KERNELS)
             for tag in (BASE, NONE, FIVE):
-                with session.Process(session.side(f"{tag}@{repository}"), 0) as process:
-                    for one in chosen:
+                with session.Process(sides.side(f"{tag}@{repository}"), 0) as process:
+                    for kernel in kernels:
                         result = str(scratch / "result.npz")
-                        process.call("open", name=one.name, spec=one.spec, result=result)
+                        process.call("open", name=kernel.name, spec=kernel.spec, result=result)
         mark.touch()
 
     def _compared(
-        self, repository: Path, trial: Trial, report: Callable[[session.Comparison], None]
+        self, repository: Path, trial: Trial, show: Callable[[session.Comparison], None]
     ) -> dict[str, Any]:
-        a = session.side(f"{BASE}@{repository}")
-        b = session.side(f"{TAG[trial.kind]}@{repository}")
-        with session.scratch() as scratch:
-            made = session.comparison(
-                a, b, session.kernels(scratch, self.data, session.KERNELS), seed=trial.number
-            )
-            made.run(self.budget, report)
-        whole = compare_report.as_json(made)
-        return {
-            "outcomes": {name: one["outcome"] for name, one in whole["benchmarks"].items()},
-            "result": whole,
-        }
+        a, b = (sides.side(f"{tag}@{repository}") for tag in (BASE, TAG[trial.kind]))
+        with benchmarks.scratch() as scratch:
+            kernels = benchmarks.kernels(scratch, self.data, benchmarks.KERNELS)
+            comparison = session.comparison(a, b, kernels, seed=trial.number)
+            comparison.run(self.budget, show)
+        result = report.as_json(comparison)
+        outcomes = {name: member["outcome"] for name, member in result["benchmarks"].items()}
+        return {"outcomes": outcomes, "result": result}
 
     def _asv(self, repository: Path, trial: Trial) -> dict[str, Any]:
         where = self._asv_project(repository)
         done = _asv(where, "continuous", "--machine", MACHINE, BASE, TAG[trial.kind])
         text = done.stdout + done.stderr
-        missing = [name for name in session.KERNELS if f"{_asv_name(name)}.time_it" not in text]
-        # One is what a slowdown ends with.
+        missing = [name for name in benchmarks.KERNELS if f"{_asv_name(name)}.time_it" not in text]
+        # Status 1 is that of a slowdown.
         if done.returncode not in {0, 1} or missing or "failed" in done.stdout:
             msg = f"asv has not measured all ({done.returncode}): {text.strip()[-600:]}"
             raise InputError(msg)
@@ -201,23 +177,22 @@ class Trials:
             match["name"]: "slower" if match["sign"] == "+" else "faster"
             for match in _ASV_ROW.finditer(done.stdout)
         }
-        outcomes = {name: changed.get(_asv_name(name), "no change") for name in session.KERNELS}
+        outcomes = {name: changed.get(_asv_name(name), "no change") for name in benchmarks.KERNELS}
         return {"outcomes": outcomes, "exit_status": done.returncode, "output": done.stdout}
 
     def _asv_project(self, repository: Path) -> Path:
         """Folder with the same benchmarks for asv, with its defaults."""
         where = (self.folder / "asv").resolve()
-        benchmarks = where / "benchmarks"
-        benchmarks.mkdir(parents=True, exist_ok=True)
-        (benchmarks / "__init__.py").write_text("")
-        worker = Path(compare_worker.__file__)
-        (benchmarks / "_worker.py").write_text(worker.read_text())
+        modules = where / "benchmarks"
+        modules.mkdir(parents=True, exist_ok=True)
+        (modules / "__init__.py").write_text("")
+        (modules / "_worker.py").write_text(Path(worker.__file__).read_text())
         (where / "records").mkdir(exist_ok=True)
         (where / "records" / "plain.py").write_text(Path(plain.__file__).read_text())
-        for one in session.kernels(benchmarks, self.data, session.KERNELS):
-            # A module each: asv imports the one that it measures, in every process anew.
-            path = benchmarks / f"{_asv_name(one.name)}.py"
-            path.write_text(_ASV_MODULE.format(spec=json.dumps(one.spec)))
+        for kernel in benchmarks.kernels(modules, self.data, benchmarks.KERNELS):
+            # A module each: asv imports the one that it measures in every process anew.
+            path = modules / f"{_asv_name(kernel.name)}.py"
+            path.write_text(_ASV_MODULE.format(spec=json.dumps(kernel.spec)))
         versions = clocks.versions()
         config = {
             "version": 1,
@@ -241,15 +216,15 @@ class Trials:
 
 
 def _asv(where: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run asv of ASV, without the packages and the settings of this environment."""
-    # It keeps its list of machines in the home folder, where the user has another.
+    """Run asv of the version ASV, without the packages and the settings of this environment."""
+    # asv keeps its list of machines in the home folder, where the user may have another.
     home = {"HOME": str(where), "XDG_CACHE_HOME": str(Path.home() / ".cache")}
-    kept = {name: one for name, one in os.environ.items() if name not in session.DROPPED}
-    tool = [_uv_program(), "tool", "run", "--from", ASV, "--with", "virtualenv", "--with", "build"]
+    environ = {name: value for name, value in os.environ.items() if name not in sides.DROPPED}
+    tool = [uv_program(), "tool", "run", "--from", ASV, "--with", "virtualenv", "--with", "build"]
     return subprocess.run(
         [*tool, "asv", *arguments],
         cwd=where,
-        env={**kept, **home},
+        env={**environ, **home},
         capture_output=True,
         text=True,
         check=False,
@@ -257,16 +232,12 @@ def _asv(where: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
-    """Trials of a file. What an interrupted writer left of a line is none."""
-    if not path.exists():
-        return []
-    found = []
-    for line in path.read_text().splitlines():
-        try:
-            found.append(json.loads(line))
-        except (ValueError, RecursionError):
-            continue
-    return found
+    """Trials of a file, without a line that an interrupted writer left unfinished."""
+    records = []
+    for line in path.read_text().splitlines() if path.exists() else ():
+        with suppress(ValueError, RecursionError):
+            records.append(json.loads(line))
+    return records
 
 
 _ASV_ROW: Final = re.compile(
@@ -278,13 +249,13 @@ _ASV_MODULE: Final = '''\
 
 from ._worker import kernel
 
-act = kernel({spec}).acts[0]
-# Compiled before it is timed.
-act()
+call = kernel({spec}).calls[0]
+# It compiles before it is timed.
+call()
 
 
 def time_it():
-    act()
+    call()
 '''
 
 
@@ -293,9 +264,14 @@ def _asv_name(name: str) -> str:
 
 
 def code() -> str:
-    """Identity of what decides: trials of another code, machine or environment are others."""
+    """Identity of the code, environment and machine: trials of another are not resumed."""
     return identity.digest(
-        identity.modules("perf.compare.session", "perf.compare.injected_slowdown"),
+        identity.modules(
+            "perf.compare.session",
+            "perf.compare.benchmarks",
+            "perf.compare.sides",
+            "perf.compare.injected_slowdown",
+        ),
         identity.environment(),
         clocks.machine().model_dump(),
         injected_slowdown.state(),
@@ -303,8 +279,8 @@ def code() -> str:
 
 
 def table(done: Sequence[dict[str, Any]]) -> Table:
-    """Trials by tool and kind."""
-    made = Table(box=box.SIMPLE, pad_edge=False)
+    """Table of trials by tool and kind."""
+    shown = Table(box=box.SIMPLE, pad_edge=False)
     for heading in (
         "tool",
         "B is",
@@ -319,13 +295,13 @@ def table(done: Sequence[dict[str, Any]]) -> Table:
         "A / A",
         "seconds",
     ):
-        made.add_column(heading, justify="left" if heading in {"tool", "B is"} else "right")
+        shown.add_column(heading, justify="left" if heading in {"tool", "B is"} else "right")
     for tool in ("compare", "asv"):
         for kind, label in (("five", "5 % slower in one kernel"), ("none", "identical")):
-            trials = [one for one in done if (one["tool"], one["kind"]) == (tool, kind)]
+            trials = [trial for trial in done if (trial["tool"], trial["kind"]) == (tool, kind)]
             if trials:
-                made.add_row(tool, label, *_row(trials, kind))
-    return made
+                shown.add_row(tool, label, *_row(trials, kind))
+    return shown
 
 
 def _row(trials: Sequence[dict[str, Any]], kind: str) -> list[str]:
@@ -336,10 +312,10 @@ def _row(trials: Sequence[dict[str, Any]], kind: str) -> list[str]:
         for name, outcome in trial["outcomes"].items()
         if name != slowed
     ]
-    found, ratios = "-", "-"
+    hit, ratios = "-", "-"
     if slowed:
         hits = [trial["outcomes"].get(slowed) == "slower" for trial in trials]
-        found = f"{sum(hits)} of {len(hits)}"
+        hit = f"{sum(hits)} of {len(hits)}"
         effects = [
             cpu["effect"]["ratio"]
             for trial in trials
@@ -356,7 +332,7 @@ def _row(trials: Sequence[dict[str, Any]], kind: str) -> list[str]:
     ]
     return [
         str(len(trials)),
-        found,
+        hit,
         ratios,
         str(others.count("slower")),
         str(others.count("faster")),
@@ -369,9 +345,9 @@ def _row(trials: Sequence[dict[str, Any]], kind: str) -> list[str]:
 
 
 def footnote(done: Sequence[dict[str, Any]]) -> list[str]:
-    """What was measured with, and on."""
+    """Slowdown, versions and machine of the trials."""
     last = done[-1]
-    loads = [one["load_average"] for one in done if one["load_average"] is not None]
+    loads = [trial["load_average"] for trial in done if trial["load_average"] is not None]
     where = last["machine"]
     return [
         (
@@ -388,19 +364,19 @@ def footnote(done: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def reached(done: Sequence[dict[str, Any]]) -> bool | None:
-    """Whether `compare` does what is asked of it; None before 20 trials.
+    """Whether `compare` reaches its aim, None before 20 trials with 5 %.
 
-    At most one false "slower" in all, and the five percent found in nine of ten.
+    The aim: the 5 % are found in nine of ten, and of 20 trials at most one has a false "slower".
     """
-    mine = [one for one in done if one["tool"] == "compare" and one["kind"] == "five"]
-    if len(mine) < 20:
+    slowed = [trial for trial in done if (trial["tool"], trial["kind"]) == ("compare", "five")]
+    if len(slowed) < 20:
         return None
-    hits = sum(one["outcomes"].get(SLOWED) == "slower" for one in mine)
+    hits = sum(trial["outcomes"].get(SLOWED) == "slower" for trial in slowed)
     false = sum(
         outcome == "slower"
-        for one in done
-        if one["tool"] == "compare"
-        for name, outcome in one["outcomes"].items()
-        if name != SLOWED or one["kind"] == "none"
+        for trial in done
+        if trial["tool"] == "compare"
+        for name, outcome in trial["outcomes"].items()
+        if name != SLOWED or trial["kind"] == "none"
     )
-    return bool(hits >= 0.9 * len(mine) and false <= max(1, len(mine) // 20))
+    return bool(hits >= 0.9 * len(slowed) and false <= max(1, len(slowed) // 20))

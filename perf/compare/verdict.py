@@ -1,16 +1,16 @@
-"""Is B slower than A? What processes that were started afresh say, and how sure that is.
+"""Is B slower than A? The verdict on times of fresh processes, and its error.
 
-A *block* is three processes started together: one of A, one of A again, one of B. Of each benchmark
-a block gives one number for each process, so the process is the unit of replication: calls in one
-process share its layout in memory and are no independent witnesses. From the three logarithms come
-two contrasts, B against the mean of both A, and A again against A. The second is zero by
-construction, so that whatever it shows is noise: it gives the error of the first one more degrees
-of freedom, and bounds from below what is claimed.
+A *block* is three processes started together: one of A, one of A again, one of B. A block gives one
+number for each process and benchmark, so the process is the unit of replication: calls in one
+process share its layout in memory and are not independent. The three logarithms give two contrasts,
+B against the mean of both A, and A again against A. The second is zero by construction, so that
+whatever it shows is noise: it gives the error of the first more degrees of freedom, and is a lower
+bound on what is claimed.
 
 The interval is Student's, or that of a studentised bootstrap of the blocks if it is wider: with
 heavy tails it is. The benchmarks' standardised residuals are drawn from one pool: a tail of 1e-4
 cannot be seen in the ten blocks of one benchmark. Holm's correction keeps the error over all benchmarks, and
-what is spent at a look at the data is not spent again, so that looking repeatedly is allowed.
+the error spent at one look at the data is not spent again, so that looking repeatedly is allowed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 ERROR: Final = 0.01
-"""Probability that a run calls any benchmark faster or slower that is not; half of it slower."""
+"""Probability that a run wrongly calls any benchmark faster or slower; half of it slower."""
 
 FIRST_LOOK: Final = 4
 """Blocks before the first look: the error has then 7 degrees of freedom."""
@@ -41,27 +41,21 @@ SMALLEST: Final = 0.01
 (Mytkowicz et al., ASPLOS 2009; criterion.rs has the same noise threshold)."""
 
 RESOLUTION: Final = 0.03
-"""Change that matters: a benchmark is done when the interval excludes one, in either way."""
+"""Change that matters: a benchmark is decided when the interval excludes a larger one."""
 
 RESAMPLES: Final = 50_000
 """Of the bootstrap: a tail of 2e-4, as the second look of ten benchmarks has, holds ten of them."""
 
 CONTRAST_VARIANCE: Final = 1.5
 CONTROL_VARIANCE: Final = 2.0
-"""Of both contrasts, in units of the variance of one process."""
+"""Variances of the contrasts, in units of the variance of one process."""
 
 Outcome = Literal["slower", "faster", "no change", "undecided"]
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A ratio of times with its interval.
-
-    Attributes
-    ----------
-    ratio, low, high
-        Estimate and ends.
-    """
+    """A ratio of times, and the ends of its interval."""
 
     ratio: float
     low: float
@@ -69,7 +63,7 @@ class Interval:
 
     @property
     def reach(self) -> float:
-        """How far its farther end is from one, as a change: 0.03 for 0.98 to 1.03."""
+        """Largest change in the interval: 0.03 for 0.98 to 1.03."""
         return max(self.high, 1 / self.low) - 1
 
     def __str__(self) -> str:
@@ -78,27 +72,17 @@ class Interval:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What is known of one benchmark.
-
-    Attributes
-    ----------
-    outcome
-        Verdict on B.
-    effect
-        B over A, at the level of this look corrected for all benchmarks.
-    control
-        A again over A, at `ERROR` for itself alone.
-    smallest
-        Smallest change that can be claimed: what the control reaches, SMALLEST at least.
-    blocks
-        Processes of each arm.
-    """
+    """The verdict on one benchmark."""
 
     outcome: Outcome
     effect: Interval
+    """B over A, at the level of this look corrected for all benchmarks."""
     control: Interval
+    """A again over A, at the level of `ERROR` for this benchmark alone."""
     smallest: float
+    """Smallest change that can be claimed: the reach of the control, at least SMALLEST."""
     blocks: int
+    """Processes of each arm."""
 
     def __str__(self) -> str:
         """The verdict in words."""
@@ -108,21 +92,21 @@ class Judgement:
 
 
 def looks() -> list[int]:
-    """Numbers of blocks after which the data are looked at."""
-    found = [FIRST_LOOK]
-    while found[-1] < 1000:
-        found.append(math.ceil(found[-1] * LOOK_GROWTH))
-    return found
+    """Numbers of blocks after which the data are judged."""
+    numbers = [FIRST_LOOK]
+    while numbers[-1] < 1000:
+        numbers.append(math.ceil(numbers[-1] * LOOK_GROWTH))
+    return numbers
 
 
 def spent(look: int, error: float = ERROR) -> float:
-    """Error allowed at a look, of 1, 2, ...: together no more than `error`, however many."""
+    """Error allowed at look 1, 2, ...: the sum over all looks is no more than `error`."""
     return error / (look * (look + 1))
 
 
 @dataclass(frozen=True)
 class _Contrasts:
-    """Contrasts of one benchmark: means in logarithms, and the error of one process."""
+    """Contrasts of one benchmark, in logarithms, of each block."""
 
     effect: NDArray[Any]
     control: NDArray[Any]
@@ -153,9 +137,9 @@ class _Contrasts:
 
 
 def _spread(effect: NDArray[Any], control: NDArray[Any]) -> NDArray[Any]:
-    """Standard deviation of a process, of contrasts along the last axis.
+    """Standard deviation of a process, from contrasts along the last axis.
 
-    Of both contrasts; of the effect alone where this is more, because B may vary more than A.
+    From both contrasts, or from the effect alone if that is larger: B may vary more than A.
     """
     n = effect.shape[-1]
     own = effect.var(axis=-1, ddof=1) / CONTRAST_VARIANCE
@@ -165,15 +149,12 @@ def _spread(effect: NDArray[Any], control: NDArray[Any]) -> NDArray[Any]:
 
 
 class _Critical:
-    """How many standard errors an interval reaches, by level; of n blocks.
-
-    The wider of Student's and of the bootstrap's.
-    """
+    """Standard errors that an interval reaches, by level: the larger of Student's and the bootstrap's."""
 
     def __init__(self, members: Sequence[_Contrasts], rng: np.random.Generator) -> None:
         self.n = members[0].blocks
         pool = np.concatenate([one.residuals() for one in members])
-        # A sample knows no sign: the contrasts of identical sides have none.
+        # Contrasts of identical sides are symmetric: signs are drawn as well.
         signs = rng.choice([-1.0, 1.0], size=(2, RESAMPLES, self.n))
         effect, control = rng.choice(pool, size=(2, RESAMPLES, self.n)) * signs
         effect = effect * math.sqrt(CONTRAST_VARIANCE)
@@ -199,25 +180,10 @@ def judge(
 ) -> dict[str, Judgement]:
     """Judge benchmarks that are undecided so far.
 
-    Parameters
-    ----------
-    samples
-        By benchmark, logarithms of seconds: (blocks, 3), of A, A again and B. All of as many
-        blocks.
-    rng
-        Draws the bootstrap.
-    look
-        Which look at the data this is, from 1.
-    total, changed
-        Number of benchmarks of the run, and of those among them that an earlier look found
-        changed: Holm's correction need not count these any more.
-    error, resolution
-        As ERROR and RESOLUTION.
-
-    Returns
-    -------
-    dict[str, Judgement]
-        Of each benchmark.
+    `samples` are, by benchmark, logarithms of seconds of (blocks, 3): of A, A again and B, all of
+    the same number of blocks. `look` counts the looks at the data from 1. `total` is the number of
+    benchmarks of the run, `changed` that of those that an earlier look found changed: Holm's
+    correction need not count them any more.
     """
     members = {
         name: _Contrasts(logs[:, 2] - logs[:, :2].mean(axis=1), logs[:, 1] - logs[:, 0])
@@ -230,7 +196,7 @@ def judge(
     for name in sorted(members, key=lambda name: -members[name].t):
         levels[name] = allowed / left
         stopped = stopped or members[name].t <= critical(levels[name])
-        # Holm: what was rejected leaves its share to the rest, until one is not.
+        # Holm: each rejected one leaves its share to the rest, until one is not rejected.
         left -= not stopped
     return {
         name: _judgement(one, critical(levels[name]), alone, resolution)

@@ -1,7 +1,7 @@
-"""What `compare` runs in each side's environment: opens benchmarks, and calls them when told.
+"""The process that `compare` starts in a side's environment: opens benchmarks and calls them.
 
 This file is run as a script by an interpreter that has coffea, awkward and numba of any version
-and nothing of this project, so it imports no more than it must. It reads a command a line, of
+and nothing of this project, so it imports no more than it must. It reads a command a line, in
 JSON, and answers each with a line. It ends when its input or its parent ends.
 """
 
@@ -24,40 +24,40 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Imports are measured, or of packages that a side need not have.
+# What is imported late is measured, or of packages that a side need not have.
 # ruff: noqa: PLC0415
 
 COPIES: Final = 8
-"""Of the arguments of a kernel in each process."""
+"""Copies of the arguments of a kernel in each process."""
 
 PR_SET_PDEATHSIG: Final = 1
-"""Of Linux: a signal when the parent ends (prctl(2))."""
+"""Option of Linux: a signal when the parent ends (prctl(2))."""
 
 PAGE: Final = 4096
 ALIGNMENT: Final = 16
-"""In bytes: of memory, and of what malloc gives."""
+"""Bytes of a page of memory, and alignment in bytes of what malloc returns."""
 
 WAIT_SECONDS: Final = 0.1
-"""Longest sample, unless one call is longer."""
+"""Longest sample in wall seconds, unless one call is longer."""
 
 WARM_CALLS: Final = 2
-"""Before calls are counted: what is made on first use has been made then."""
+"""Calls before those whose instructions are counted: caches are filled then."""
 
 PREFIX: Final = "bench_"
-"""Functions of a user's file of benchmarks are those whose names begin so."""
+"""Prefix of the names of functions that are benchmarks of a user's file."""
 
 
 def _imported(name: str, path: Path) -> Any:
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
-    made = importlib.util.module_from_spec(spec)
-    sys.modules[name] = made
-    spec.loader.exec_module(made)
-    return made
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
 
 
-# As a script it is to have the module beside it, whatever `perf` a side has.
+# As a script it uses the module of its own checkout, whatever `perf` a side has.
 plain: Any = (
     importlib.import_module("perf.records.plain")
     if __name__ == "perf.compare.worker"
@@ -68,28 +68,13 @@ FORMS: Final = ("Histogram", "Rows", "State")
 """Classes of `plain`."""
 
 
-# --- values as arrays: what both environments can read, whatever their versions
+# --- values as arrays, which both environments can read
 
 
 def dump(value: Any, path: Path) -> str:
-    """Write a value as plain arrays.
+    """Write whatever a processor may return as plain arrays (.npz); returns their SHA-256.
 
-    Parameters
-    ----------
-    value
-        Whatever a processor may return.
-    path
-        File to write (.npz).
-
-    Returns
-    -------
-    str
-        SHA-256 of the content, hexadecimal.
-
-    Raises
-    ------
-    TypeError
-        If it holds what cannot be pickled either.
+    TypeError if the value holds an object that cannot be pickled either.
     """
     import numpy as np
 
@@ -104,14 +89,9 @@ def dump(value: Any, path: Path) -> str:
 
 
 def load(path: Path, copies: int = 1) -> list[Any]:
-    """Read what `dump` wrote, with the classes of `plain` for those of packages.
+    """Read copies of what `dump` wrote, each elsewhere in memory.
 
-    Parameters
-    ----------
-    path
-        File that `dump` wrote.
-    copies
-        How many to make, of which each lies elsewhere in memory.
+    The classes of `plain` stand for those of packages.
     """
     import numpy as np
 
@@ -125,10 +105,10 @@ def load(path: Path, copies: int = 1) -> list[Any]:
 
 
 def _elsewhere(array: Any) -> Any:
-    """A copy that begins anywhere in a page, as malloc aligns.
+    """A copy that begins anywhere in a page, aligned like malloc's.
 
-    Where arrays lie relative to each other changes the time of a loop by several percent, for as
-    long as a process lives. With several copies in each process this averages out.
+    Where arrays lie relative to each other changes the time of a loop by several percent, as long
+    as a process lives. With several copies in each process this averages out.
     """
     import numpy as np
 
@@ -142,13 +122,13 @@ def _elsewhere(array: Any) -> Any:
 def _plain(value: Any, arrays: dict[str, Any]) -> Any:  # noqa: PLR0911  (kinds of value)
     import numpy as np
 
-    def keep(array: Any) -> str:
+    def stored(array: Any) -> str:
         name = f"a{len(arrays)}"
         arrays[name] = np.asarray(array, order="C")
         return name
 
     def entries(values: Any) -> list[Any]:
-        return [_plain(one, arrays) for one in values]
+        return [_plain(entry, arrays) for entry in values]
 
     if value is None or isinstance(value, bool | int | float | str):
         return {"is": "value", "value": value}
@@ -168,10 +148,10 @@ def _plain(value: Any, arrays: dict[str, Any]) -> Any:  # noqa: PLR0911  (kinds 
         pairs = [[str(key), _plain(value[key], arrays)] for key in sorted(value, key=str)]
         return {"is": "dict", "of": pairs}
     if isinstance(value, bytes | complex):
-        return {"is": "array", "name": keep(np.array(value))}
+        return {"is": "array", "name": stored(np.array(value))}
     if isinstance(value, np.ndarray | np.generic):
         if not np.asarray(value).dtype.hasobject:
-            return {"is": "array", "name": keep(value)}
+            return {"is": "array", "name": stored(value)}
         return {"is": "tuple", "of": entries(np.asarray(value).ravel())}
     import awkward as ak
 
@@ -179,8 +159,8 @@ def _plain(value: Any, arrays: dict[str, Any]) -> Any:  # noqa: PLR0911  (kinds 
     packed = ak.without_parameters(packed)
     form, length, buffers = ak.to_buffers(packed)
     text = form.to_json() if hasattr(form, "to_json") else form.tojson()
-    kept = {key: keep(buffers[key]) for key in sorted(buffers)}
-    return {"is": "awkward", "form": text, "length": int(length), "buffers": kept}
+    names = {key: stored(buffers[key]) for key in sorted(buffers)}
+    return {"is": "awkward", "form": text, "length": int(length), "buffers": names}
 
 
 def _rebuilt(node: dict[str, Any], file: dict[str, Any]) -> Any:
@@ -189,10 +169,10 @@ def _rebuilt(node: dict[str, Any], file: dict[str, Any]) -> Any:
             return node["value"]
         case "list" | "tuple" | "set" as kind:
             return {"list": list, "tuple": tuple, "set": set}[kind](
-                _rebuilt(one, file) for one in node["of"]
+                _rebuilt(entry, file) for entry in node["of"]
             )
         case "dict":
-            return {key: _rebuilt(one, file) for key, one in node["of"]}
+            return {key: _rebuilt(entry, file) for key, entry in node["of"]}
         case "array":
             return file[node["name"]]
         case "awkward":
@@ -201,29 +181,23 @@ def _rebuilt(node: dict[str, Any], file: dict[str, Any]) -> Any:
             buffers = {key: file[name] for key, name in node["buffers"].items()}
             return ak.from_buffers(node["form"], node["length"], buffers)
         case form:
-            return getattr(plain, form)(*(_rebuilt(one, file) for one in node["of"]))
+            return getattr(plain, form)(*(_rebuilt(entry, file) for entry in node["of"]))
 
 
 # --- the benchmarks
 
 
 class Opened(NamedTuple):
-    """A benchmark that can be called.
+    """A benchmark that can be called."""
 
-    Attributes
-    ----------
-    acts
-        Each does it, on a copy of the input of its own.
-    shown
-        Gives of a result what is compared with that of the other side.
-    """
-
-    acts: list[Callable[[], Any]]
-    shown: Callable[[Any], Any] = lambda result: result
+    calls: list[Callable[[], Any]]
+    """Each with a copy of the input of its own."""
+    compared: Callable[[Any], Any] = lambda result: result
+    """Part of a result that is compared with that of the other side."""
 
 
 def kernel(spec: dict[str, Any]) -> Opened:
-    """A kernel of the `analysis` that this side has, on copies of arguments from a file."""
+    """A kernel of this side's `analysis`, on copies of arguments from a file."""
     from functools import partial
 
     from analysis.kernels import KERNELS
@@ -237,33 +211,33 @@ def kernel(spec: dict[str, Any]) -> Opened:
     )
 
 
-def act(spec: dict[str, Any]) -> Opened:
-    """An act of the history, which any version of coffea can do."""
+def workload(spec: dict[str, Any]) -> Opened:
+    """A workload of the history, which any version of coffea can run."""
     import contextlib
     import warnings
 
-    # Ours, whatever `analysis` this side has: what measures is the same on both.
+    # Ours, whatever `analysis` this side has: the measuring code is the same on both sides.
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
     try:
         from perf.history import workloads
     finally:
         del sys.path[0]
     warnings.simplefilter("ignore")
-    (wanted,) = (one for one in workloads.ACTS if one.name == spec["act"])
+    (chosen,) = (one for one in workloads.WORKLOADS if one.name == spec["workload"])
     ready = workloads.ready(
-        wanted,
+        chosen,
         spec["path"],
         chunksize=spec["chunksize"],
         workers=1,
         close=contextlib.ExitStack(),
     )
-    return Opened([ready.do], ready.digest)
+    return Opened([ready.run], ready.digest)
 
 
 def function(spec: dict[str, Any]) -> Opened:
     """A function of a user's file of benchmarks."""
     os.environ.update(spec["environ"])
-    sys.path += [one for one in spec["path"] if one not in sys.path]
+    sys.path += [folder for folder in spec["path"] if folder not in sys.path]
     return Opened([getattr(module(Path(spec["file"])), spec["function"])])
 
 
@@ -275,7 +249,7 @@ def module(path: Path) -> Any:
 
 KINDS: Final[dict[str, Callable[[dict[str, Any]], Opened]]] = {
     "kernel": kernel,
-    "act": act,
+    "workload": workload,
     "function": function,
 }
 
@@ -284,26 +258,26 @@ class Worker:
     """The benchmarks of one process."""
 
     def __init__(self) -> None:
-        self.acts: dict[str, list[Callable[[], Any]]] = {}
+        self.calls: dict[str, list[Callable[[], Any]]] = {}
 
     def open(self, name: str, spec: dict[str, Any], result: str) -> dict[str, Any]:
-        """Make a benchmark ready and call it once: what compiles has compiled then."""
+        """Make a benchmark ready and call it once, so that it is compiled."""
         opened = KINDS[spec["kind"]](spec)
-        digest = dump(opened.shown(opened.acts[0]()), Path(result))
-        self.acts[name] = opened.acts
+        digest = dump(opened.compared(opened.calls[0]()), Path(result))
+        self.calls[name] = opened.calls
         return {"digest": digest}
 
-    def settle(self) -> dict[str, Any]:
-        """Keep all that exists out of garbage collections, which nobody chooses the moment of."""
+    def freeze_gc(self) -> dict[str, Any]:
+        """Exclude existing objects from garbage collections, which come at any moment."""
         gc.collect()
         gc.freeze()
         gc.disable()
         return {}
 
     def plan(self, name: str, seconds: float) -> dict[str, Any]:
-        """How many calls take so many seconds of CPU time; at least one, and not long to wait for.
+        """Number of calls that take so many seconds of CPU time, at least one.
 
-        What uses no CPU time to speak of is called as often as fits into WAIT_SECONDS.
+        Calls that use hardly any CPU time are as many as fit into WAIT_SECONDS.
         """
         loops = 1
         while True:
@@ -317,19 +291,19 @@ class Worker:
 
     def run(self, name: str, loops: int, turn: int = 0) -> dict[str, Any]:
         """Seconds of so many calls; each turn has its copy of the arguments."""
-        acts = self.acts[name]
-        act = acts[turn % len(acts)]
+        copies = self.calls[name]
+        call = copies[turn % len(copies)]
         gc.collect()
         turns = range(loops)
         cpu, wall = time.process_time(), time.perf_counter()
         for _ in turns:
-            act()
+            call()
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-        # A clock's step is no time at all: of nothing there is no ratio.
+        # Within a step of the clock the difference is zero, which has no ratio.
         return {"cpu": max(cpu, 1e-9), "wall": max(wall, 1e-9)}
 
     def count(self, name: str, calls: int, hooks: str) -> dict[str, Any]:
-        """Let callgrind, which must run this process, count so many calls one by one."""
+        """Have callgrind, which must run this process, count so many calls one by one."""
         spec = importlib.util.spec_from_file_location("dist_instrument_hooks", hooks)
         assert spec is not None
         assert spec.loader is not None
@@ -337,13 +311,13 @@ class Worker:
         spec.loader.exec_module(callgrind)
         instance = callgrind.instrument_hooks_init()
         callgrind.instrument_hooks_set_feature(callgrind.FEATURE_DISABLE_CALLGRIND_MARKERS, True)  # noqa: FBT003  (of C)
-        act = self.acts[name][0]
+        call = self.calls[name][0]
         for _ in range(WARM_CALLS):
-            act()
+            call()
         for _ in range(calls):
             callgrind.instrument_hooks_start_benchmark(instance)
             callgrind.callgrind_start_instrumentation()
-            act()
+            call()
             callgrind.callgrind_stop_instrumentation()
             callgrind.instrument_hooks_stop_benchmark(instance)
             callgrind.instrument_hooks_set_executed_benchmark(instance, os.getpid(), b"call")
@@ -353,7 +327,7 @@ class Worker:
 def main() -> None:
     """Answer commands until the input ends."""
     if sys.platform == "linux":
-        # Its input may end while a call goes on for ever: then it must not outlive us either.
+        # Its input may end during an endless call: the process must not outlive its parent either.
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     # Whatever a benchmark prints must not come between the answers.
     answers = os.fdopen(os.dup(1), "w")

@@ -1,1 +1,1 @@
-"""coffea through time: its releases, an exact environment for each, and what acts cost in them."""
+"""coffea through time: its releases, an exact environment for each, and the cost of workloads in them."""

@@ -1,4 +1,4 @@
-"""The history that is under version control, which `perf.publish.site` publishes."""
+"""The archive: the history under version control, which `perf.publish.site` publishes."""
 
 from __future__ import annotations
 
@@ -18,26 +18,11 @@ if TYPE_CHECKING:
     from perf.records.record_file import Record
 
 
-def keep(path: Path, folder: Path) -> list[Path]:
-    """Write the last campaign of each stack, compressed, in the place of an earlier one.
+def write(path: Path, folder: Path) -> list[Path]:
+    """Write the last campaign of each stack of a file of results, compressed, over an earlier one.
 
-    Parameters
-    ----------
-    path
-        File of results.
-    folder
-        To write to: ``releases.jsonl.gz`` of dependencies of the time, ``stack-NAME.jsonl.gz`` of
-        each stack, and the notes of each beside it.
-
-    Returns
-    -------
-    list[Path]
-        The files of records.
-
-    Raises
-    ------
-    InputError
-        If there is no history in the file, or no such folder.
+    The files are ``releases.jsonl.gz`` (dependencies of the time) and ``stack-NAME.jsonl.gz`` of
+    each stack, with the notes of each beside it.
     """
     if not folder.is_dir():
         msg = f"there is no folder {folder}: call this in a clone of the project, or name one"
@@ -47,18 +32,18 @@ def keep(path: Path, folder: Path) -> list[Path]:
         for record in record_file.read(path)
         if "campaign" in record.what.parameters
     }
-    made = []
+    written = []
     for stack in sorted(stacks) or [""]:
         records, notes = table.last(path, stack)
         name = f"stack-{Path(stack).name.removesuffix('.txt')}" if stack else "releases"
-        kept = folder / f"{name}.jsonl.gz"
-        with output.whole(kept) as part:
+        archive = folder / f"{name}.jsonl.gz"
+        with output.whole(archive) as part:
             part.write_bytes(_compressed(records))
-        notes.path = notes_path(kept)
+        notes.path = notes_path(archive)
         notes.path.unlink(missing_ok=True)
         notes.write()
-        made.append(kept)
-    return made
+        written.append(archive)
+    return written
 
 
 def _compressed(records: Iterable[Record]) -> bytes:

@@ -1,9 +1,9 @@
-"""The acts in every release, in fresh processes and in random order; each result checked.
+"""The workloads in every release, in fresh processes and in random order; each result checked.
 
-The unit is a visit: a process in the environment of a version that does a group of acts. Visits
-are repeated, and all versions are visited in every round, so that what slows the machine down
-slows all. A visit that is done is in the file of results at once, and is not made again. What a
-version has not, or cannot do, and why, stands beside in a file of its own.
+A worker run is a process in the environment of a version that runs a group of workloads. All
+versions have a run in every round, so that a slow moment of the machine slows all of them. A run is
+written to the file of results at once, and is not repeated. Notes beside that file say which
+workloads a version lacks or failed at, and why.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from packaging.version import InvalidVersion, Version
 from analysis.errors import InputError
 from analysis.files import output
 from perf.cases.data import Store
-from perf.environments import HERE, Environment, environment, releases
+from perf.environments import HERE, environment, releases
+from perf.exact_environment import Environment
 from perf.history import workloads
 from perf.measure import clocks
 from perf.records import identity, record_file
@@ -37,65 +38,49 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
 PATH: Final = ".perf/history.jsonl"
-"""Of what the history measured."""
+"""File of results."""
 
 COMPRESSION: Final = "zlib"
 """Of the input: zstd needs a package that the environments of the releases lack."""
 
-STACK_SINCE: Final = Version("2025.7")
-"""The first release that runs on the dependencies of today."""
+PINNED_SINCE: Final = Version("2025.7")
+"""The first release that runs with the dependencies of today."""
 
-PATIENCE: Final = 1800.0
-"""Seconds after which a visit is given up; the longest takes three minutes on a busy machine."""
+TIMEOUT: Final = 1800.0
+"""Seconds after which a worker run is given up; the longest takes three minutes on a busy machine."""
 
 LONGEST: Final = 300
-"""Characters of another process's words that are repeated."""
+"""Characters of another process's message that are repeated."""
 
 ROOT: Final = Path(__file__).parents[2]
 MEMORY_INPUT: Final = Input(digest=hashlib.sha256(b"").hexdigest(), events=0, source="none")
 
 
 @dataclass(frozen=True)
-class Visit:
-    """One process that is to do a group of acts.
-
-    Attributes
-    ----------
-    version
-        As `environments.environment` takes it.
-    group
-        Of acts.
-    round
-        Which repetition, from 0.
-    """
+class WorkerRun:
+    """One process that runs a group of workloads in the environment of a version."""
 
     version: str
+    """As `environments.environment` takes it."""
     group: workloads.Group
     round: int
+    """Which repetition, from 0."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What is measured, and how.
-
-    Attributes
-    ----------
-    events
-        In the file.
-    chunksize, workers
-        Of the processor.
-    seconds
-        For the samples of an act in a process, about.
-    """
+    """What is measured, and how."""
 
     events: int = 100_000
+    """In the file."""
     chunksize: int = 25_000
     workers: int = 2
     seconds: float = 0.3
+    """For the samples of a workload in a process, about."""
 
 
 def sorted_versions(versions: Iterable[str]) -> list[str]:
-    """Versions in the order of their numbers, and then what has no number."""
+    """Versions in the order of their numbers, then those without a number."""
 
     def key(version: str) -> tuple[bool, Version]:
         try:
@@ -106,48 +91,40 @@ def sorted_versions(versions: Iterable[str]) -> list[str]:
     return sorted(dict.fromkeys(versions), key=key)
 
 
-def default_versions(stack: str | None) -> list[str]:
-    """Releases that are measured: all, or those that run on a stack."""
+def default_versions(pins: str | None) -> list[str]:
+    """Releases that are measured: all, or those that run with the pins of a new release."""
     known = sorted_versions(releases())
-    return [one for one in known if stack is None or Version(one) >= STACK_SINCE]
+    return [release for release in known if pins is None or Version(release) >= PINNED_SINCE]
 
 
 def order(
     versions: Sequence[str], groups: Sequence[workloads.Group], rounds: int, seed: int
-) -> list[Visit]:
-    """Visits in the order in which they are made: round by round, each in a random order."""
-    cells = [(version, group) for version in versions for group in groups]
+) -> list[WorkerRun]:
+    """Worker runs in the order in which they are made: round by round, each in a random order."""
+    configurations = [(version, group) for version in versions for group in groups]
     return [
-        Visit(cells[index][0], cells[index][1], number)
+        WorkerRun(configurations[index][0], configurations[index][1], number)
         for number in range(rounds)
-        for index in np.random.default_rng([seed, number]).permutation(len(cells))
+        for index in np.random.default_rng([seed, number]).permutation(len(configurations))
     ]
 
 
 @dataclass
 class Notes:
-    """What stands beside the results: what must come out, and what was not measured, and why.
-
-    Attributes
-    ----------
-    path
-        File of JSON.
-    digests
-        Of each result.
-    missing, failed
-        Reason by act, by version: of what it has not, and of what went wrong. The latter has the
-        entry INSTALL for a version that could not be installed.
-    """
+    """Notes of a campaign beside its results: expected digests, and what was not measured, and why."""
 
     path: Path
     campaign: str
     digests: dict[str, str] = field(default_factory=dict)
+    """By result."""
     missing: dict[str, dict[str, str]] = field(default_factory=dict)
+    """By version and workload, why the version lacks it."""
     failed: dict[str, dict[str, str]] = field(default_factory=dict)
+    """By version and workload, what went wrong; INSTALL stands for the environment."""
 
     @classmethod
     def read(cls, path: Path, campaign: str) -> Notes:
-        """The notes of a campaign; empty ones if there are none of it."""
+        """Notes of a campaign, empty if there are none."""
         try:
             return cls(path, campaign, **json.loads(path.read_text()).get(campaign, {}))
         except FileNotFoundError:
@@ -157,7 +134,7 @@ class Notes:
             raise InputError(msg) from None
 
     def write(self) -> None:
-        """Write them, whole or not at all; what is there of other campaigns stays."""
+        """Write the notes, whole or not at all, and keep those of other campaigns."""
         content = {}
         with contextlib.suppress(OSError, ValueError, RecursionError):
             content = json.loads(self.path.read_text())
@@ -180,30 +157,19 @@ def notes_path(path: Path) -> Path:
 
 @dataclass
 class Campaign:
-    """Visits made or to be made on one input, with one body of code, on one machine.
-
-    Parameters
-    ----------
-    path
-        File of results.
-    data
-        Where the events are kept.
-    settings
-        What is measured.
-    stack
-        Fixes what is not coffea; None for what each version asks for.
-    machine
-        Name of this machine in records.
-    folder
-        Of environments; by default as `environments.environment` has it.
-    """
+    """Worker runs on one input, with one version of the code, on one machine."""
 
     path: Path
+    """File of results."""
     data: Path
+    """Folder of the events."""
     settings: Settings = field(default_factory=Settings)
-    stack: str | None = None
+    pins: str | None = None
+    """Fix what is not coffea; None for what each version asks for."""
     machine: str | None = None
+    """Name of this machine in records."""
     folder: Path | None = None
+    """Of environments; by default as `environments.environment` has it."""
 
     def __post_init__(self) -> None:
         """Make the input."""
@@ -214,7 +180,7 @@ class Campaign:
         self.input = store.fileset_identity(self.settings.events)
         self.where = clocks.machine(self.machine)
         self.identity = _identity(
-            self.input.digest, self.settings, self.stack, self.where.name, self.where.cpu
+            self.input.digest, self.settings, self.pins, self.where.name, self.where.cpu
         )
         self.run = uuid.uuid4().hex
         try:
@@ -226,11 +192,11 @@ class Campaign:
         self.environments: dict[str, Environment] = {}
 
     def install(self, version: str) -> str | None:
-        """Make the environment of a version; the reason if it cannot be made."""
-        # What went wrong before may be right today.
+        """Make the environment of a version; returns the reason if it cannot be made."""
+        # What failed before may work today.
         self.notes.failed.pop(version, None)
         try:
-            self.environments[version] = environment(version, folder=self.folder, stack=self.stack)
+            self.environments[version] = environment(version, folder=self.folder, pins=self.pins)
         except InputError as error:
             self.notes.failed[version] = {INSTALL: str(error)}
             self.notes.write()
@@ -238,58 +204,43 @@ class Campaign:
         return None
 
     def make_reference(self, groups: Collection[workloads.Group] = workloads.GROUPS) -> None:
-        """Find the results that all versions must have, by the coffea of this interpreter.
-
-        Parameters
-        ----------
-        groups
-            Of the acts whose results are needed.
-
-        Raises
-        ------
-        InputError
-            If it fails at one.
-        """
-        wanted: dict[str, workloads.Act] = {}
-        needed = {act.result for act in workloads.ACTS if act.group in groups}
-        for act in workloads.ACTS:
-            if act.result in needed - self.notes.digests.keys() and act != workloads.IMPORT:
-                wanted.setdefault(act.result, act)
-        names = {act.name for act in wanted.values()}
+        """Compute the results that all versions must have, with the coffea of this interpreter."""
+        wanted: dict[str, workloads.Workload] = {}
+        needed = {one.result for one in workloads.WORKLOADS if one.group in groups}
+        for workload in workloads.WORKLOADS:
+            if (
+                workload.result in needed - self.notes.digests.keys()
+                and workload != workloads.IMPORT
+            ):
+                wanted.setdefault(workload.result, workload)
+        names = {workload.name for workload in wanted.values()}
         here = environment(HERE)
-        for group in dict.fromkeys(act.group for act in wanted.values()):
+        for group in dict.fromkeys(workload.group for workload in wanted.values()):
             answer = self._ask(here, group, names, None)
             for name, reason in {**answer["missing"], **answer["failed"]}.items():
-                msg = f"this installation cannot do {name}: {reason}"
+                msg = f"this installation cannot run {name}: {reason}"
                 raise InputError(msg)
             self.notes.digests.update(answer["digests"])
         self.notes.write()
 
-    def todo(self, visit: Visit, found: Collection[tuple[str, str, int]]) -> list[str]:
-        """Names of acts that a visit is still to do.
-
-        Parameters
-        ----------
-        visit
-            To be made.
-        found
-            What `found` gives.
-        """
-        not_done = {
-            **self.notes.missing.get(visit.version, {}),
-            **self.notes.failed.get(visit.version, {}),
+    def todo(self, run: WorkerRun, done: Collection[tuple[str, str, int]]) -> list[str]:
+        """Names of workloads that a worker run must still do; `done` is that of `self.done()`."""
+        skipped = {
+            **self.notes.missing.get(run.version, {}),
+            **self.notes.failed.get(run.version, {}),
         }
+        if INSTALL in skipped:
+            return []
         return [
-            act.name
-            for act in workloads.ACTS
-            if act.group == visit.group
-            and INSTALL not in not_done
-            and act.name not in not_done
-            and (visit.version, act.name, visit.round) not in found
+            workload.name
+            for workload in workloads.WORKLOADS
+            if workload.group == run.group
+            and workload.name not in skipped
+            and (run.version, workload.name, run.round) not in done
         ]
 
-    def found(self) -> set[tuple[str, str, int]]:
-        """(version, act, round) of what is in the file."""
+    def done(self) -> set[tuple[str, str, int]]:
+        """(version, workload, round) of the records in the file."""
         if not self.path.exists():
             return set()
         return {
@@ -298,52 +249,44 @@ class Campaign:
             if of.get("campaign") == self.identity
         }
 
-    def measure(self, visit: Visit, names: Collection[str]) -> list[Record]:
-        """Make a visit, and write what it measured to the file.
-
-        Parameters
-        ----------
-        visit
-            To be made; its version must be installed.
-        names
-            Acts to do.
-        """
-        env = self.environments[visit.version]
+    def measure(self, run: WorkerRun, names: Collection[str]) -> list[Record]:
+        """Run workloads of a version, which must be installed, and write the records to the file."""
+        env = self.environments[run.version]
         before = clocks.load_average()
-        answer = self._ask(env, visit.group, names, self.settings.seconds)
+        answer = self._ask(env, run.group, names, self.settings.seconds)
         after = clocks.load_average()
-        for kept, reasons in (
+        for notes, reasons in (
             (self.notes.missing, answer["missing"]),
             (self.notes.failed, answer["failed"]),
         ):
             if reasons:
-                kept.setdefault(visit.version, {}).update(reasons)
+                notes.setdefault(run.version, {}).update(reasons)
         self.notes.write()
-        made = [
-            self._record(visit, env, one, before=before, after=after) for one in answer["done"]
+        records = [
+            self._record(run, env, done, before=before, after=after) for done in answer["done"]
         ]
-        for record in made:
+        for record in records:
             record_file.append(self.path, record)
-        return made
+        return records
 
     def _record(
         self,
-        visit: Visit,
+        run: WorkerRun,
         env: Environment,
         done: dict[str, Any],
         *,
         before: float | None,
         after: float | None,
     ) -> Record:
-        act = next(one for one in workloads.ACTS if one.name == done["act"])
-        reads = act.kind not in {"import", "histogram"}
-        processor, day = act.kind == "processor", releases().get(visit.version)
+        workload = next(one for one in workloads.WORKLOADS if one.name == done["workload"])
+        reads = workload.kind not in {"import", "histogram"}
+        processor, day = workload.kind == "processor", releases().get(run.version)
         parameters: dict[str, str | int | float | bool] = {
             "campaign": self.identity,
-            "coffea": visit.version,
-            "act": act.name,
-            "round": visit.round,
-            "stack": self.stack or "",
+            "coffea": run.version,
+            "act": workload.name,
+            "round": run.round,
+            "stack": self.pins or "",
             "environment": env.name,
         }
         if day is not None:
@@ -353,16 +296,16 @@ class Campaign:
         return Record(
             run=self.run,
             what=What(
-                name=f"history-{act.name}",
-                group=f"history, {act.subject}",
-                kind=act.kind,
-                subject=act.subject,
-                implementation=act.detail if act.kind == "kernel" else None,
+                name=f"history-{workload.name}",
+                group=f"history, {workload.subject}",
+                kind=workload.kind,
+                subject=workload.subject,
+                implementation=workload.detail if workload.kind == "kernel" else None,
                 executor=done["detail"] if processor else None,
                 workers=self._workers(done["detail"]) if processor else None,
                 size=self.settings.events
                 if reads
-                else workloads.FILLED * (act.kind == "histogram"),
+                else workloads.FILLED * (workload.kind == "histogram"),
                 chunksize=self.settings.chunksize if processor else None,
                 parameters=parameters,
             ),
@@ -385,7 +328,7 @@ class Campaign:
     def _ask(
         self, env: Environment, group: str, names: Collection[str], seconds: float | None
     ) -> dict[str, Any]:
-        """Have a fresh process of an environment do acts."""
+        """Have a fresh process in an environment run workloads."""
         request = {
             "group": group,
             "only": sorted(names),
@@ -424,7 +367,7 @@ def _answer(python: Path, request: dict[str, Any], settings: dict[str, str]) -> 
             start_new_session=True,
         )
         try:
-            answer, _ = process.communicate(json.dumps(request), timeout=PATIENCE)
+            answer, _ = process.communicate(json.dumps(request), timeout=TIMEOUT)
         finally:
             # All that it has started, whether it ended well or not.
             _end(process)
@@ -462,8 +405,8 @@ def _python_of(env: Environment) -> str:
 
 
 def _identity(*parts: Any) -> str:
-    """Of all that could make a result another one, in value or in time, but for the version."""
-    # Kernels are imported by names that are made up.
+    """Identity of all that could change a result or its time, except the version."""
+    # Names of modules of kernels are not written in the source.
     return identity.digest(
         repr(parts), identity.modules("perf.history.worker", "analysis.kernels.*")
     )

@@ -1,10 +1,10 @@
-"""What differs between coffea's releases, behind one interface from 0.7.22 to 2026.9.0.
+"""One interface to all releases of coffea from 0.7.22 to 2026.9.0.
 
-Three ages: until 0.7.31 events are lazy (awkward 1) and a `Runner` maps a processor over chunks;
-from 2023.12 to 2025.3 events are dask-awkward arrays, `apply_to_fileset` builds a graph of them
-and there is no `Runner`; from 2025.7 on events are virtual arrays, the `Runner` is back, and the
-second way is an option. Runs in the environments of all of them: nothing of this project but its
-clocks is imported, and nothing else that one of them lacks.
+Until 0.7.31 events are lazy (awkward 1), and a `Runner` maps a processor over chunks. From 2023.12
+to 2025.3 events are dask-awkward arrays, of which `apply_to_fileset` builds a graph, and there is
+no `Runner`. From 2025.7 on events are virtual arrays, the `Runner` is back, and the graph is an
+option. This module runs in the environments of all of them, so it imports nothing of this project
+and nothing that one of them lacks.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ OLD_AWKWARD: Final = int(ak.__version__.partition(".")[0]) < 2
 HAS_RUNNER: Final = hasattr(coffea.processor, "Runner")
 
 DASK_AWKWARD: Final = "dask-awkward"
-"""The way from 2023.12 on: beside the executors, a name for `apply_to_fileset`."""
+"""Name of the way by `apply_to_fileset`, from 2023.12 on, beside those of executors."""
 
 POOLS: Final = ("futures", "dask")
 """Executors that have workers."""
 
 
 class MissingError(Exception):
-    """What is asked for is not in this version; the message says what is."""
+    """The installed version has no such thing; the message says what."""
 
 
 # --- events
@@ -54,9 +54,9 @@ class MissingError(Exception):
 
 @cache
 def modes() -> tuple[str, ...]:
-    """Ways to open events that this version has, the one that it takes by itself first."""
+    """Modes to open events that this version has, its default first."""
     if OLD_AWKWARD:
-        # Columns are virtual arrays of awkward 1, read when they are touched.
+        # Columns are virtual arrays of awkward 1, read when they are used.
         return (VIRTUAL,)
     parameters = inspect.signature(NanoEventsFactory.from_root).parameters
     if "mode" not in parameters:
@@ -65,21 +65,9 @@ def modes() -> tuple[str, ...]:
 
 
 def open_events(path: str, mode: str, start: int | None = None, stop: int | None = None) -> Any:
-    """NanoEvents of a file.
+    """NanoEvents of a NanoAOD file in one of `modes`; MissingError if this version lacks it.
 
-    Parameters
-    ----------
-    path
-        NanoAOD file.
-    mode
-        One of `modes`.
-    start, stop
-        Entries, all by default; not in dask mode.
-
-    Raises
-    ------
-    MissingError
-        If this version cannot open events so.
+    `start` and `stop` choose entries, but not in dask mode.
     """
     if mode not in modes():
         msg = f"events are not opened in {mode} mode in this version"
@@ -97,22 +85,22 @@ def open_events(path: str, mode: str, start: int | None = None, stop: int | None
 
 
 def is_delayed(events: Any) -> bool:
-    """Whether operations on them make a graph, which is to be computed."""
+    """Whether operations on the events make a graph that must be computed."""
     return type(events).__module__.partition(".")[0] == "dask_awkward"
 
 
 def compute(result: Any) -> Any:
-    """What a graph gives, with one thread; anything else as it is."""
+    """Result of a graph, with one thread; anything else is returned as it is."""
     if not find_spec("dask"):
         return result
-    import dask  # noqa: PLC0415  (no dependency of all versions)
+    import dask  # noqa: PLC0415  (not all versions depend on it)
 
     (done,) = dask.compute(result, scheduler="synchronous")
     return done
 
 
 def materialised(column: Any) -> Any:
-    """The numbers of a column in one flat numpy array, read and computed."""
+    """The numbers of a column, read and computed, in one flat numpy array."""
     return np.asarray(ak.to_numpy(ak.flatten(compute(column), axis=None)))
 
 
@@ -128,7 +116,7 @@ def count(mask: Any) -> Any:
 
 
 def new_histogram(events: Any, *axes: Any, **options: Any) -> Any:
-    """Histogram that takes columns of these events."""
+    """Histogram that can be filled with columns of these events."""
     if is_delayed(events):
         from hist.dask import Hist  # noqa: PLC0415  (as above)
 
@@ -141,25 +129,17 @@ def new_histogram(events: Any, *axes: Any, **options: Any) -> Any:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Of what an executor moves.
-
-    Attributes
-    ----------
-    tasks
-        Their number.
-    task_bytes
-        Of a pickled task, on average.
-    accumulator_bytes
-        Of what all tasks together return, pickled.
-    """
+    """Sizes of what an executor moves."""
 
     tasks: int
     task_bytes: int
+    """Of a pickled task, on average."""
     accumulator_bytes: int
+    """Of the pickled results of all tasks together."""
 
 
 def ways() -> tuple[str, ...]:
-    """Ways to process a file set that this version has, the one that it recommends first."""
+    """Ways to process a file set that this version has, the recommended one first."""
     delayed = (DASK_AWKWARD,) if DASK in modes() else ()
     if not HAS_RUNNER:
         return delayed
@@ -174,33 +154,21 @@ def ways() -> tuple[str, ...]:
 
 @dataclass
 class Job:
-    """A processor, a file and its chunks.
-
-    Attributes
-    ----------
-    path
-        NanoAOD file.
-    processor
-        Takes events, gives a dict of histograms and numbers.
-    chunksize
-        Events a chunk, about.
-    workers
-        Processes, of ways that have any.
-    """
+    """A processor, a file and its chunks."""
 
     path: str
     processor: Any
+    """Its result is a dict of histograms and numbers."""
     chunksize: int
+    """Events of a chunk, about."""
     workers: int = 1
+    """Processes, of ways that have any."""
     _open: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     def prepare(self, way: str) -> Callable[[], dict[str, Any]]:
-        """Start what is to be running, and give what processes the file once.
+        """Start the workers, and return a function that processes the file once.
 
-        Raises
-        ------
-        MissingError
-            If this version has no such way.
+        MissingError if this version has no such way.
         """
         if way not in ways():
             msg = f"{way} is not among the ways of this version: {', '.join(ways())}"
@@ -212,11 +180,11 @@ class Job:
         return lambda: self._run(executor)
 
     def close(self) -> None:
-        """End the workers."""
+        """Stop the workers."""
         self._open.close()
 
     def sizes(self, way: str) -> Sizes:
-        """Sizes of tasks and of what they return."""
+        """Sizes of tasks and of their results."""
         import cloudpickle  # noqa: PLC0415  (as above)
 
         result = self.prepare(way)()
@@ -224,12 +192,12 @@ class Job:
         if way == DASK_AWKWARD:
             import dask  # noqa: PLC0415  (as above)
 
-            # As it is sent to a scheduler: unneeded columns dropped, layers fused.
+            # As it is sent to a scheduler: without unused columns, and with fused layers.
             (graph,) = dask.optimize(self._graph(self._steps()))
             tasks: dict[Any, Any] = {}
-            for one in _collections(graph):
-                # What they have in common stands in the graph of each.
-                tasks |= dict(one.dask)
+            for collection in _collections(graph):
+                # Tasks in common are in the graph of each.
+                tasks |= dict(collection.dask)
             total = len(cloudpickle.dumps(tasks, protocol=pickle.HIGHEST_PROTOCOL))
             return Sizes(len(tasks), round(total / len(tasks)), accumulator)
         sent: list[int] = []
@@ -265,10 +233,10 @@ class Job:
         return coffea.processor.DaskExecutor(client=client, status=False)
 
     def _steps(self) -> Any:
-        """The file set with its chunks."""
+        """File set with its chunks."""
         from coffea.dataset_tools import preprocess  # noqa: PLC0415  (not in all versions)
 
-        # The keyword had two names.
+        # Positional: the keyword has had two names.
         fileset = {DATASET: {"files": {self.path: TREE}}}
         available, _ = preprocess(fileset, self.chunksize)
         return available
@@ -282,25 +250,25 @@ class Job:
 
 
 def _collections(graph: Any) -> Iterator[Any]:
-    """The parts of a graph of which each is computed."""
+    """The collections in a graph."""
     if isinstance(graph, dict):
-        for one in graph.values():
-            yield from _collections(one)
+        for part in graph.values():
+            yield from _collections(part)
     elif hasattr(graph, "dask"):
         yield graph
 
 
 def _spy(sent: list[int]) -> Any:
-    """An executor that notes the sizes of what it would send, and works like the iterative one."""
+    """An iterative executor that notes the sizes of what it would send to workers."""
     import cloudpickle  # noqa: PLC0415  (as above)
 
     class Spy(coffea.processor.IterativeExecutor):
         def __call__(self, items: Sequence[Any], function: Any, accumulator: Any) -> Any:
             items = list(items)
-            # It is called once more before, to find the number of events of each file.
+            # The last call counts: the one before finds the number of events of each file.
             sent[:] = [
-                len(cloudpickle.dumps((function, one), protocol=pickle.HIGHEST_PROTOCOL))
-                for one in items
+                len(cloudpickle.dumps((function, item), protocol=pickle.HIGHEST_PROTOCOL))
+                for item in items
             ]
             return super().__call__(items, function, accumulator)
 

@@ -1,8 +1,8 @@
-"""What an analyst writes, in the words that every coffea release since 0.7.22 understands.
+"""An analysis that runs unchanged in every coffea release since 0.7.22.
 
-Eager, lazy, virtual or delayed: the same lines. No cut lies between two neighbours in single
-precision, and whatever is computed is computed in double precision: then no version of numpy or
-awkward can count an event otherwise, and the histograms of all releases must be equal.
+Events may be eager, lazy, virtual or delayed. No cut lies between two neighbouring numbers of single
+precision, and everything is computed in double precision: no version of numpy or awkward can then
+select other events, and the histograms of all releases must be equal.
 """
 
 from __future__ import annotations
@@ -128,11 +128,11 @@ QUERIES: Final[dict[str, tuple[Callable[[Any], Any], float, float]]] = {
     "7": (query_7, 15, 200),
     "8": (query_8, 15, 250),
 }
-"""What is filled, and the range of the histogram; by name of the query."""
+"""Values that are filled and range of the histogram, by name of the query."""
 
 
 def query(name: str, events: Any) -> Any:
-    """Histogram of a query; of delayed events it is to be computed."""
+    """Histogram of a query; that of delayed events must be computed."""
     values, low, high = QUERIES[name]
     histogram = compat.new_histogram(events, hist.axis.Regular(BINS, low, high, name="observable"))
     histogram.fill(observable=values(events))
@@ -143,25 +143,14 @@ def query(name: str, events: Any) -> Any:
 
 
 class Ttbar(processor.ProcessorABC):
-    """Single-lepton ttbar, as the Analysis Grand Challenge has it: columnar, and nominal.
+    """Single-lepton ttbar of the Analysis Grand Challenge, columnar and without variations.
 
-    Its cuts are those of `analysis.ttbar`, but that numbers with no exact binary form are
+    Its cuts are those of `analysis.ttbar`, except that numbers without an exact binary form are
     replaced by neighbours that have one.
     """
 
     def process(self, events: Any) -> dict[str, Any]:
-        """Select, reconstruct and fill.
-
-        Parameters
-        ----------
-        events
-            NanoEvents.
-
-        Returns
-        -------
-        dict
-            A histogram by region, and the numbers of events after each step.
-        """
+        """A histogram by region, and the numbers of events after each step, of NanoEvents."""
         electrons, muons, jets = events.Electron, events.Muon, events.Jet
         electrons = electrons[
             (electrons.pt > 30)
@@ -200,7 +189,7 @@ class Ttbar(processor.ProcessorABC):
         return result
 
     def postprocess(self, accumulator: Any) -> Any:
-        """Nothing to do."""
+        """Return the accumulator unchanged."""
         return accumulator
 
 

@@ -1,4 +1,4 @@
-"""The history as a table: a row for each act, a column for each version."""
+"""The history as a table: a row for each workload, a column for each version."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 Clock = Literal["cpu", "wall"]
 
 LEAST_PROCESSES: Final = 3
-"""A ratio of fewer processes a side is never called a change."""
+"""Processes a side below which a ratio is never called a change."""
 
 MEMORY_OF: Final = (workloads.IMPORT.name, workloads.ONE_CORE, "ttbar-futures", "ttbar-dask")
-"""Acts whose peak memory is shown; of executors it is that of a worker."""
+"""Workloads whose peak memory is shown; that of an executor is of one worker."""
 
 SIZES: Final = {
     "task_bytes": "bytes of a task",
@@ -35,19 +35,9 @@ SIZES: Final = {
 
 
 def last(path: Path, stack: str = "") -> tuple[list[Record], Notes]:
-    """Records and notes of the campaign that measured last.
+    """Records and notes of the campaign of a file that measured last.
 
-    Parameters
-    ----------
-    path
-        File of results.
-    stack
-        Of the campaign; empty for that of dependencies of the time.
-
-    Raises
-    ------
-    InputError
-        If the file holds none.
+    `stack` names the pins of the campaign; empty for the dependencies of the time.
     """
     records = [
         record
@@ -63,20 +53,10 @@ def last(path: Path, stack: str = "") -> tuple[list[Record], Notes]:
 
 
 def table(records: Sequence[Record], clock: Clock = "cpu") -> Table:
-    """A row for each act, a column for each version, each with the ratio to the one before.
+    """A row for each workload, a column for each version, each with the ratio to the one before.
 
-    Parameters
-    ----------
-    records
-        Of one campaign.
-    clock
-        Of the times that are shown.
-
-    Returns
-    -------
-    Table
-        Medians over processes of the median of each. A star follows a ratio whose two sides do
-        not overlap, of at least `LEAST_PROCESSES` processes each.
+    Medians over the processes of a campaign, of the median of each. A star follows a ratio whose
+    two sides do not overlap, of at least `LEAST_PROCESSES` processes each.
     """
     versions = sorted_versions(str(one.what.parameters["coffea"]) for one in records)
     days = {
@@ -91,16 +71,16 @@ def table(records: Sequence[Record], clock: Clock = "cpu") -> Table:
     for version in versions:
         shown.add_column(f"{version}\n{days[version]}", justify="right", no_wrap=True)
 
-    by_act: dict[str, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
+    by_workload: dict[str, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for record in records:
         of = record.what.parameters
-        by_act[str(of["act"])][str(of["coffea"])].append(record)
+        by_workload[str(of["act"])][str(of["coffea"])].append(record)
 
     def add(name: str, of: str, number: Callable[[Record], Any], text: Callable[[float], str]):  # type: ignore[no-untyped-def]
         before: list[float] = []
         cells = []
         for version in versions:
-            values = [number(one) for one in by_act[of].get(version, ())]
+            values = [number(one) for one in by_workload[of].get(version, ())]
             values = [one for one in values if one is not None]
             if not values:
                 cells.append("-")
@@ -113,8 +93,8 @@ def table(records: Sequence[Record], clock: Clock = "cpu") -> Table:
     def seconds(record: Record) -> float | None:
         return record.cpu_median if clock == "cpu" else record.wall_median
 
-    for act in workloads.ACTS:
-        add(act.name, act.name, seconds, time)
+    for workload in workloads.WORKLOADS:
+        add(workload.name, workload.name, seconds, time)
     shown.add_section()
     for name in MEMORY_OF:
         add(f"peak memory, {name}", name, lambda one: one.peak_memory, memory)
@@ -152,10 +132,10 @@ def memory(size: float) -> str:
 
 
 def reasons(notes: Notes) -> list[str]:
-    """Why versions or acts were not measured, a line each, most grave first."""
+    """Why versions or workloads were not measured, a line each; whole versions first."""
     lines = [
         f"{version}: {why[INSTALL]}" for version, why in notes.failed.items() if INSTALL in why
     ]
     for version, why in notes.failed.items():
-        lines += [f"{version}, {act}: {text}" for act, text in why.items() if act != INSTALL]
+        lines += [f"{version}, {name}: {text}" for name, text in why.items() if name != INSTALL]
     return lines

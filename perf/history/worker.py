@@ -1,7 +1,7 @@
-"""The process that does acts in the environment of one version.
+"""The process that runs workloads in the environment of one version.
 
-It reads a request from its standard input, and writes what it measured to its standard output,
-both JSON. It runs in environments that have nothing of this project but its files.
+It reads a request from standard input and writes its measurements to standard output, both in
+JSON. It runs in environments that have nothing of this project but its files.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ LONGEST: Final = 300
 """Characters of an error that are reported."""
 
 POOL_ROUNDS: Final = 2
-"""Samples of an act in worker processes: seconds each in versions that start the workers anew."""
+"""Samples of a workload in worker processes: seconds each in versions that start them anew."""
 
 LOOK_SECONDS: Final = 0.02
-"""Between looks at the memory of workers."""
+"""Seconds between readings of the memory of workers."""
 
 
 def main() -> None:
     """Answer one request."""
     request = json.load(sys.stdin)
-    # coffea draws its progress on the standard output, whatever it is told: the answer must be
-    # alone there.
+    # coffea draws its progress on the standard output, whatever its options: only the answer may
+    # be there.
     answer = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     warnings.simplefilter("ignore")
@@ -46,42 +46,34 @@ def main() -> None:
 
 
 def answer_to(request: dict[str, Any]) -> dict[str, Any]:
-    """Do the acts of a group.
+    """Run the workloads of a group.
 
-    Parameters
-    ----------
-    request
-        ``group``, ``path`` of the file, ``chunksize``, ``workers``, ``seconds`` for the samples
-        of an act (None: they are done once and not timed), ``expected`` digest of each result
-        that is known, ``only`` names of acts.
-
-    Returns
-    -------
-    dict
-        ``done`` (measured acts), ``missing`` and ``failed`` (reason, by act), ``digests`` (by
-        result).
+    A request has ``group``, ``path`` of the file, ``chunksize``, ``workers``, ``seconds`` for the
+    samples of a workload (None: it is run once and not timed), ``expected`` digest of each result
+    that is known, and ``only`` names of workloads. The answer has ``done`` (measured workloads),
+    ``missing`` and ``failed`` (reason by workload), and ``digests`` (by result).
     """
     answer: dict[str, Any] = {"done": [], "missing": {}, "failed": {}, "digests": {}}
     imported = _import()
-    for act in workloads.ACTS:
-        if act.group != request["group"] or act.name not in request["only"]:
+    for workload in workloads.WORKLOADS:
+        if workload.group != request["group"] or workload.name not in request["only"]:
             continue
-        if act == workloads.IMPORT:
+        if workload == workloads.IMPORT:
             answer["done"].append(imported)
             continue
-        _one(act, request, answer)
+        _run(workload, request, answer)
     return answer
 
 
 def _import() -> dict[str, Any]:
-    """Import coffea, once and for all, and time it."""
+    """Time the import of coffea, which all other workloads need."""
     wall, cpu = time.perf_counter(), time.process_time()
     import coffea.nanoevents  # noqa: PLC0415  (what is measured)
     import coffea.processor  # noqa: F401, PLC0415
 
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     return {
-        "act": workloads.IMPORT.name,
+        "workload": workloads.IMPORT.name,
         "wall": [wall],
         "cpu": [cpu],
         "iterations": 1,
@@ -92,13 +84,13 @@ def _import() -> dict[str, Any]:
     }
 
 
-def _one(act: workloads.Act, request: dict[str, Any], answer: dict[str, Any]) -> None:
+def _run(workload: workloads.Workload, request: dict[str, Any], answer: dict[str, Any]) -> None:
     from perf.history import compat  # noqa: PLC0415  (imports coffea)
 
     with contextlib.ExitStack() as close:
         try:
-            made = workloads.ready(
-                act,
+            ready = workloads.ready(
+                workload,
                 request["path"],
                 chunksize=request["chunksize"],
                 workers=request["workers"],
@@ -106,36 +98,36 @@ def _one(act: workloads.Act, request: dict[str, Any], answer: dict[str, Any]) ->
             )
             clocks.reset_peak_memory()
             with _memory_of_children() as largest:
-                first = made.do()
-            digest = made.digest(first)
-            expected = request["expected"].get(act.result, digest)
+                first = ready.run()
+            digest = ready.digest(first)
+            expected = request["expected"].get(workload.result, digest)
             if digest != expected:
-                # There is no speed of a wrong result.
-                answer["failed"][act.name] = "its result is not that of the other versions"
+                # A wrong result has no speed.
+                answer["failed"][workload.name] = "its result is not that of the other versions"
                 return
-            answer["digests"][act.result] = digest
+            answer["digests"][workload.result] = digest
             if request["seconds"] is None:
                 return
-            wall, cpu, iterations = _samples(made, request["seconds"])
-            # Other acts share a process, which holds what those before them left.
-            alone = act.group == "ttbar"
-            peak = largest() if made.in_workers else clocks.peak_memory() if alone else None
-            sizes = asdict(made.sizes()) if made.sizes else {}
+            wall, cpu, iterations = _samples(ready, request["seconds"])
+            # Other workloads share a process, whose memory holds what earlier ones left.
+            alone = workload.group == "ttbar"
+            peak = largest() if ready.in_workers else clocks.peak_memory() if alone else None
+            sizes = asdict(ready.sizes()) if ready.sizes else {}
         except compat.MissingError as error:
-            answer["missing"][act.name] = str(error)
+            answer["missing"][workload.name] = str(error)
         except Exception as error:  # noqa: BLE001  (any version may fail in any way)
             said = " ".join(str(error).split())[:LONGEST]
-            answer["failed"][act.name] = f"{type(error).__name__}: {said}"
+            answer["failed"][workload.name] = f"{type(error).__name__}: {said}"
         else:
             answer["done"].append(
                 {
-                    "act": act.name,
+                    "workload": workload.name,
                     "wall": wall,
                     "cpu": cpu,
                     "iterations": iterations,
                     "peak_memory": peak,
                     "digest": digest,
-                    "detail": made.detail or act.detail,
+                    "detail": ready.detail or workload.detail,
                     "sizes": sizes,
                 }
             )
@@ -143,12 +135,10 @@ def _one(act: workloads.Act, request: dict[str, Any], answer: dict[str, Any]) ->
 
 @contextlib.contextmanager
 def _memory_of_children() -> Iterator[Callable[[], int | None]]:
-    """Look at them while they live: versions that start workers in each call end them there, too.
+    """Watch the memory of children: some versions start workers in each call, and end them there.
 
-    Yields
-    ------
-    Callable
-        Largest resident memory of any child so far, in bytes; None if there was none.
+    Yields a function that returns the largest resident memory of any child so far, in bytes;
+    None if there was none.
     """
     seen: list[int | None] = []
     stop = threading.Event()
@@ -160,28 +150,28 @@ def _memory_of_children() -> Iterator[Callable[[], int | None]]:
     thread = threading.Thread(target=look, daemon=True)
     thread.start()
     try:
-        yield lambda: max((one for one in seen if one is not None), default=None)
+        yield lambda: max((peak for peak in seen if peak is not None), default=None)
     finally:
         stop.set()
         thread.join()
 
 
-def _samples(made: workloads.Ready, seconds: float) -> tuple[list[float], list[float], int]:
-    """Wall and CPU seconds a call, of each sample; and calls in each."""
-    clock: clocks.CpuClock = clocks.cpu_of_tree if made.in_workers else time.process_time
+def _samples(ready: workloads.Ready, seconds: float) -> tuple[list[float], list[float], int]:
+    """Wall and CPU seconds a call, of each sample; and calls of a sample."""
+    clock: clocks.CpuClock = clocks.cpu_of_tree if ready.in_workers else time.process_time
     wall: list[float] = []
     used: list[float] = []
     with clocks.settled():
-        if made.in_workers:
-            # Every call starts workers, or waits for some: there is no short one.
+        if ready.in_workers:
+            # Every call starts workers, or waits for some: none is short.
             plan = clocks.Plan(POOL_ROUNDS, 1)
         else:
-            plan = clocks.plan(made.do, seconds=seconds, min_rounds=clocks.SLOW_ROUNDS)
+            plan = clocks.plan(ready.run, seconds=seconds, min_rounds=clocks.SLOW_ROUNDS)
         for _ in range(plan.rounds):
             gc.collect()
             cpu, begin = clock(), time.perf_counter()
             for _ in range(plan.iterations):
-                made.do()
+                ready.run()
             end = time.perf_counter()
             wall.append((end - begin) / plan.iterations)
             used.append((clock() - cpu) / plan.iterations)

@@ -1,6 +1,7 @@
-"""What is measured in every version: acts of a user, each with the identity of its result.
+"""Workloads that are measured in every version of coffea, each with the digest of its result.
 
-Importing this imports no coffea: whoever lists acts need not have the version that does them.
+Importing this module imports no coffea, so that workloads can be listed without the version that
+runs them.
 """
 
 from __future__ import annotations
@@ -12,16 +13,16 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
-# Everything that differs between versions is imported where it is used: importing it is an act.
+# What differs between versions is imported where it is used: its import is a workload.
 # ruff: noqa: PLC0415
 
 Group = Literal["events", "queries", "ttbar", "executors"]
-"""Acts that share a process."""
+"""Workloads of a group share a process."""
 
 FILLED: Final = 1_000_000
-"""Entries of the histograms that are filled apart."""
+"""Entries of the histograms of the workloads that only fill."""
 
 READ: Final = (
     *(f"Jet_{field}" for field in ("pt", "eta", "phi", "mass", "jetId", "btagCSVV2")),
@@ -31,57 +32,47 @@ READ: Final = (
 """Branches that are read."""
 
 KERNELS: Final = ("jets", "regions", "ht", "cleaning", "charged_pair", "trijet_pt")
-"""Cheap and dear ones, with every operation that columnar analysis is made of."""
+"""Cheap and expensive ones, with every operation that columnar analysis is made of."""
 
 ONE_CORE: Final = "ttbar-one-core"
 
 
 @dataclass(frozen=True)
-class Act:
-    """One thing that is measured.
-
-    Attributes
-    ----------
-    name
-        The same in every version.
-    group
-        Which process does it.
-    kind, subject
-        As in a record.
-    result
-        Acts of the same result must have the same digest, in all versions.
-    detail
-        Mode of the events, way to process them, or implementation of the kernel.
-    """
+class Workload:
+    """One thing that is measured."""
 
     name: str
+    """The same in every version."""
     group: Group
     kind: Literal["import", "events", "kernel", "query", "histogram", "processor"]
     subject: str
+    """Kind and subject are those of a record."""
     result: str
+    """Workloads of the same result must have the same digest, in all versions."""
     detail: str = ""
+    """Mode of the events, way to process them, or implementation of the kernel."""
 
 
-IMPORT: Final = Act("import", "events", "import", "coffea", "import")
-"""Of coffea.nanoevents and coffea.processor, by a new process."""
+IMPORT: Final = Workload("import", "events", "import", "coffea", "import")
+"""Import of coffea.nanoevents and coffea.processor in a new process."""
 
 MODES: Final = ("virtual", "eager", "dask")
 
-ACTS: Final[tuple[Act, ...]] = (
+WORKLOADS: Final[tuple[Workload, ...]] = (
     IMPORT,
-    *(Act(f"open-{mode}", "events", "events", "open", "number", mode) for mode in MODES),
-    *(Act(f"read-{mode}", "events", "events", "read", "columns", mode) for mode in MODES),
-    Act("fill", "events", "histogram", "fill", "fill"),
-    Act("fill-weighted", "events", "histogram", "fill", "fill-weighted"),
+    *(Workload(f"open-{mode}", "events", "events", "open", "number", mode) for mode in MODES),
+    *(Workload(f"read-{mode}", "events", "events", "read", "columns", mode) for mode in MODES),
+    Workload("fill", "events", "histogram", "fill", "fill"),
+    Workload("fill-weighted", "events", "histogram", "fill", "fill-weighted"),
     *(
-        Act(f"{name}-{how}", "events", "kernel", name, f"kernel-{name}", how)
+        Workload(f"{name}-{how}", "events", "kernel", name, f"kernel-{name}", how)
         for name in KERNELS
         for how in ("columnar", "compiled")
     ),
-    *(Act(f"adl-{name}", "queries", "query", name, f"adl-{name}") for name in "12345678"),
-    Act(ONE_CORE, "ttbar", "processor", "ttbar", "ttbar"),
+    *(Workload(f"adl-{name}", "queries", "query", name, f"adl-{name}") for name in "12345678"),
+    Workload(ONE_CORE, "ttbar", "processor", "ttbar", "ttbar"),
     *(
-        Act(f"ttbar-{way}", "executors", "processor", "ttbar", "ttbar", way)
+        Workload(f"ttbar-{way}", "executors", "processor", "ttbar", "ttbar", way)
         for way in ("futures", "dask", "dask-awkward")
     ),
 )
@@ -90,77 +81,55 @@ GROUPS: Final[tuple[Group, ...]] = ("events", "queries", "ttbar", "executors")
 
 @dataclass(frozen=True)
 class Ready:
-    """An act that can be done at once.
+    """A workload that can be called."""
 
-    Attributes
-    ----------
-    do
-        What is timed.
-    digest
-        Identity of what it gives.
-    detail
-        The way that was taken where the version chooses it.
-    in_workers
-        Whether other processes do the work.
-    sizes
-        Gives sizes of what an executor moves.
-    """
-
-    do: Callable[[], Any]
+    run: Callable[[], Any]
+    """The timed call."""
     digest: Callable[[Any], str]
+    """Identity of its result."""
     detail: str = ""
+    """The way that was taken where the version chooses it."""
     in_workers: bool = False
+    """Whether other processes do the work."""
     sizes: Callable[[], Any] | None = None
+    """Returns `compat.Sizes` of what an executor moves."""
 
 
 def ready(
-    act: Act, path: str, *, chunksize: int, workers: int, close: contextlib.ExitStack
+    workload: Workload, path: str, *, chunksize: int, workers: int, close: contextlib.ExitStack
 ) -> Ready:
-    """Make an act's input and workers: all that is not timed.
+    """Prepare the input and workers of any workload but the import: all that is not timed.
 
-    Parameters
-    ----------
-    act
-        Any but the import.
-    path
-        NanoAOD file.
-    chunksize, workers
-        Of a processor.
-    close
-        Ends what was started.
-
-    Raises
-    ------
-    bridge.MissingError
-        If the installed version has no such thing.
+    `path` is a NanoAOD file, `close` ends what was started. compat.MissingError if the installed
+    version has no such thing.
     """
     from perf.history import compat
 
-    match act.kind:
+    match workload.kind:
         case "events":
-            opened = partial(compat.open_events, path, act.detail)
-            if act.detail not in compat.modes():
+            opened = partial(compat.open_events, path, workload.detail)
+            if workload.detail not in compat.modes():
                 opened()
-            if act.subject == "open":
+            if workload.subject == "open":
                 return Ready(opened, _digest_of_number)
             return Ready(lambda: _read(opened()), digest)
         case "histogram":
-            return _fill(weighted=act.name.endswith("weighted"))
+            return _fill(weighted=workload.name.endswith("weighted"))
         case "kernel":
-            return _kernel(act, path)
+            return _kernel(workload, path)
         case "query":
             from perf.history import portable_analysis
 
             mode = compat.modes()[0]
             return Ready(
                 lambda: compat.compute(
-                    portable_analysis.query(act.subject, compat.open_events(path, mode))
+                    portable_analysis.query(workload.subject, compat.open_events(path, mode))
                 ),
                 digest,
                 mode,
             )
         case _:
-            return _processor(act, path, chunksize, workers, close)
+            return _processor(workload, path, chunksize, workers, close)
 
 
 def _digest_of_number(events: Any) -> str:
@@ -177,7 +146,7 @@ def _read(events: Any) -> dict[str, Any]:
         collection, _, field = branch.partition("_")
         columns[branch] = events[collection][field]
     if compat.is_delayed(events):
-        # In one go: the file would be opened for each.
+        # Together: the file would be opened for each.
         columns = compat.compute(columns)
     return {name: compat.materialised(column) for name, column in columns.items()}
 
@@ -199,7 +168,7 @@ def _fill(*, weighted: bool) -> Ready:
     return Ready(fill, digest)
 
 
-def _kernel(act: Act, path: str) -> Ready:
+def _kernel(workload: Workload, path: str) -> Ready:
     from perf.history import compat
 
     if compat.OLD_AWKWARD:
@@ -207,22 +176,22 @@ def _kernel(act: Act, path: str) -> Ready:
         raise compat.MissingError(msg)
     from analysis.kernels import KERNELS as registry
 
-    kernel = registry[act.subject]
+    kernel = registry[workload.subject]
     try:
-        # Packed: as they come the compiled ones would convert them in each call.
+        # Packed: compiled kernels would convert the columns in each call.
         arguments = tuple(
-            _plain(one) if hasattr(one, "layout") else one
-            for one in kernel.arguments(_columns(path))
+            _plain(column) if hasattr(column, "layout") else column
+            for column in kernel.arguments(_columns(path))
         )
-        kernel.run(act.detail, *arguments)  # type: ignore[arg-type]
+        kernel.run(workload.detail, *arguments)  # type: ignore[arg-type]
     except AttributeError as error:
         msg = f"the kernel is written for a newer awkward: {error}"
         raise compat.MissingError(msg) from error
-    return Ready(partial(kernel.run, act.detail, *arguments), _digest_of_kernel)  # type: ignore[arg-type]
+    return Ready(partial(kernel.run, workload.detail, *arguments), _digest_of_kernel)  # type: ignore[arg-type]
 
 
 def _digest_of_kernel(result: Any) -> str:
-    # Of what was found; the last bit of a mass is another in numba and in awkward.
+    # Without the masses, whose last bit differs between numba and awkward.
     return digest(result[0] if isinstance(result, tuple) else result)
 
 
@@ -251,13 +220,13 @@ def _plain(column: Any) -> Any:
 
 
 def _processor(
-    act: Act, path: str, chunksize: int, workers: int, close: contextlib.ExitStack
+    workload: Workload, path: str, chunksize: int, workers: int, close: contextlib.ExitStack
 ) -> Ready:
     from perf.history import compat, portable_analysis
 
-    way = act.detail or compat.ways()[0]
-    if act.detail and way == compat.ways()[0]:
-        msg = f"{way} is what {ONE_CORE} is in this version"
+    way = workload.detail or compat.ways()[0]
+    if workload.detail and way == compat.ways()[0]:
+        msg = f"{way} is the way of {ONE_CORE} in this version"
         raise compat.MissingError(msg)
     job = compat.Job(path, portable_analysis.Ttbar(), chunksize, workers)
     close.callback(job.close)
@@ -269,17 +238,11 @@ def _processor(
 
 
 def digest(result: Any) -> str:
-    """Identity of a result, whichever version of which package made it.
+    """SHA-256 of a histogram, array or number, or a dict or tuple of these.
 
-    Parameters
-    ----------
-    result
-        Histogram, array, number, or a dict or tuple of these.
-
-    Returns
-    -------
-    str
-        Hexadecimal SHA-256 of what it holds in one form.
+    It is the same whichever version of whichever package made the result: unlike that of
+    `perf.records.difference` it knows no types but whole and floating-point numbers, and needs no
+    awkward 2. The records that are kept have it.
     """
     total = hashlib.sha256()
     _feed(total.update, result)
@@ -294,15 +257,14 @@ def _feed(update: Callable[[bytes], None], result: Any) -> None:
             update(f"{name}:".encode())
             _feed(update, result[name])
     elif isinstance(result, tuple):
-        for one in result:
-            _feed(update, one)
+        for entry in result:
+            _feed(update, entry)
     elif hasattr(result, "axes"):
         for axis in result.axes:
             _feed(update, np.asarray(axis.edges))
         view = result.view(flow=True)
         _feed(update, {name: view[name] for name in view.dtype.names or ()} or np.asarray(view))
     else:
-        # A jagged array has its lengths in the digest as well.
         for part in _flat(result):
             kind = {"b": "|u1", "i": "<i8", "u": "<i8", "f": "<f8"}[part.dtype.kind]
             update(f"{part.shape}".encode())
@@ -310,14 +272,10 @@ def _feed(update: Callable[[bytes], None], result: Any) -> None:
 
 
 def _flat(result: Any) -> list[Any]:
+    """Lengths and contents of a jagged array, or the array itself."""
     import awkward as ak
     import numpy as np
 
     if isinstance(result, ak.Array) and result.ndim > 1:
         return [*_flat(ak.num(result)), *_flat(ak.flatten(result))]
     return [np.asarray(result)]
-
-
-def differing(found: Mapping[str, str], expected: Mapping[str, str]) -> list[str]:
-    """Names of results that are known and are not as they must be."""
-    return sorted(name for name in found.keys() & expected.keys() if found[name] != expected[name])

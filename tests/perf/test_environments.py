@@ -12,13 +12,15 @@ from analysis.errors import InputError
 from perf import environments
 from perf.environments import (
     CLONE_VARIABLE,
-    MARK,
     PINS,
     differences,
     environment,
     releases,
-    resolve,
 )
+from perf.exact_environment import MARK
+from perf.programs import uv_program
+from tests.support.toy_repository import commit as commit_all
+from tests.support.toy_repository import git
 
 PROJECT = """
 [build-system]
@@ -36,7 +38,7 @@ dependencies = [{dependencies}]
 def uv(tmp_path_factory: pytest.TempPathFactory) -> str:
     """uv, where it is installed and finds packages."""
     try:
-        program = environments._uv_program()
+        program = uv_program()
     except InputError as error:
         pytest.skip(str(error))
     target = tmp_path_factory.mktemp("probe")
@@ -51,17 +53,6 @@ def uv(tmp_path_factory: pytest.TempPathFactory) -> str:
     return program
 
 
-def git(folder: Path, *arguments: str) -> str:
-    identity = ("-c", "user.name=nobody", "-c", "user.email=nobody@example.org")
-    done = subprocess.run(
-        ["git", "-C", str(folder), *identity, *arguments],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return done.stdout.strip()
-
-
 def write(folder: Path, version: str, *dependencies: str) -> None:
     (folder / "made_up").mkdir(parents=True, exist_ok=True)
     (folder / "made_up" / "__init__.py").write_text(f"VERSION = {version!r}\n")
@@ -71,9 +62,7 @@ def write(folder: Path, version: str, *dependencies: str) -> None:
 
 def commit(folder: Path, version: str, *dependencies: str) -> None:
     write(folder, version, *dependencies)
-    git(folder, "add", "--all")
-    git(folder, "commit", "--quiet", "--message", version)
-    git(folder, "tag", f"v{version}")
+    commit_all(folder, f"v{version}")
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +88,10 @@ def test_no_dependency_is_left_over_from_another_commit(clone: Path, kept: Path)
     second = environment(f"v2@{clone}", folder=kept)
     assert first.installed == {"made-up": "1", "toolz": "1.0.0"}
     assert second.installed == {"made-up": "2"}
-    assert differences(first, second) == {"made-up": ("1", "2"), "toolz": ("1.0.0", None)}
+    assert differences(first.installed, second.installed) == {
+        "made-up": ("1", "2"),
+        "toolz": ("1.0.0", None),
+    }
     for env in (first, second):
         said = subprocess.run(
             [env.python, "-c", "import made_up; print(made_up.VERSION)"],
@@ -160,11 +152,11 @@ def test_what_cannot_be_installed_says_why_and_leaves_nothing(clone: Path, kept:
 
 
 @pytest.mark.usefixtures("uv")
-def test_a_stack_fixes_all_but_the_project(clone: Path, kept: Path, tmp_path: Path) -> None:
-    stack = tmp_path / "stack.txt"
-    stack.write_text("toolz==0.12.1\n")
+def test_pins_fix_all_but_the_project(clone: Path, kept: Path, tmp_path: Path) -> None:
+    pins = tmp_path / "pins.txt"
+    pins.write_text("toolz==0.12.1\n")
     installed = [
-        environment(f"{ref}@{clone}", folder=kept, stack=str(stack)).installed
+        environment(f"{ref}@{clone}", folder=kept, pins=str(pins)).installed
         # The third asks for what does not exist.
         for ref in ("v1", "v2", "v3")
     ]
@@ -198,23 +190,22 @@ def test_a_bare_commit_is_looked_up_in_the_clone_that_is_named(
     clone: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(CLONE_VARIABLE, str(clone))
-    assert resolve("v1") == (git(clone, "rev-parse", "v1"), clone)
-    with pytest.raises(InputError, match="has no commit 'nosuch'"):
+    with pytest.raises(InputError, match=f"{clone} has no commit 'nosuch'"):
         environment("nosuch")
 
 
 @pytest.mark.parametrize(
-    ("version", "stack", "said"),
+    ("version", "pins", "said"),
     [
         ("1.2.3", None, r"no pins of coffea 1\.2\.3: use one of 0\.7\.22, .*2026\.9\.0"),
         ("2026.9.0", "1.2.3", r"no pins of coffea 1\.2\.3"),
         ("main@/nowhere/at/all", None, "no clone at /nowhere/at/all"),
-        (".", "2026.9.0", "leave out the stack"),
+        (".", "2026.9.0", "--pins cannot be combined with '.'"),
     ],
 )
-def test_bad_versions_are_one_sentence(version: str, stack: str | None, said: str) -> None:
+def test_bad_versions_are_one_sentence(version: str, pins: str | None, said: str) -> None:
     with pytest.raises(InputError, match=said):
-        environment(version, stack=stack)
+        environment(version, pins=pins)
 
 
 def test_this_interpreter_is_a_version() -> None:

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+__all__ = ["commit", "git"]
+
 WORK = 400
 """Steps of each function: some ten microseconds."""
 
@@ -84,17 +86,9 @@ def bench_{name}():
 
 
 def repository(folder: Path, states: Mapping[str, Mapping[str, int]]) -> Path:
-    """Make a repository with a tagged commit for each state.
-
-    Parameters
-    ----------
-    folder
-        To make it in.
-    states
-        By tag, the steps of functions that do not do WORK of them.
-    """
+    """Make a repository with a tagged commit for each state: the steps of functions, if not WORK."""
     made = folder / "repository"
-    # By this `compare` knows it for a state of this project, which needs no environment.
+    # These files make it a state of this project for `compare`, which needs no environment.
     kernels = made / "analysis" / "kernels"
     kernels.mkdir(parents=True)
     (made / "analysis" / "__init__.py").write_text("")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from analysis.errors import InputError
-from perf.compare import bisect, session
+from perf.compare import benchmarks, bisect, session, sides
 from tests.support import toy_repository
 from tests.support.toy_repository import WORK
 
@@ -37,11 +37,11 @@ def apart_and_quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def search(
     repository: Path, suite: Path, benchmark: str, good: str = "first", bad: str = "sixth"
 ) -> bisect.Search:
-    (one,) = session.functions(suite, [benchmark])
+    (one,) = benchmarks.functions(suite, [benchmark])
     return bisect.Search(
         repository,
         bisect.commits(repository, good, bad),
-        lambda commit: session.side(f"{commit}@{repository}"),
+        lambda commit: sides.side(f"{commit}@{repository}"),
         one,
         budget=30,
     )

@@ -22,7 +22,7 @@ from rich.console import Console
 from analysis.errors import InputError
 from perf.cli import _console
 from perf.cli import compare as cli_compare
-from perf.compare import bisect, report, session, verdict, worker
+from perf.compare import benchmarks, bisect, report, session, sides, verdict, worker
 from perf.compare.trials import KINDS, SPIN, Trial, Trials, busy, reached, table
 from perf.records.difference import difference
 from tests.perf.records.test_difference import EQUAL, UNEQUAL
@@ -54,9 +54,9 @@ def compared(
     repository: Path, a: str, b: str, suite: Path, error: float = 0.01, resolution: float = 0.03
 ) -> session.Comparison:
     made = session.comparison(
-        session.side(f"{a}@{repository}"),
-        session.side(f"{b}@{repository}"),
-        session.functions(suite),
+        sides.side(f"{a}@{repository}"),
+        sides.side(f"{b}@{repository}"),
+        benchmarks.functions(suite),
         error=error,
         resolution=resolution,
     )
@@ -200,23 +200,23 @@ def test_bad_input_says_what_to_do(
     def ask() -> None:
         cli_compare.sides(f"base@{repository}", f"none@{repository}", variables, [], [])
         if suite:
-            session.functions(Path(suite), only or ("*",))
+            benchmarks.functions(Path(suite), only or ("*",))
         else:
-            session.kernels(tmp_path, tmp_path, only or ["ht-*"])
+            benchmarks.kernels(tmp_path, tmp_path, only or ["ht-*"])
 
     with pytest.raises(InputError, match=says):
         ask()
 
 
 def test_where_it_is_written_is_looked_at_first(repository: Path, tmp_path: Path) -> None:
-    def benchmarks(_: Path) -> list[session.Benchmark]:
+    def none(_: Path) -> list[benchmarks.Benchmark]:
         raise AssertionError
 
-    side = session.side(f"base@{repository}")
+    side = sides.side(f"base@{repository}")
     for name, said in ((tmp_path, "is a folder"), (Path("/proc/none/x.json"), "cannot be made")):
         with pytest.raises(InputError, match=said):
             cli_compare.compared(
-                *(side, side, benchmarks),
+                *(side, side, none),
                 budget=1,
                 seed=1,
                 resolution=0.03,
@@ -236,10 +236,10 @@ def test_no_such_side_is_status_two() -> None:
 
 
 def test_differences_of_environments_are_shown(repository: Path) -> None:
-    a = session.side(f"base@{repository}")
-    b = session.Side("B", a.python, {**a.installed, "coffea": "0", "new": "1"})
+    a = sides.side(f"base@{repository}")
+    b = sides.Side("B", a.python, {**a.installed, "coffea": "0", "new": "1"})
     made = session.comparison(a, b, [])
-    assert report.differences(made) == {
+    assert report.as_json(made)["differences"] == {
         "coffea": (a.installed["coffea"], "0"),
         "new": (None, "1"),
     }
@@ -252,7 +252,7 @@ def test_nothing_is_left_in_a_checkout_that_is_compared(tmp_path: Path) -> None:
         path.parent.mkdir(exist_ok=True)
         path.write_text("")
     for spec, kept in ((str(tmp_path), "1"), (".", "")):
-        one = session.side(spec)
+        one = sides.side(spec)
         environ = one.environ(1)
         assert environ["PYTHONDONTWRITEBYTECODE"] == kept
         command = [
@@ -276,7 +276,7 @@ def test_environment_variables_are_of_their_side(
     )
     assert one.environ(1)["X"] == "1"
     assert "X" not in other.environ(1)
-    assert [side.environ(1)[session.PROCESSOR_VARIABLE] for side in (one, other)] == [
+    assert [side.environ(1)[benchmarks.PROCESSOR_VARIABLE] for side in (one, other)] == [
         "json:P",
         "csv:Q",
     ]
@@ -284,17 +284,17 @@ def test_environment_variables_are_of_their_side(
 
 
 def test_processor_of_each_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "PROCESSOR_EVENTS", 2000)
+    monkeypatch.setattr(benchmarks, "PROCESSOR_EVENTS", 2000)
     columnar, nominal = (
-        session.side(".", [f"{session.PROCESSOR_VARIABLE}={one}"])
+        sides.side(".", [f"{benchmarks.PROCESSOR_VARIABLE}={one}"])
         for one in ("analysis.ttbar:TtbarProcessor", "analysis.idiomatic:IdiomaticProcessor")
     )
-    same = session.comparison(columnar, columnar, session.processors(tmp_path))
+    same = session.comparison(columnar, columnar, benchmarks.processors(tmp_path))
     same.run(0)
     assert same.measured["processor"].failure is None
     assert same.measured["processor"].seconds(2) > 0
     # One fills variations, the other does not.
-    other = session.comparison(columnar, nominal, session.processors(tmp_path))
+    other = session.comparison(columnar, nominal, benchmarks.processors(tmp_path))
     other.run(0)
     assert "results of A and B differ" in str(other.measured["processor"].failure)
 
@@ -338,15 +338,14 @@ def test_processor_of_the_user_on_files_of_the_user(
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "beside"))
     name = "ttbar__nominal"
     (tmp_path / "fileset.json").write_text(json.dumps({name: synthetic_fileset[name]}))
-    sides = cli_compare.sides(".", ".", (), (), ["mine:P"])
     made = session.comparison(
-        *sides,
-        session.processors(tmp_path, tmp_path / "fileset.json", {"least": 60}, "BaseSchema"),
+        *cli_compare.sides(".", ".", (), (), ["mine:P"]),
+        benchmarks.processors(tmp_path, tmp_path / "fileset.json", {"least": 60}, "BaseSchema"),
     )
     with tempfile.TemporaryDirectory() as folder:
         made._rehearse(Path(folder))
         assert made.measured["processor"].failure is None
-        _, read = made._wanted["processor"]
+        _, read = made._expected["processor"]
     assert read["names"] == {name}
     assert 0 < read["n"] < 4000
     assert len(read["met"].columns["column"]) == read["n"]
@@ -361,8 +360,8 @@ def test_suite_finds_what_is_beside_it(
     (folder / "bench.py").write_text("import helper\ndef bench_it():\n    return helper.VALUE\n")
     (tmp_path / "other.py").write_text("VALUE = 7\n")
     monkeypatch.chdir(tmp_path)
-    (one,) = session.functions(folder / "bench.py")
-    with session.Process(session.side(f"base@{repository}"), 0) as process:
+    (one,) = benchmarks.functions(folder / "bench.py")
+    with session.Process(sides.side(f"base@{repository}"), 0) as process:
         process.call("open", name="it", spec=one.spec, result=str(tmp_path / "it.npz"))
     assert worker.load(tmp_path / "it.npz") == [7]
 
@@ -379,15 +378,15 @@ def test_processor_that_is_nowhere_is_told_at_once(processor: str, says: str) ->
 def test_clone_of_another_user_is_read(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # By this git takes all for another's.
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
-    assert (session.side(f"double~1@{repository}").source / "made_up.py").is_file()
+    assert (sides.side(f"double~1@{repository}").source / "made_up.py").is_file()
 
 
 def test_git_says_why(repository: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"has no commit 'no-such' \(git: .*revision.*\): fetch"):
-        session.side(f"no-such@{repository}")
+        sides.side(f"no-such@{repository}")
     (tmp_path / "none").mkdir()
     with pytest.raises(InputError, match="not a git repository"):
-        session.side(f"main@{tmp_path / 'none'}")
+        sides.side(f"main@{tmp_path / 'none'}")
     with pytest.raises(InputError, match=r"has no commit 'no-such' \(git: "):
         bisect.commits(repository, "no-such", "double")
 
@@ -414,9 +413,9 @@ def test_interrupted_it_leaves_no_process(repository: Path, tmp_path: Path) -> N
 
 
 def test_worker_ends_when_its_parent_is_gone(repository: Path) -> None:
-    side = session.side(f"base@{repository}")
+    side = sides.side(f"base@{repository}")
     with session.Process(side, 1) as process:
-        process.call("settle")
+        process.call("freeze_gc")
         popen = process._process
     assert popen.poll() is not None
 
@@ -604,4 +603,4 @@ def test_unknown_kinds_are_told(tmp_path: Path) -> None:
         _console.choices("six", "--kinds", KINDS)
     (tmp_path / "empty.py").write_text("")
     with pytest.raises(InputError, match="no function bench_"):
-        session.functions(tmp_path / "empty.py")
+        benchmarks.functions(tmp_path / "empty.py")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from analysis.errors import InputError
-from perf.compare import instructions, session
+from perf.compare import benchmarks, instructions, sides
 from tests.support import toy_repository
 from tests.support.toy_repository import TIMED, WORK
 
@@ -28,8 +28,8 @@ def test_three_runs_count_the_same(
     name: str, tolerance: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    (one,) = session.kernels(tmp_path, tmp_path / "data", [name], size=1000)
-    here = session.side(".")
+    (one,) = benchmarks.kernels(tmp_path, tmp_path / "data", [name], size=1000)
+    here = sides.side(".")
     runs = [instructions.count(one, here).instructions for _ in range(3)]
     assert min(runs) > 1000
     assert max(runs) - min(runs) <= tolerance * min(runs)
@@ -42,9 +42,9 @@ def test_twice_the_work_is_twice_the_instructions(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     states = {"base": {}, "five": {"beta": WORK * 105 // 100}, "double": {"beta": 2 * WORK}}
     repository = toy_repository.repository(tmp_path, states)
-    (one,) = session.functions(toy_repository.suite(tmp_path, TIMED), ["beta"])
+    (one,) = benchmarks.functions(toy_repository.suite(tmp_path, TIMED), ["beta"])
     base, again, five, double = (
-        instructions.count(one, session.side(f"{tag}@{repository}"))
+        instructions.count(one, sides.side(f"{tag}@{repository}"))
         for tag in ("base", "base", "five", "double")
     )
     assert again.instructions == pytest.approx(base.instructions, rel=0.002)

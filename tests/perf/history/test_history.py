@@ -26,7 +26,7 @@ from analysis.kernels import bind
 from perf.cli import history
 from perf.history import compat, portable_analysis, workloads
 from perf.history import table as history_table
-from perf.history.archive import keep
+from perf.history import archive
 from perf.history.campaign import (
     INSTALL,
     Notes,
@@ -110,19 +110,19 @@ def test_ttbar_is_that_of_the_kernels(events: Any) -> None:
         np.testing.assert_array_equal(got[name].values(), want)
 
 
-def test_every_act_of_this_version_is_done(file: str) -> None:
+def test_every_workload_of_this_version_is_run(file: str) -> None:
     done, missing = set(), set()
-    for act in workloads.ACTS:
-        if act == workloads.IMPORT or act.group == "executors":
+    for workload in workloads.WORKLOADS:
+        if workload == workloads.IMPORT or workload.group == "executors":
             continue
         with contextlib.ExitStack() as close:
             try:
-                ready = workloads.ready(act, file, chunksize=1_000, workers=1, close=close)
+                ready = workloads.ready(workload, file, chunksize=1_000, workers=1, close=close)
             except compat.MissingError:
-                missing.add(act.name)
+                missing.add(workload.name)
                 continue
-            assert len(ready.digest(ready.do())) == 64
-            done.add(act.name)
+            assert len(ready.digest(ready.run())) == 64
+            done.add(workload.name)
     # dask-awkward is in an environment of its own.
     assert missing <= {"open-dask", "read-dask"}
     assert {"read-virtual", "trijet_pt-compiled", "adl-8", workloads.ONE_CORE} <= done
@@ -236,13 +236,13 @@ def test_memory_is_that_of_workers_though_they_end_within_the_call(tmp_path: Pat
 # --- order, notes, table
 
 
-def test_every_version_is_visited_in_every_round() -> None:
-    visits = order(["a", "b", "c"], ["events", "ttbar"], 4, seed=1)
-    rounds = [visits[start : start + 6] for start in range(0, 24, 6)]
+def test_every_version_has_a_run_in_every_round() -> None:
+    runs = order(["a", "b", "c"], ["events", "ttbar"], 4, seed=1)
+    rounds = [runs[start : start + 6] for start in range(0, 24, 6)]
     for number, one in enumerate(rounds):
-        assert {visit.round for visit in one} == {number}
-        assert len({(visit.version, visit.group) for visit in one}) == 6
-    assert len({tuple((v.version, v.group) for v in one) for one in rounds}) > 1
+        assert {run.round for run in one} == {number}
+        assert len({(run.version, run.group) for run in one}) == 6
+    assert len({tuple((run.version, run.group) for run in one) for one in rounds}) > 1
 
 
 def test_versions_are_in_the_order_of_their_numbers() -> None:
@@ -309,7 +309,7 @@ def test_what_is_kept_is_what_was_measured_last(tmp_path: Path) -> None:
         moment = made.timestamp + timedelta(seconds=second)
         record_file.append(path, made.model_copy(update={"what": what, "timestamp": moment}))
     Notes(notes_path(path), "new", {"it": "digest"}, {}, {"0.7.22": {"install": "no"}}).write()
-    releases, fixed = keep(path, tmp_path)
+    releases, fixed = archive.write(path, tmp_path)
     assert [one.name for one in (releases, fixed)] == [
         "releases.jsonl.gz",
         "stack-2026.9.0.jsonl.gz",
@@ -320,7 +320,7 @@ def test_what_is_kept_is_what_was_measured_last(tmp_path: Path) -> None:
         assert records == history_table.last(path, name)[0]
         assert len(records) == 3
         assert notes.failed == {"0.7.22": {"install": "no"}}
-    assert keep(path, tmp_path)[0].read_bytes() == before
+    assert archive.write(path, tmp_path)[0].read_bytes() == before
     releases.write_bytes(before[:50])
     with pytest.raises(InputError, match="cannot be read"):
         history_table.last(releases)

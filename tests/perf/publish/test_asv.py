@@ -16,8 +16,10 @@ from pathlib import Path
 
 import pytest
 
+from perf.programs import uv_program
 from perf.publish import site
 from perf.records import store
+from tests.support.toy_repository import commit, git
 
 NEEDED = "toolz"
 """A small package that the first commit asks for."""
@@ -66,7 +68,7 @@ class MadeUp:
 
     def asv(self, *arguments: str, root: Path) -> subprocess.CompletedProcess[str]:
         cache = subprocess.run(
-            [uv(), "cache", "dir"], check=True, capture_output=True, text=True
+            [uv_program(), "cache", "dir"], check=True, capture_output=True, text=True
         ).stdout.strip()
         return subprocess.run(
             [sys.executable, "-m", "asv", *arguments],
@@ -89,40 +91,19 @@ class MadeUp:
         return self.folder / ".asv" / "results"
 
 
-def uv() -> str:
-    return shutil.which("uv") or str(Path(sys.executable).with_name("uv"))
-
-
-def git(folder: Path, *arguments: str) -> str:
-    names = {
-        f"GIT_{who}_{what}": "made-up" for who in ("AUTHOR", "COMMITTER") for what in ("NAME",)
-    }
-    mails = {f"GIT_{who}_EMAIL": "made@up" for who in ("AUTHOR", "COMMITTER")}
-    return subprocess.run(
-        ["git", "-c", "init.defaultBranch=master", *arguments],
-        cwd=folder,
-        check=True,
-        capture_output=True,
-        text=True,
-        env={**os.environ, **names, **mails},
-    ).stdout.strip()
-
-
 @pytest.fixture(scope="module")
 def made_up(tmp_path_factory: pytest.TempPathFactory) -> MadeUp:
     """A repository with three commits, and benchmarks of it."""
     folder = tmp_path_factory.mktemp("asv")
     project = folder / "repository"
     (project / "madeup").mkdir(parents=True)
-    git(project, "init", "--quiet")
+    git(project, "init", "--quiet", "--initial-branch=master")
     commits = {}
     for number, (name, (dependencies, code)) in enumerate(COMMITS.items(), start=1):
         text = PYPROJECT.format(version=f"2000.{number}.0", dependencies=dependencies)
         (project / "pyproject.toml").write_text(text)
         (project / "madeup" / "__init__.py").write_text(code)
-        git(project, "add", "--all")
-        git(project, "commit", "--quiet", "--message", name)
-        git(project, "tag", f"v2000.{number}.0")
+        commit(project, f"v2000.{number}.0")
         commits[name] = git(project, "rev-parse", "HEAD")
     (folder / "benchmarks").mkdir()
     (folder / "benchmarks" / "__init__.py").touch()

@@ -24,9 +24,8 @@ from analysis.errors import InputError
 from analysis.files.columns import Columns
 from analysis.kernels import bind
 from perf.cli import history
-from perf.history import compat, portable_analysis, workloads
+from perf.history import archive, compat, portable_analysis, workloads
 from perf.history import table as history_table
-from perf.history import archive
 from perf.history.campaign import (
     INSTALL,
     Notes,

@@ -382,10 +382,9 @@ def test_notes_that_are_no_notes_are_one_sentence(tmp_path: Path) -> None:
 
 def test_bad_arguments_are_one_sentence(tmp_path: Path) -> None:
     code, _, error = perf_history("run", "--groups", "events,nosuch")
-    assert (code, error) == (
-        2,
-        "error: there is no group nosuch: use some of events, queries, ttbar, executors",
-    )
+    assert code == 2
+    assert "--groups must be some of events, queries, ttbar, executors" in error
+    assert "got 'events,nosuch'" in error
     path = tmp_path / "records.jsonl"
     record_file.append(path, record())
     code, _, error = perf_history("show", path)

@@ -137,7 +137,7 @@ def picture(
     from perf.publish import figures
     from perf.records import record_file, store
 
-    paths = store.kept() if folder is None else sorted(folder.glob("*.jsonl.gz"))
+    paths = store.archived() if folder is None else sorted(folder.glob("*.jsonl.gz"))
     figures.draw_history([record for path in paths for record in record_file.read(path)], output)
 
 
@@ -164,7 +164,7 @@ def _newest(pins: str) -> Path:
     """The file of the newest campaign with these pins: measured here, or archived."""
     from perf.records import record_file, store
 
-    for path in (Path(PATH), *store.kept()):
+    for path in (Path(PATH), *store.archived()):
         if path.is_file() and any(
             record.what.parameters.get("stack") == pins for record in record_file.read(path)
         ):

@@ -46,12 +46,13 @@ def publish(
     """Publish the history as pages that need no network."""
     from perf.publish import site
     from perf.records import store
+    from perf.records.void import voids
 
     folder, console = html or (root or Path()) / site.HTML, _console.console()
     with console.status("collecting records"):
-        records, voids = store.collect(root, more or ()), store.voids(root)
+        records = store.collect(root, more or ())
     with console.status("asv publishes"):
-        done = site.publish(records, folder, voids)
+        done = site.publish(records, folder, voids(root))
     _console.say(
         f"{done.benchmarks} benchmarks of {done.points} releases and commits of coffea are in "
         f"{folder}: python -m perf publish --serve shows them",
@@ -90,12 +91,14 @@ def watch(
 
     Exit status 1 if anything is slower.
     """
-    from perf.publish import change_points, site
+    from perf.publish import change_points
+    from perf.publish.series import series
     from perf.records import store
+    from perf.records.void import voids
 
     console = _console.console()
     with console.status("looking for change points"):
-        benchmarks = site.series(store.collect(root, more or ()), store.voids(root))
+        benchmarks = series(store.collect(root, more or ()), voids(root))
         chosen = [
             benchmark
             for name, benchmark in benchmarks.items()

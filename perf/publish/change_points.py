@@ -24,12 +24,13 @@ from rich.table import Table
 from scipy import stats
 
 from perf.measure.clocks import PACKAGES, SUITE
-from perf.publish import site, timeline
+from perf.publish import timeline
+from perf.publish.series import suite_code
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from perf.publish.site import Series
+    from perf.publish.series import Series
     from perf.publish.timeline import Entry
     from perf.records.record_file import Record
 
@@ -176,7 +177,7 @@ def _of_line(
 
 def _versions(record: Record) -> dict[str, str]:
     """With that of the code which measured: what it does may be what changed."""
-    known = site.code(record)
+    known = suite_code(record)
     return {**record.versions, **({SUITE: known} if known else {})}
 
 

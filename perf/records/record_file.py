@@ -11,20 +11,19 @@ from __future__ import annotations
 import fcntl
 import gzip
 import json
-import logging
 import math
 import os
 import statistics
 import zlib
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import pydantic
 
 from analysis.errors import InputError
 from analysis.files import output
+from perf.records.unreadable import leave_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -403,19 +402,6 @@ def _content(path: Path) -> bytes:
     except (OSError, EOFError, zlib.error) as error:
         msg = f"{path} cannot be read: {getattr(error, 'strerror', None) or error}"
         raise InputError(msg) from error
-
-
-@cache
-def leave_out(what: str) -> None:
-    """Say once on stderr that something which was measured could not be read.
-
-    Parameters
-    ----------
-    what
-        File, place in it and reason.
-    """
-    # Python prints it, unless whoever uses this as a library has other plans.
-    logging.getLogger(__name__).warning("left out: %s", what)
 
 
 def _parsed(line: bytes, number: int) -> Record | str:

@@ -29,6 +29,7 @@ from perf.measure import clocks
 from perf.measure.fresh_process import Process, ProcessError, python_call
 from perf.records import identity, record_file
 from perf.records.record_file import Input, Record, What
+from perf.records.unreadable import leave_out
 from perf.scaling.worker import Cell, Job, Measured, Outcome, Request, prepare, source_of
 
 if TYPE_CHECKING:
@@ -470,7 +471,7 @@ def read_all(records: Iterable[Record]) -> list[Done]:
         try:
             found.append(read(record))
         except InputError as error:
-            record_file.leave_out(str(error))
+            leave_out(str(error))
     return found
 
 

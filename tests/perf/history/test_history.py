@@ -34,7 +34,8 @@ from perf.history.campaign import (
     order,
     sorted_versions,
 )
-from perf.records import record_file, store
+from perf.records import record_file
+from perf.records.void import SHIPPED, VOID
 from tests.perf.test_environments import uv
 from tests.support import cli
 from tests.support.factories import record
@@ -362,7 +363,7 @@ def test_a_wheel_has_the_history() -> None:
     root = KEPT.parents[1]
     project = tomllib.loads((root / "pyproject.toml").read_text())
     assert "perf" in project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
-    files = [*KEPT.glob("*.jsonl.gz"), store.SHIPPED / store.VOID]
+    files = [*KEPT.glob("*.jsonl.gz"), SHIPPED / VOID]
     assert len(files) >= 3
     assert all(one.is_relative_to(root / "perf") for one in files)
     command = ["git", "-C", str(root), "check-ignore", *map(str, files)]

@@ -18,7 +18,7 @@ import pytest
 
 from perf.programs import uv_program
 from perf.publish import site
-from perf.records import store
+from perf.records.from_asv import asv_records
 from tests.support.toy_repository import commit, git
 
 NEEDED = "toolz"
@@ -170,7 +170,7 @@ def test_asv_end_to_end(made_up: MadeUp, root: Path, tmp_path: Path) -> None:
 
 
 def _records_say_what_was_installed(made_up: MadeUp) -> None:
-    found = [one for one in store.asv_records(made_up.results()) if one.counts]
+    found = [one for one in asv_records(made_up.results()) if one.counts]
     by_commit = {one.commit: one for one in found}
     # The one that failed has no result.
     assert set(by_commit) == {made_up.commits["asks"], made_up.commits["slower"]}
@@ -182,7 +182,7 @@ def _records_say_what_was_installed(made_up: MadeUp) -> None:
     assert asks.machine.name == "made-up"
     assert asks.machine.kernel in {"Linux", "Darwin"}
     assert asks.load_before is not None
-    timed = [one for one in store.asv_records(made_up.results()) if one.cpu_seconds]
+    timed = [one for one in asv_records(made_up.results()) if one.cpu_seconds]
     assert {one.what.group for one in timed} == {"kernels.time_sleepless_cpu_seconds_per_event"}
     assert all(one.input.events == 1 for one in timed)
 
@@ -198,7 +198,7 @@ def _every_tag_is_published(made_up: MadeUp, root: Path, tmp_path: Path) -> None
     records = [
         # Coffea stands for the made-up project from here on.
         one.model_copy(update={"versions": {**one.versions, "coffea": one.versions["madeup"]}})
-        for one in store.asv_records(made_up.results())
+        for one in asv_records(made_up.results())
     ]
     site.publish(records, tmp_path / "html")
     page = json.loads((tmp_path / "html" / "index.json").read_text())
@@ -208,7 +208,7 @@ def _every_tag_is_published(made_up: MadeUp, root: Path, tmp_path: Path) -> None
 
 
 def test_no_results_are_no_records(tmp_path: Path) -> None:
-    assert store.asv_records(tmp_path) == []
+    assert asv_records(tmp_path) == []
 
 
 def test_a_machine_is_told_by_nothing_that_changes() -> None:

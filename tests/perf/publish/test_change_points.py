@@ -16,9 +16,10 @@ from perf.cli.compare import compare_trials
 from perf.environments import releases
 from perf.measure import clocks
 from perf.publish import change_points, site
+from perf.publish.series import series
 from perf.records import record_file, store
-from perf.records.store import Void
 from perf.records.table import plain
+from perf.records.void import Void
 from tests.support import cli
 from tests.support.factories import record
 
@@ -55,7 +56,7 @@ def history(factors: Any, **versions: Sequence[str]) -> list[Record]:
 
 
 def changes(made: list[Record], **options: Any) -> list[change_points.Change]:
-    return change_points.changes(site.series(made).values(), **options)
+    return change_points.changes(series(made).values(), **options)
 
 
 @pytest.mark.parametrize("factor", [1.2, 2.0, 0.5])
@@ -175,8 +176,8 @@ def test_what_is_void_is_not_compared() -> None:
         for number, one in enumerate(made)
     ]
     void = Void(benchmark="*", since=late.date(), reason="other events")
-    assert change_points.changes(site.series(made, [void]).values()) == []
-    assert len(change_points.changes(site.series(made).values())) == 1
+    assert change_points.changes(series(made, [void]).values()) == []
+    assert len(change_points.changes(series(made).values())) == 1
 
 
 # --- the command
@@ -227,7 +228,7 @@ def test_a_bad_line_is_left_out_of_the_pages(
     path.write_text("{}\n" + path.read_text())
     # As in a process of its own, where nobody handles what is logged.
     handler = logging.StreamHandler(sys.stderr)
-    monkeypatch.setattr(logging.getLogger("perf.records.record_file"), "handlers", [handler])
+    monkeypatch.setattr(logging.getLogger("perf.records.unreadable"), "handlers", [handler])
     assert cli.perf("publish", "--root", root).exit_code == 0
     assert f"left out: {path}: line 1 is not a record" in capsys.readouterr().err
     assert (root / site.HTML / "index.html").is_file()

@@ -17,10 +17,13 @@ import pytest
 
 from analysis.errors import InputError
 from perf.environments import releases
-from perf.publish import site, timeline
-from perf.records import record_file, store
-from perf.records.store import Void
+from perf.publish import asv_files, site, timeline
+from perf.publish.asv_files import convert
+from perf.publish.series import series
+from perf.records import from_asv, record_file, store
+from perf.records.from_compare import compared
 from perf.records.table import made_with
+from perf.records.void import SHIPPED, VOID, Void, voids
 from tests.support.factories import record
 
 if TYPE_CHECKING:
@@ -132,7 +135,7 @@ def test_a_new_kernel_or_more_memory_starts_no_curve(tmp_path: Path) -> None:
 
 
 def test_results_carry_versions_and_load(tmp_path: Path) -> None:
-    site.convert(site.series(history()), tmp_path / "results")
+    convert(series(history()), tmp_path / "results")
     (path,) = (tmp_path / "results" / "made-up").glob("*-v2026.9.0-*.json")
     about = json.loads(path.read_text())["requirements"]
     assert about["awkward"] == "2.14.0"
@@ -167,7 +170,7 @@ def test_processes_of_one_campaign_are_one_point(tmp_path: Path) -> None:
     ]
     site.publish(made, tmp_path / "asv")
     assert graph(tmp_path / "asv") == {"v2026.9.0": pytest.approx(2e-6)}
-    (one,) = [one for name, one in site.series(made).items() if name == CPU]
+    (one,) = [one for name, one in series(made).items() if name == CPU]
     # Three processes are three samples, however many each has.
     assert [len(one.samples(records)) for records in one.records.values()] == [3]
 
@@ -250,14 +253,14 @@ def test_nothing_to_publish_is_said(tmp_path: Path) -> None:
 )
 def test_a_bad_file_of_what_is_void_is_said(tmp_path: Path, text: str) -> None:
     (tmp_path / "perf").mkdir()
-    (tmp_path / "perf" / store.VOID).write_text(text)
-    with pytest.raises(InputError, match="cannot be understood"):
-        store.voids(tmp_path)
+    (tmp_path / "perf" / VOID).write_text(text)
+    with pytest.raises(InputError, match="cannot be read"):
+        voids(tmp_path)
 
 
 def test_our_own_file_of_what_is_void_is_good() -> None:
-    assert (store.SHIPPED / store.VOID).is_file()
-    store.voids()
+    assert (SHIPPED / VOID).is_file()
+    voids()
 
 
 def test_void_ends_on_its_day() -> None:
@@ -308,7 +311,7 @@ def test_a_side_that_could_not_be_counted_has_its_times(tmp_path: Path) -> None:
     report["benchmarks"]["ht-columnar"]["instructions"]["B"] = "valgrind is not installed"
     path = tmp_path / "one.json"
     path.write_text(json.dumps(report))
-    a, b = store.compared(path)
+    a, b = compared(path)
     assert a.counts == {"instructions": (101.0, 100.0, 100.0)}
     assert not b.counts
     assert b.cpu_seconds
@@ -322,7 +325,7 @@ def test_what_is_no_release_as_it_is_is_not(
 ) -> None:
     path = tmp_path / "one.json"
     path.write_text(json.dumps(compare_report(name, variables=variables)))
-    assert {one.versions["coffea"] for one in store.compared(path)} == {"2025.12.0"}
+    assert {one.versions["coffea"] for one in compared(path)} == {"2025.12.0"}
 
 
 BAD = ["{", "[]", '{"benchmarks": {}}', '{"benchmarks": []}', "[" * 200_000, "\0"]
@@ -332,7 +335,7 @@ BAD = ["{", "[]", '{"benchmarks": {}}', '{"benchmarks": []}', "[" * 200_000, "\0
 def test_a_file_that_is_no_comparison_is_said(tmp_path: Path, text: str) -> None:
     (tmp_path / "one.json").write_text(text)
     with pytest.raises(InputError, match="no report") as caught:
-        store.compared(tmp_path / "one.json")
+        compared(tmp_path / "one.json")
     assert len(str(caught.value)) < 500
 
 
@@ -381,12 +384,12 @@ def test_an_index_of_asv_that_cannot_be_read_is_left_out(
 
 def test_of_a_machine_asv_knows_what_it_knows() -> None:
     """No memory and no cores are none of which anybody knows, and not 0 GiB and one."""
-    machine = store._machine({"machine": "vm", "cpu": "AMD", "ram": "", "num_cpu": ""}, "3.11")
+    machine = from_asv._machine({"machine": "vm", "cpu": "AMD", "ram": "", "num_cpu": ""}, "3.11")
     assert (machine.memory, machine.cores) == (None, None)
     assert made_with({}, machine).splitlines()[-1] == "vm: AMD"
-    about = site._machine("vm", record(machine=machine))
+    about = asv_files._machine("vm", record(machine=machine))
     assert (about["ram"], about["num_cpu"]) == ("", "")
-    known = store._machine({"machine": "vm", "ram": "24 GB", "num_cpu": "2"}, "3.11")
+    known = from_asv._machine({"machine": "vm", "ram": "24 GB", "num_cpu": "2"}, "3.11")
     assert (known.memory, known.cores) == (24 * 2**30, 2)
 
 
@@ -394,7 +397,7 @@ def test_memory_of_a_process_that_others_used_is_not_published() -> None:
     names = [of_release("2026.9.0", 1e-3)]
     names += [of_release("2026.9.0", 1e-3, name="history-ht-columnar", group="history, ht")]
     names += [of_release("2026.9.0", 1e-3, name="history-import", kind="import", group="import")]
-    found = site.series(names)
+    found = series(names)
     assert [name for name in found if "memory" in name] == ["import.import.peak_memory_bytes"]
 
 
@@ -405,13 +408,13 @@ def test_two_machines_of_one_name_are_two_curves(tmp_path: Path) -> None:
     site.publish(records, tmp_path / "asv")
     machines = index(tmp_path / "asv")["params"]["machine"]
     assert machines == ["made-up (Another_1 (R) @ 5 GHz)", "made-up (none)"]
-    assert all(len(one.records) == 2 for one in site.series(records).values())
+    assert all(len(one.records) == 2 for one in series(records).values())
 
 
 def test_two_inputs_are_two_curves() -> None:
     other = record_file.Input(digest="e" * 64, events=1_000, source="others")
     made = [*history(), of_release("2026.9.0", 9e-3, input=other)]
-    (one,) = [one for name, one in site.series(made).items() if name == CPU]
+    (one,) = [one for name, one in series(made).items() if name == CPU]
     counts = Counter(what for _, _, what in one.records)
     assert sorted(counts.values()) == [1, len(releases())]
     assert len({tuple(axis.values()) for axis in one.axes.values()}) == 2
@@ -422,7 +425,7 @@ def test_what_is_void_makes_no_second_curve() -> None:
     old = datetime(2020, 1, 1, tzinfo=UTC)
     made = [of_release("2025.3.0", 9e-3, input=other, timestamp=old), *history()]
     void = Void(benchmark="*", since=date(2021, 1, 1), reason="other events")
-    (one,) = [one for name, one in site.series(made, [void]).items() if name == CPU]
+    (one,) = [one for name, one in series(made, [void]).items() if name == CPU]
     assert len({what for _, _, what in one.records}) == 1
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from pathlib import Path
+
 from analysis import interruption
 
 # Signals are heeded, and libraries find a home, before anything is imported that takes long.
@@ -19,6 +23,13 @@ def main() -> None:
     from perf.cli._app import app
 
     interruption.call(app, "completed measurements are in the file of results")
+
+
+def script() -> None:
+    """As `main`, for ``coffea-perf``: see `analysis.__main__.script`."""
+    os.environ.setdefault("PYTHONSAFEPATH", "1")
+    sys.path.append(str(Path.cwd()))
+    main()
 
 
 if __name__ == "__main__":

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -85,16 +84,3 @@ def choices(text: str, option: str, known: Sequence[_Choice]) -> list[_Choice]:
         raise InputError(msg)
     named = {str(value): value for value in known}
     return [named[name] for name in chosen]
-
-
-def json_object(text: str, option: str) -> dict[str, Any]:
-    """A JSON object."""
-    try:
-        content = json.loads(text)
-    except ValueError as error:
-        msg = f"{option} must be a JSON object, got {text!r}: {error}"
-        raise InputError(msg) from None
-    if not isinstance(content, dict):
-        msg = f"{option} must be a JSON object, got {text!r}"
-        raise InputError(msg)
-    return content

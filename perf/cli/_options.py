@@ -13,7 +13,10 @@ FAILED: Final = 1
 RecordsOption = Annotated[Path, typer.Option("--records", help="File of records.")]
 DataOption = Annotated[Path, typer.Option(help="Folder of the synthetic events.")]
 MachineOption = Annotated[
-    str | None, typer.Option(help="Name of this machine in the records; by default its host name.")
+    str | None,
+    typer.Option(
+        help="Name of this machine in the records; by default $PERF_MACHINE, or its host name."
+    ),
 ]
 SeedOption = Annotated[int, typer.Option(help="Seed of the random order of measurements.")]
 OnlyOption = Annotated[

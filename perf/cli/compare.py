@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from analysis.cli._options import json_object
 from analysis.errors import InputError
 from analysis.files import output as files
 from perf.cases.data import DEFAULT_DIRECTORY
@@ -111,7 +112,7 @@ def compare(
         raise InputError(msg)
     processed = {
         "fileset": fileset,
-        "arguments": _console.json_object(arguments, "--arguments"),
+        "arguments": json_object(arguments, "--arguments"),
         "schema": schema,
         "tree": tree,
     }

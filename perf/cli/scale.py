@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
+from analysis.cli._options import json_object
 from analysis.errors import InputError
 from analysis.executors import DEFAULT_CHUNKSIZE, EXECUTORS
 from perf.cli import _console
@@ -127,7 +128,7 @@ def scale(
         Job(
             fileset=fileset.absolute(),
             processor=processor or TTBAR,
-            arguments=_console.json_object(arguments, "--arguments"),
+            arguments=json_object(arguments, "--arguments"),
             schema_name=schema,
             tree=tree,
             trace=trace,

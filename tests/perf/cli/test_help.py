@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -29,14 +30,33 @@ def test_help_says_what_a_command_does_before_its_options(command: str) -> None:
     assert what.endswith(".")
 
 
-def test_shells_complete_commands() -> None:
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    """The console script, as an installation writes it."""
+    path = tmp_path / "bin" / "coffea-perf"
+    path.parent.mkdir()
+    path.write_text("from perf.__main__ import script\n\nscript()\n")
+    return path
+
+
+def test_shells_complete_commands(script: Path) -> None:
     environment = {
         **os.environ,
         "_COFFEA_PERF_COMPLETE": "complete_bash",
         "COMP_WORDS": "coffea-perf compare",
         "COMP_CWORD": "1",
     }
-    program = "import sys; sys.argv = ['coffea-perf']; from perf.__main__ import main; main()"
-    command = [sys.executable, "-c", program]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, script], env=environment, capture_output=True, text=True, check=True
+    )
     assert done.stdout.split() == ["compare", "compare-trials"]
+
+
+def test_script_beside_folders_of_the_same_names(script: Path, tmp_path: Path) -> None:
+    for name in ("analysis", "perf"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise SystemExit('a module of the user')")
+    command = [sys.executable, script, "records", "none.jsonl"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: there are no records at none.jsonl")

@@ -31,7 +31,8 @@ from perf.cases.case import DisagreementError, Inputs, check, run_checked
 from perf.cases.data import DEFAULT_DIRECTORY, Store, find_shared, why_no_shared
 from perf.cases.scales import DEFAULT_SCALE, SCALES
 from perf.measure import clocks
-from perf.records import difference, record_file
+from perf.records import record_file
+from perf.records.digest import result_digest
 from perf.records.record_file import Record
 
 if TYPE_CHECKING:
@@ -371,7 +372,7 @@ def _measure(
         iterations=plan.iterations,
         warmup_rounds=warmups,
     )
-    digest = difference.digest(newest)
+    digest = result_digest(newest)
 
     def keep(what: record_file.What, wall: list[float], cpu: list[float]) -> Record:
         record = Record(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from perf.cases import tasks
 from perf.measure import clocks
-from perf.records import difference
+from perf.records.digest import result_digest
 from perf.records.record_file import Input, What
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ POOLS: Final = ("futures", "dask", "parsl", "spark")
 EXECUTORS: Final = ((BASE, 1), *((name, WORKERS) for name in POOLS))
 """Every executor with its number of workers."""
 
-IN_MEMORY: Final = Input(digest=difference.digest(None), events=0, source="none")
+IN_MEMORY: Final = Input(digest=result_digest(None), events=0, source="none")
 """Identity of the input of cases that read no events."""
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, Literal, get_args
 import numpy as np
 
 from perf.cases.case import Case, Ready, Source
-from perf.records import difference
+from perf.records.digest import result_digest
 from perf.records.record_file import Input, What
 
 # ruff: noqa: PLC0415
@@ -161,7 +161,7 @@ def identity(templates: Templates) -> Input:
         }
         for name, region in templates.regions.items()
     }
-    return Input(digest=difference.digest(content), events=0, source=templates.source)
+    return Input(digest=result_digest(content), events=0, source=templates.source)
 
 
 def minimum(model: Model) -> float:

@@ -15,6 +15,7 @@ from perf.cases import delivery, inference
 from perf.cases.case import WORKERS, Case, Ready
 from perf.cases.tasks import orphans_adopted
 from perf.records import difference
+from perf.records.digest import result_digest
 from perf.records.format import label
 from perf.records.record_file import Input, What
 
@@ -193,7 +194,7 @@ class StageCase(Case):
                 result_key=("whole", self.stage, self.events),
                 compare=partial(agree, self.stage),
                 identity=Input(
-                    digest=difference.digest([workflow.seed, self.events]),
+                    digest=result_digest([workflow.seed, self.events]),
                     events=0,
                     source="synthetic",
                 ),

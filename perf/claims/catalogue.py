@@ -30,6 +30,7 @@ from perf.claims.fits import fits
 from perf.measure import clocks
 from perf.measure.paired import Arm, Samples, Verdict, checked, interleaved, ratio
 from perf.records import difference
+from perf.records.digest import result_digest
 from perf.records.record_file import Input, What
 
 if TYPE_CHECKING:
@@ -272,7 +273,7 @@ def _one_worker(
     if peak is None:
         msg = "peak memory is read from /proc, which this system has not: run on Linux"
         raise InputError(msg)
-    return wall, cpu, peak, difference.digest(result)
+    return wall, cpu, peak, result_digest(result)
 
 
 def _kernels(

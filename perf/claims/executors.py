@@ -28,6 +28,7 @@ from perf.cases.executors import MAX_PLAIN_TASKS
 from perf.measure import clocks
 from perf.measure.paired import Arm, Verdict, checked, interleaved, ratio
 from perf.records import difference
+from perf.records.digest import result_digest
 from perf.records.record_file import What
 
 if TYPE_CHECKING:
@@ -363,7 +364,7 @@ def _tasks(
                 found.low,
                 found.high,
                 "milliseconds",
-                (Arm(described, IN_MEMORY, wall, cpu, 1, difference.digest(newest)),),
+                (Arm(described, IN_MEMORY, wall, cpu, 1, result_digest(newest)),),
                 what,
             )
         )

@@ -14,7 +14,7 @@ from analysis.inference import build, open_backend
 from perf.cases import inference
 from perf.cases.data import find_shared
 from perf.measure.paired import Arm, Verdict, interleaved, ratio
-from perf.records import difference
+from perf.records.digest import result_digest
 from perf.records.record_file import What
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def _of(name: str, templates: Templates, rng: np.random.Generator, rounds: int) 
                     samples.wall[one],
                     samples.cpu[one],
                     samples.iterations[one],
-                    difference.digest(minima[one]),
+                    result_digest(minima[one]),
                 )
                 # The default once, with the first.
                 for one in ((DEFAULT, side) if side == next(iter(FAST)) else (side,))

@@ -19,7 +19,7 @@ import numpy as np
 
 from analysis.errors import InputError
 from perf.measure import clocks
-from perf.records import difference
+from perf.records.digest import result_digest
 from perf.records.record_file import Input, What
 
 if TYPE_CHECKING:
@@ -225,4 +225,4 @@ def checked(
     if not agree(*results.values()):
         msg = "the implementations differ on this input, their speeds mean nothing: run the tests"
         raise InputError(msg)
-    return {name: difference.digest(result) for name, result in results.items()}
+    return {name: result_digest(result) for name, result in results.items()}

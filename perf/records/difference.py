@@ -22,20 +22,16 @@ NaN is equal to NaN everywhere. `Arithmetic` has the bounds.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
-from perf.records.plain import Histogram, Rows, State, is_a, plain
+from perf.records.plain import Histogram, Rows, State, awkward_parts, is_a, plain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-
-# coffea and hist take seconds, and were imported if there is a result of theirs.
-# ruff: noqa: PLC0415
+    from collections.abc import Iterator, Mapping, Sequence
 
 # A kind of result, a way to differ: each returns what it found.
 # ruff: noqa: PLR0911
@@ -222,7 +218,7 @@ class _Comparison:
             case np.ndarray() if theirs.ndim:
                 return self._arrays(ours, theirs, at)
             case _ if is_a(theirs, "awkward", "Array"):
-                return self.difference(_apart(ours), _apart(theirs), at)
+                return self.difference(awkward_parts(ours), awkward_parts(theirs), at)
             case _:
                 same = bool(self._close(ours, theirs, self._size(at, theirs)).all())
                 return None if same else _unlike(got, want, at)
@@ -423,97 +419,3 @@ def _unlike(got: Any, want: Any, at: str) -> str:
     if max(len(ours), len(theirs)) > SHOWN:
         return f"{at}: two of type {kinds[0]} differ"
     return f"{at} is {ours}, not {theirs}"
-
-
-# --- awkward arrays
-
-
-def _apart(array: Any) -> Any:
-    """Lengths and values of an awkward array, however it is laid out."""
-    import awkward as ak
-
-    return _layout(ak.to_packed(array).layout)
-
-
-def _layout(layout: Any) -> Any:
-    import awkward as ak
-
-    if layout.is_numpy:
-        return np.asarray(layout.data)
-    if layout.is_unknown:
-        return ["unknown", layout.length]
-    if layout.is_list:
-        lists = layout.to_ListOffsetArray64(True)  # noqa: FBT003  (positional in awkward)
-        offsets = np.asarray(lists.offsets.data)
-        content = lists.content[: int(offsets[-1])]
-        return {"lengths": np.diff(offsets), "content": _layout(content)}
-    if layout.is_record:
-        return {name: _layout(layout.content(name)) for name in layout.fields}
-    if layout.is_option:
-        missing = np.asarray(ak.is_none(ak.Array(layout)))
-        present = ak.to_packed(ak.drop_none(ak.Array(layout), axis=0)).layout
-        return {"missing": missing, "present": _layout(present)}
-    if layout.is_indexed:
-        return _layout(ak.to_packed(layout.project()))
-    # A union: each entry by itself.
-    return tuple(layout.to_list())
-
-
-# --- identity
-
-
-def digest(result: Any) -> str:
-    """Identity of the content of a result: of equal results to the last bit.
-
-    Parameters
-    ----------
-    result
-        numpy or awkward array, hist.Hist, number, text, or a list, tuple or dict of these.
-
-    Returns
-    -------
-    str
-        Hexadecimal SHA-256. The same for equal content whatever its memory layout or byte
-        order, the order of a dict, or that in which a growing axis met its categories.
-
-    Raises
-    ------
-    TypeError
-        If it is or holds anything else.
-    """
-    total = hashlib.sha256()
-    _feed(total.update, result)
-    return total.hexdigest()
-
-
-def _feed(update: Callable[[bytes], None], result: Any) -> None:
-    match plain(result):
-        case dict() as content:
-            update(f"dict {len(content)}\n".encode())
-            for key in sorted(content, key=repr):
-                update(f"{key!r}\n".encode())
-                _feed(update, content[key])
-        case Histogram() as content:
-            _feed(update, {**content._asdict(), "axes": list(content.axes)})
-        case Rows() | State() | set():
-            msg = f"there is no identity of a {type(result).__name__}"
-            raise TypeError(msg)
-        case list() | tuple():
-            update(f"list {len(result)}\n".encode())
-            for one in result:
-                _feed(update, one)
-        case np.ndarray() if result.dtype.names:
-            _feed(
-                update, {name: np.ascontiguousarray(result[name]) for name in result.dtype.names}
-            )
-        case np.ndarray() if result.dtype.kind in "biufc":
-            little = np.ascontiguousarray(result, result.dtype.newbyteorder("<"))
-            update(f"array {little.dtype.str} {little.shape}\n".encode())
-            update(little.tobytes())
-        case bool() | int() | float() | str() | bytes() | None | np.generic():
-            update(f"{type(result).__name__} {result!r}\n".encode())
-        case _ if is_a(result, "awkward", "Array"):
-            _feed(update, _apart(result))
-        case _:
-            msg = f"there is no identity of a {type(result).__name__}"
-            raise TypeError(msg)

@@ -8,6 +8,7 @@ import math
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
+from perf.records.digest import result_digest
 from perf.records.record_file import Input, Machine, Record, What
 from perf.records.unreadable import left_out, understood
 
@@ -122,9 +123,7 @@ def _what(name: str, param_names: Sequence[str], combination: Sequence[str]) -> 
 
 
 def _input(name: str) -> Input:
-    from perf.records.difference import digest  # noqa: PLC0415  (awkward)
-
-    return Input(digest=digest(name), events=int(name.endswith(PER_EVENT)), source="asv")
+    return Input(digest=result_digest(name), events=int(name.endswith(PER_EVENT)), source="asv")
 
 
 def _machine(about: dict[str, str], python: str) -> Machine:

@@ -8,6 +8,7 @@ import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
+from perf.records.digest import result_digest
 from perf.records.record_file import Input, Machine, Record, What
 from perf.records.releases import is_release
 from perf.records.unreadable import understood
@@ -26,8 +27,6 @@ def compared(path: Path) -> list[Record]:
 
     Only releases are part of the history: not a checkout, nor a side with variables of its own.
     """
-    from perf.records.difference import digest  # noqa: PLC0415  (awkward)
-
     with understood(path, "report of `python -m perf compare --json`"):
         report = json.loads(path.read_text())
         machine = Machine.model_validate(report["machine"])
@@ -53,7 +52,9 @@ def compared(path: Path) -> list[Record]:
                         run=f"compare {path.stem}",
                         timestamp=ended,
                         what=what,
-                        input=Input(digest=digest(name), events=what.size, source="compare"),
+                        input=Input(
+                            digest=result_digest(name), events=what.size, source="compare"
+                        ),
                         versions={
                             "python": machine.python.split(" ")[-1],
                             **about["installed"],

@@ -167,3 +167,35 @@ def _state(value: Any) -> Any:
     listed = [list(one) for one in items if one is not None]
     # Most have attributes and nothing else.
     return (given, state, *listed) if given or listed else state
+
+
+def awkward_parts(array: Any) -> Any:
+    """Lengths and values of an awkward array, the same for every layout of equal content."""
+    import awkward as ak
+
+    return _layout(ak.to_packed(array).layout)
+
+
+def _layout(layout: Any) -> Any:
+    import awkward as ak
+    import numpy as np
+
+    if layout.is_numpy:
+        return np.asarray(layout.data)
+    if layout.is_unknown:
+        return ["unknown", layout.length]
+    if layout.is_list:
+        lists = layout.to_ListOffsetArray64(True)  # noqa: FBT003  (positional in awkward)
+        offsets = np.asarray(lists.offsets.data)
+        content = lists.content[: int(offsets[-1])]
+        return {"lengths": np.diff(offsets), "content": _layout(content)}
+    if layout.is_record:
+        return {name: _layout(layout.content(name)) for name in layout.fields}
+    if layout.is_option:
+        missing = np.asarray(ak.is_none(ak.Array(layout)))
+        present = ak.to_packed(ak.drop_none(ak.Array(layout), axis=0)).layout
+        return {"missing": missing, "present": _layout(present)}
+    if layout.is_indexed:
+        return _layout(ak.to_packed(layout.project()))
+    # A union: each entry by itself.
+    return tuple(layout.to_list())

@@ -30,6 +30,7 @@ from analysis.files import output
 from perf.measure import clocks
 from perf.measure.fresh_process import answering
 from perf.records import difference, identity
+from perf.records.digest import result_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -400,7 +401,7 @@ def visit(request: Request) -> Outcome:
         msg = "a worker ended during a run and took its CPU time with it: measure again"
         raise InputError(msg)
     try:
-        digest = difference.digest(last)
+        digest = result_digest(last)
     except TypeError:
         digest = ""
     return Outcome(measured=Measured(**measured), check=digest)

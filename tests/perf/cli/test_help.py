@@ -56,7 +56,7 @@ def test_script_beside_folders_of_the_same_names(script: Path, tmp_path: Path) -
     for name in ("analysis", "perf"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("raise SystemExit('a module of the user')")
-    command = [sys.executable, script, "records", "none.jsonl"]
+    command = [sys.executable, str(script), "records", "none.jsonl"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: there are no records at none.jsonl")

@@ -15,7 +15,8 @@ import pandas as pd
 import pytest
 from coffea.processor import column_accumulator, value_accumulator
 
-from perf.records.difference import Arithmetic, Sizes, difference, digest
+from perf.records.difference import Arithmetic, Sizes, difference
+from perf.records.digest import result_digest
 
 NEARLY = 1 + 1e-12
 FAR = 1 + 1e-8
@@ -294,7 +295,11 @@ def test_sums_of_both_signs_are_rounded_as_what_they_are_made_of() -> None:
 
 
 def test_digest_of_what_is_filled_apart() -> None:
-    assert digest(Sparse(a=2, b=3)) == digest(Sparse(b=3, a=2)) != digest(Sparse(a=2, b=4))
+    assert (
+        result_digest(Sparse(a=2, b=3))
+        == result_digest(Sparse(b=3, a=2))
+        != result_digest(Sparse(a=2, b=4))
+    )
 
 
 @pytest.mark.parametrize(("got", "want"), EQUAL)
@@ -334,7 +339,7 @@ def by_process(categories: list[str], *, growth: bool = True, weight: float = 1.
 @pytest.mark.parametrize("growth", [True, False])
 def test_digest_ignores_the_order_in_which_categories_came(growth: bool) -> None:  # noqa: FBT001
     one, other = (by_process(names, growth=growth) for names in (["a", "bb"], ["bb", "a"]))
-    assert digest(one) == digest(other)
+    assert result_digest(one) == result_digest(other)
 
 
 @pytest.mark.parametrize(
@@ -351,7 +356,7 @@ def test_digest_ignores_the_order_in_which_categories_came(growth: bool) -> None
     ],
 )
 def test_digest_is_of_the_content_alone(one: Any, other: Any) -> None:
-    assert digest(one) == digest(other)
+    assert result_digest(one) == result_digest(other)
 
 
 @pytest.mark.parametrize(
@@ -376,9 +381,9 @@ def test_digest_is_of_the_content_alone(one: Any, other: Any) -> None:
     ],
 )
 def test_digest_differs_where_the_content_does(one: Any, other: Any) -> None:
-    assert digest(one) != digest(other)
+    assert result_digest(one) != result_digest(other)
 
 
 def test_digest_of_what_has_none() -> None:
     with pytest.raises(TypeError, match="no identity of a object"):
-        digest([object()])
+        result_digest([object()])

@@ -34,6 +34,12 @@ def forgotten() -> Iterator[None]:
     of_worker.cache_clear()
 
 
+@pytest.fixture
+def two_samples(synthetic_fileset: dict[str, Any]) -> dict[str, Any]:
+    """Two samples of the file set, four files."""
+    return {name: synthetic_fileset[name] for name in sorted(synthetic_fileset)[:2]}
+
+
 def processed(
     fileset: dict[str, Any], executor: ExecutorBase, column_cache: int | None = None
 ) -> Result:
@@ -58,13 +64,13 @@ def processed(
     ],
 )
 def test_a_second_run_reads_less_and_gives_the_same(
-    name: str, options: dict[str, Any], synthetic_fileset: dict[str, Any]
+    name: str, options: dict[str, Any], two_samples: dict[str, Any]
 ) -> None:
     workers = 1 if name == "iterative" else 2
     with open_executor("iterative") as base:
-        want = processed(synthetic_fileset, base)
+        want = processed(two_samples, base)
     with open_executor(name, workers=workers, **options) as executor:
-        first, second = (processed(synthetic_fileset, executor, 10**9) for _ in range(2))
+        first, second = (processed(two_samples, executor, 10**9) for _ in range(2))
     assert agree(first.accumulated, want.accumulated)
     assert agree(second.accumulated, want.accumulated)
     assert first.bytes_read is not None
@@ -73,13 +79,10 @@ def test_a_second_run_reads_less_and_gives_the_same(
     assert second.bytes_read < 0.5 * first.bytes_read
 
 
-def test_other_events_are_not_taken_for_those_that_are_kept(
-    synthetic_fileset: dict[str, Any],
-) -> None:
-    datasets = sorted(synthetic_fileset)[:2]
+def test_other_events_are_not_taken_for_those_that_are_kept(two_samples: dict[str, Any]) -> None:
     with open_executor("iterative") as executor:
-        for name in datasets:
-            fileset = {name: synthetic_fileset[name]}
+        for name, sample in two_samples.items():
+            fileset = {name: sample}
             want = processed(fileset, executor).accumulated
             assert agree(processed(fileset, executor, 10**9).accumulated, want)
 
@@ -109,14 +112,12 @@ def test_each_file_has_columns_of_its_own_and_new_ones_when_it_is_another(
                 assert agree(processed(fileset, executor, 10**9).accumulated, want)
 
 
-def test_a_cache_that_is_too_small_forgets_and_gives_the_same(
-    synthetic_fileset: dict[str, Any],
-) -> None:
+def test_a_cache_that_is_too_small_forgets_and_gives_the_same(two_samples: dict[str, Any]) -> None:
     capacity = 10_000
     with open_executor("iterative") as executor:
-        want = processed(synthetic_fileset, executor).accumulated
+        want = processed(two_samples, executor).accumulated
         for _ in range(2):
-            assert agree(processed(synthetic_fileset, executor, capacity).accumulated, want)
+            assert agree(processed(two_samples, executor, capacity).accumulated, want)
     assert 0 < of_worker(capacity).currsize <= capacity
 
 

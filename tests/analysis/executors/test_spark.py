@@ -294,6 +294,7 @@ def test_java_that_dies_ends_the_run(fileset: dict[str, Any], tmp_path: Path) ->
 # --- starting and ending
 
 
+@pytest.mark.serial
 @pytest.mark.usefixtures("alone")
 def test_nothing_is_left(capfd: pytest.CaptureFixture[str]) -> None:
     before, folders, ports = children(), own_folders(), listening()

@@ -88,6 +88,7 @@ def test_what_is_there_is_found_and_nothing_else(
     assert report.exit_status(made) == status
 
 
+@pytest.mark.serial
 def test_twice_the_work_is_found_by_the_machines_own_clock(
     repository: Path, tmp_path: Path
 ) -> None:

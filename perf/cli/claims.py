@@ -146,6 +146,7 @@ def scheduler_load(
     """
     import numpy as np
 
+    from perf.scaling import scheduler_cost
     from perf.scaling import scheduler_load as scheduler
 
     rng = np.random.default_rng(seed)

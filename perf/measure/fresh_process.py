@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from contextlib import contextmanager, suppress
+from select import select
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from analysis.processes import adopt_orphans, die_with_parent
@@ -38,7 +39,11 @@ def python_call(
 
 
 class ProcessError(Exception):
-    """A process failed or did not end in time."""
+    """A process failed."""
+
+
+class ProcessTimeoutError(ProcessError):
+    """A process did not answer or end in time."""
 
 
 class Process:
@@ -101,34 +106,38 @@ class Process:
             self._process.stdin.write(request + "\n")
             self._process.stdin.flush()
 
-    def answer(self) -> str:
-        """The next answer.
+    def answer(self, timeout: float | None = None) -> str:
+        """The next answer; a ProcessError if it ends without one, or not within `timeout` seconds.
 
-        Raises
-        ------
-        ProcessError
-            If the process ended without one.
+        With a timeout it must give one answer for each request: what it gives before it is asked
+        is in a buffer, where it cannot be waited for.
         """
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
+        stdout = self._process.stdout
+        assert stdout is not None
+        if timeout is not None and not select([stdout], [], [], max(timeout, 0.0))[0]:
+            msg = f"the process did not answer within {timeout:g} s"
+            raise ProcessTimeoutError(msg)
+        line = stdout.readline()
         if not line:
             self._process.wait()
             raise ProcessError(self._end())
         return line
 
+    def check(self) -> None:
+        """Raise a ProcessError if it has ended."""
+        if self._process.poll() is not None:
+            raise ProcessError(self._end())
+
     def finish(self, request: str = "", timeout: float | None = None) -> str:
         """Send the last request, end the input, and wait: everything that it answered.
 
-        Raises
-        ------
-        ProcessError
-            If it ends with a status other than 0, or not within `timeout` seconds.
+        A ProcessError if it ends with a status other than 0, or not within `timeout` seconds.
         """
         try:
             answers, _ = self._process.communicate(request, timeout)
         except subprocess.TimeoutExpired:
             msg = f"the process did not end within {timeout:g} s"
-            raise ProcessError(msg) from None
+            raise ProcessTimeoutError(msg) from None
         if self._process.returncode != 0:
             raise ProcessError(self._end())
         return answers

@@ -31,7 +31,7 @@ from perf.cases.case import DisagreementError, Inputs, check, run_checked
 from perf.cases.data import DEFAULT_DIRECTORY, Store, find_shared, why_no_shared
 from perf.cases.scales import DEFAULT_SCALE, SCALES
 from perf.measure import clocks
-from perf.records import record_file
+from perf.records import provenance, record_file
 from perf.records.digest import result_digest
 from perf.records.record_file import Record
 
@@ -108,7 +108,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--benchmark-machine",
         metavar="NAME",
-        help=f"Name of this machine in records. Default: ${clocks.MACHINE_VARIABLE} or its own",
+        help=f"Name of this machine in records. Default: ${provenance.MACHINE_VARIABLE} or its own",
     )
 
 
@@ -135,8 +135,8 @@ def pytest_configure(config: pytest.Config) -> None:
         scale=scale,
         path=config.getoption("benchmark_records") or root / record_file.DEFAULT_PATH,
         inputs=Inputs(Store(root / DEFAULT_DIRECTORY, scale.file_events), find_shared(root)),
-        machine=clocks.machine(config.getoption("benchmark_machine")),
-        versions={**clocks.versions(), clocks.SUITE: clocks.suite()},
+        machine=provenance.machine(config.getoption("benchmark_machine")),
+        versions={**provenance.versions(), provenance.SUITE: provenance.suite()},
     )
 
 
@@ -246,7 +246,7 @@ def pytest_benchmark_update_machine_info(
 def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
     """Write versions and load, which differ from run to run, into pytest-benchmark's own files."""
     output_json["versions"] = config.stash[SESSION].versions
-    output_json["load_average"] = clocks.load_average()
+    output_json["load_average"] = provenance.load_average()
 
 
 @pytest.hookimpl(wrapper=True, optionalhook=True)
@@ -333,7 +333,7 @@ def _measure(
     newest = None if case.cold else run_checked(case, ready, session.inputs)
     if not session.records:
         # Once: all large modules are imported by now.
-        session.gc_frozen.enter_context(clocks.settled())
+        session.gc_frozen.enter_context(clocks.gc_frozen())
     rounds = case.rounds(session.scale)
     timed, torn_down = _Times(), _Times()
 
@@ -361,7 +361,7 @@ def _measure(
     else:
         scale = session.scale
         plan = clocks.plan(ready.run, seconds=scale.seconds, min_rounds=scale.min_rounds)
-    before = clocks.load_average()
+    before = provenance.load_average()
     # The check may have used one worker only, and left another without machine code.
     warmups = WORKER_WARMUPS if case.in_workers and not case.cold else 0
     benchmark.pedantic(  # type: ignore[no-untyped-call]
@@ -382,7 +382,7 @@ def _measure(
             versions=session.versions,
             machine=session.machine,
             load_before=before,
-            load_after=clocks.load_average(),
+            load_after=provenance.load_average(),
             iterations=plan.iterations,
             wall_seconds=tuple(wall),
             cpu_seconds=tuple(cpu),

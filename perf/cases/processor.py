@@ -26,8 +26,7 @@ from perf.cases.case import (
 from perf.cases.data import Store, real_identity
 from perf.cases.executors import MAX_PLAIN_TASKS
 from perf.cases.tasks import KillWorker, wait_for_workers
-from perf.measure import clocks
-from perf.records import difference
+from perf.records import difference, provenance
 from perf.records.format import label
 from perf.records.record_file import What
 
@@ -308,7 +307,7 @@ def processors(scale: Scale) -> list[ProcessorCase]:
 
 def scalings(scale: Scale) -> list[ScalingCase]:
     """The processor by number of workers, up to one a core: the same events, and more."""
-    cores = clocks.machine().cores or 1
+    cores = provenance.machine().cores or 1
     numbers = [n for i in range(cores.bit_length()) if (n := 2**i) >= scale.fewest_workers]
     each = scale.processor_events // WORKERS
     return [

@@ -22,13 +22,15 @@ from perf.claims.executors import (
     PLAIN_ROUNDS,
     PROCESSOR_CHUNK,
     as_worker,
-    ceiling,
     executor,
+    independent_processes,
     iterative,
 )
 from perf.claims.fits import fits
-from perf.measure import clocks
-from perf.measure.paired import Arm, Samples, Verdict, checked, interleaved, ratio
+from perf.claims.verdict import Arm, Verdict, checked
+from perf.measure.estimate import Estimate
+from perf.measure.memory import peak_memory
+from perf.measure.paired import Samples, interleaved, ratio
 from perf.records import difference
 from perf.records.digest import result_digest
 from perf.records.record_file import Input, What
@@ -139,14 +141,11 @@ def processing(
         chunksize=PROCESSOR_CHUNK,
         parameters={"variations": "nominal", "source": "synthetic"},
     )
-    found = ratio(samples.cpu["compiled"], samples.cpu[baseline], rng)
     return Verdict(
         f"ttbar nominal, chunk {PROCESSOR_CHUNK:,}, zstd: compiled / {baseline}",
         "at most",
         MAX_PROCESSOR_RATIO,
-        found.median,
-        found.low,
-        found.high,
+        ratio(samples.cpu["compiled"], samples.cpu[baseline], rng),
         "ratio",
         _arms(what, identity, samples, check),
     )
@@ -178,62 +177,43 @@ def memory(store: Store, implementation: Implementation) -> Verdict:
         "peak of a worker",
         "at most",
         MAX_WORKER_MEMORY,
-        peak,
-        peak,
-        peak,
+        Estimate.exact(peak),
         "bytes",
         (Arm(what, identity, [wall], [cpu], 1, check, peak),),
     )
 
 
 class Claim(NamedTuple):
-    """Something to be measured that verdicts come of.
-
-    Attributes
-    ----------
-    name
-        By which it is chosen.
-    measure
-        Gives the verdicts.
-    """
+    """What is measured under a name, and gives verdicts."""
 
     name: str
     measure: Callable[[], Sequence[Verdict]]
 
 
 def every(store: Store, rng: np.random.Generator, only: Sequence[str] = ()) -> list[Claim]:
-    """Every claim, to be measured when called.
+    """Every claim whose name matches a pattern (shell's), by default all; measured when called.
 
-    Parameters
-    ----------
-    store
-        Events.
-    rng
-        Of the order of measurements.
-    only
-        Patterns of names (shell's); by default all.
-
-    Raises
-    ------
-    InputError
-        If there is none of a pattern.
+    An InputError if a pattern matches none.
     """
 
-    def one(of: Callable[..., Verdict], *args: Any) -> Callable[[], Sequence[Verdict]]:
-        return lambda: [of(*args)]
+    def single(measure: Callable[..., Verdict], *args: Any) -> Callable[[], Sequence[Verdict]]:
+        return lambda: [measure(*args)]
 
     # To be sent to another process: without what this one has read.
     fresh = Store(store.directory, store.file_events)
-    found = [
-        Claim("trijet", one(trijet, store, rng)),
-        Claim("selection", one(selection, store, rng)),
-        Claim("idiomatic", one(processing, store, rng, "idiomatic")),
-        Claim("columnar", one(processing, store, rng, "columnar")),
-        Claim("memory-columnar", one(memory, store, "columnar")),
-        Claim("memory-compiled", one(memory, store, "compiled")),
+    claims = [
+        Claim("trijet", single(trijet, store, rng)),
+        Claim("selection", single(selection, store, rng)),
+        Claim("idiomatic", single(processing, store, rng, "idiomatic")),
+        Claim("columnar", single(processing, store, rng, "columnar")),
+        Claim("memory-columnar", single(memory, store, "columnar")),
+        Claim("memory-compiled", single(memory, store, "compiled")),
         Claim("fit", partial(fits, rng)),
         Claim("executor-iterative", partial(as_worker, iterative, rng)),
-        Claim("executor-ceiling", partial(as_worker, ceiling, fresh, rng)),
+        Claim(
+            "executor-independent-processes",
+            partial(as_worker, independent_processes, fresh, rng),
+        ),
         *(
             Claim(f"executor-{name}", partial(as_worker, executor, fresh, rng, name))
             for name in MAX_CPU
@@ -247,11 +227,13 @@ def every(store: Store, rng: np.random.Generator, only: Sequence[str] = ()) -> l
         ),
     ]
     for pattern in only:
-        if not any(fnmatch(claim.name, pattern) for claim in found):
-            names = ", ".join(claim.name for claim in found)
+        if not any(fnmatch(claim.name, pattern) for claim in claims):
+            names = ", ".join(claim.name for claim in claims)
             msg = f"there is no claim {pattern!r}: there are {names}"
             raise InputError(msg)
-    return [claim for claim in found if not only or any(fnmatch(claim.name, one) for one in only)]
+    return [
+        claim for claim in claims if not only or any(fnmatch(claim.name, name) for name in only)
+    ]
 
 
 def _one_worker(
@@ -259,7 +241,7 @@ def _one_worker(
 ) -> tuple[float, float, int, str]:
     """Wall and CPU seconds, peak memory and digest of one run in this process."""
     with open_executor("iterative") as executor:
-        act = processor.process(
+        run = processor.process(
             fileset,
             executor,
             implementation=implementation,
@@ -267,9 +249,9 @@ def _one_worker(
             chunksize=PROCESSOR_CHUNK,
         )
         wall, cpu = time.perf_counter(), time.process_time()
-        result = act()
+        result = run()
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    peak = clocks.peak_memory()
+    peak = peak_memory()
     if peak is None:
         msg = "peak memory is read from /proc, which this system has not: run on Linux"
         raise InputError(msg)
@@ -292,14 +274,11 @@ def _kernels(
     }
     check = checked(sides, agree)
     samples = interleaved(sides, rounds=rounds, rng=rng)
-    found = ratio(samples.cpu["columnar"], samples.cpu["compiled"], rng)
     return Verdict(
         claim,
         "at least",
         bound,
-        found.median,
-        found.low,
-        found.high,
+        ratio(samples.cpu["columnar"], samples.cpu["compiled"], rng),
         "ratio",
         _arms(what, events.identity, samples, check),
     )

@@ -9,8 +9,9 @@ import re
 import time
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Literal, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import numpy as np
 import psutil
@@ -25,8 +26,10 @@ from perf.cases import tasks as case_tasks
 from perf.cases.case import BASE, IN_MEMORY, WORKERS
 from perf.cases.data import Store
 from perf.cases.executors import MAX_PLAIN_TASKS
-from perf.measure import clocks
-from perf.measure.paired import Arm, Verdict, checked, interleaved, ratio
+from perf.claims.verdict import Arm, Verdict, checked
+from perf.measure import clocks, memory
+from perf.measure.estimate import Estimate
+from perf.measure.paired import interleaved, ratio
 from perf.records import difference
 from perf.records.digest import result_digest
 from perf.records.record_file import What
@@ -55,8 +58,8 @@ MERGED_TASKS: Final = 16
 MERGED_BYTES: Final = 16_000_000
 """A histogram of a million bins from each of as many tasks as there are chunks."""
 
-SHARES: Final = "apart"
-"""Name of what has no executor."""
+INDEPENDENT: Final = "apart"
+"""Name in records of processes without an executor."""
 
 IDLE_SECONDS: Final = 5.0
 """CPU time is counted in steps of 10 ms: then of 0.2 % of a core."""
@@ -79,6 +82,35 @@ MAX_EMPTY_TASK: Final = {"dask": 0.5, "spark": 0.1}
 iterative one, and milliseconds a task."""
 
 
+@dataclass(frozen=True)
+class _Measured:
+    """An executor as it is measured: a variant is not checked against bounds."""
+
+    name: str
+    variant: str = ""
+    rounds: int = ROUNDS
+
+    def __str__(self) -> str:
+        if self.name == INDEPENDENT:
+            return f"{WORKERS} processes {self.name}"
+        return BASE if self.name == BASE else f"{self.name} x{WORKERS}{self._variant(' ')}"
+
+    def _variant(self, separator: str) -> str:
+        return self.variant and separator + self.variant
+
+    def what(self, suffix: str, **details: Any) -> What:
+        """What a record is of, its name ending in the suffix."""
+        words = re.findall(r"[a-z0-9]+", self.variant.lower())
+        parameters = details.pop("parameters", {})
+        if self.variant:
+            parameters = {**parameters, "variant": self.variant}
+        return What(
+            name="-".join(("claim-executor", self.name, *words, suffix)),
+            parameters=parameters,
+            **details,
+        )
+
+
 def executor(
     store: Store,
     rng: np.random.Generator,
@@ -90,22 +122,12 @@ def executor(
 ) -> list[Verdict]:
     """What an executor costs beside the work, with two workers that are warm.
 
-    Alone: an idle engine takes CPU time that would be counted as that of another.
-
-    Parameters
-    ----------
-    store, rng, rounds
-        Events, order of the two sides, and how often each is measured.
-    name
-        Of the executor.
-    variant
-        What it is called that is not as it comes, and of which nothing is claimed.
-    options
-        Of `open_executor`; by default those that `overheads.VARIANTS` has for the variant.
-    column_cache
-        As of `analysis.runner.run.run`, on the executor alone.
+    No other engine runs meanwhile: its CPU time when idle would be counted, too. `variant` is the
+    label of a non-default setup, which is not checked against bounds; its options of
+    `open_executor` are by default those of `tasks.VARIANTS`. The column cache is of the executor
+    only.
     """
-    on = f"{name} x{WORKERS}{variant and f' {variant}'}"
+    measured = _Measured(name, variant, rounds)
     if options is None:
         options = case_tasks.VARIANTS[cast("Variant", variant)]
     with (
@@ -113,27 +135,29 @@ def executor(
         open_executor(name, workers=WORKERS, **options) as engine,
     ):
         workers = case_tasks.wait_for_workers(engine, WORKERS)
-        _see(workers)
-        act = partial(_process, executor=engine, column_cache=column_cache)
+        _require_visible(workers)
+        prepare = partial(_process, executor=engine, column_cache=column_cache)
         return [
-            *_work(store, rng, act, workers, name, variant, on, rounds),
-            *_tasks(rng, engine, name, variant, on, rounds, tuned=options.get("tuned", True)),
-            _idle(name, variant, on),
+            *_work(store, rng, prepare, workers, measured),
+            *_tasks(rng, engine, measured, tuned=options.get("tuned", True)),
+            _idle(measured),
         ]
 
 
 def iterative(rng: np.random.Generator, rounds: int = ROUNDS) -> list[Verdict]:
     """The same of the iterative executor, which has no engine."""
     with open_executor(BASE) as base:
-        return _tasks(rng, base, BASE, "", BASE, rounds)
+        return _tasks(rng, base, _Measured(BASE, rounds=rounds))
 
 
-def ceiling(store: Store, rng: np.random.Generator, rounds: int = ROUNDS) -> list[Verdict]:
+def independent_processes(
+    store: Store, rng: np.random.Generator, rounds: int = ROUNDS
+) -> list[Verdict]:
     """What the machine allows: as many processes, each with its share of the files from the start.
 
-    They send nothing to each other and wait for nothing but the slower one at the end. No executor
-    can do better where chunks take the same time, and cores that share caches, memory or more
-    (as two threads of one do) are the less able to be kept busy.
+    They send nothing to each other and wait only for the slower one at the end. No executor
+    can do better where chunks take the same time. Cores that share caches, memory or more (as two
+    threads of one do) gain less from a second process.
     """
     context = multiprocessing.get_context("spawn")
     with ExitStack() as stack:
@@ -141,31 +165,32 @@ def ceiling(store: Store, rng: np.random.Generator, rounds: int = ROUNDS) -> lis
         with environment(ALLOCATOR):
             pids = {pool.submit(os.getpid).result() for pool in pools}
 
-        def shared(fileset: Mapping[str, Any]) -> Callable[[], Any]:
+        def prepare(fileset: Mapping[str, Any]) -> Callable[[], Any]:
             for number, pool in enumerate(pools):
                 share = {
-                    name: {**one, "files": dict(list(one["files"].items())[number::WORKERS])}
-                    for name, one in fileset.items()
+                    name: {**sample, "files": dict(list(sample["files"].items())[number::WORKERS])}
+                    for name, sample in fileset.items()
                 }
-                pool.submit(_have_share, share).result()
+                pool.submit(_prepare_share, share).result()
 
-            def act() -> Any:
-                return accumulate([one.result() for one in [p.submit(_do_share) for p in pools]])
+            def run() -> Any:
+                futures = [pool.submit(_run_share) for pool in pools]
+                return accumulate([future.result() for future in futures])
 
-            return act
+            return run
 
-        return _work(store, rng, shared, pids, SHARES, "", f"{WORKERS} processes {SHARES}", rounds)
+        return _work(store, rng, prepare, pids, _Measured(INDEPENDENT, rounds=rounds))
 
 
 _share: list[Callable[[], Any]] = []
 
 
-def _have_share(fileset: Mapping[str, Any]) -> None:
+def _prepare_share(fileset: Mapping[str, Any]) -> None:
     # It has no engine to end.
     _share[:] = [_process(fileset, open_executor(BASE).__enter__())]
 
 
-def _do_share() -> Any:
+def _run_share() -> Any:
     return _share[0]()
 
 
@@ -184,7 +209,7 @@ def as_worker(function: Callable[..., Any], *args: Any) -> Any:
         return pool.submit(function, *args).result()
 
 
-def _see(workers: set[int]) -> None:
+def _require_visible(workers: set[int]) -> None:
     """Check that the clock of CPU time sees all workers: they are children of this process."""
     seen = {child.pid for child in psutil.Process().children(recursive=True)}
     if missing := workers - seen - {os.getpid()}:
@@ -195,7 +220,7 @@ def _see(workers: set[int]) -> None:
 def _process(
     fileset: Mapping[str, Any], executor: ExecutorBase, column_cache: int | None = None
 ) -> Callable[[], Any]:
-    """Make ready to process a file set as all sides of these claims do."""
+    """Prepare to process a file set as all sides of these claims do."""
     return processor.process(
         fileset,
         executor,
@@ -209,50 +234,47 @@ def _process(
 def _work(
     store: Store,
     rng: np.random.Generator,
-    other: Callable[[Mapping[str, Any]], Callable[[], Any]],
+    prepare: Callable[[Mapping[str, Any]], Callable[[], Any]],
     workers: set[int],
-    name: str,
-    variant: str,
-    on: str,
-    rounds: int,
+    measured: _Measured,
 ) -> list[Verdict]:
     """The processor: CPU time an event and events a second, over those of the iterative one.
 
     Then what else shows where the time goes: page faults and memory of the workers.
     """
+    on, name = str(measured), measured.name
     fileset = store.fileset(EVENTS)
     identity = store.fileset_identity(EVENTS)
     with open_executor(BASE) as base:
-        acts = {BASE: _process(fileset, base), on: other(fileset)}
-        check = checked(acts, difference.agree)
-        want = acts[BASE]()
+        sides = {BASE: _process(fileset, base), on: prepare(fileset)}
+        check = checked(sides, difference.agree)
+        expected = sides[BASE]()
 
-        def exact(act: Callable[[], Any]) -> None:
-            if not difference.agree(act(), want):
+        def exact(run: Callable[[], Any]) -> None:
+            if not difference.agree(run(), expected):
                 msg = f"a result of {on} or {BASE} differs from one before: run the tests"
                 raise InputError(msg)
 
         faults: list[int] = []
 
         def counted() -> None:
-            before = clocks.page_faults(workers)
-            exact(acts[on])
-            faults.append(clocks.page_faults(workers) - before)
+            before = memory.page_faults(workers)
+            exact(sides[on])
+            faults.append(memory.page_faults(workers) - before)
 
         samples = interleaved(
-            {BASE: partial(exact, acts[BASE]), on: counted},
-            rounds=rounds,
+            {BASE: partial(exact, sides[BASE]), on: counted},
+            rounds=measured.rounds,
             rng=rng,
             # What an idle engine takes meanwhile is not counted for the iterative executor.
             cpu={BASE: time.process_time, on: clocks.cpu_of_tree},
         )
-
-    peaks = [clocks.peak_memory(pid) for pid in workers]
+    peaks = [memory.peak_memory(pid) for pid in workers]
     peak = max((one for one in peaks if one is not None), default=None)
 
-    def arm(side: str, executor: str, workers: int, variant: str) -> Arm:
-        what = What(
-            name=f"claim-executor-{name}{_suffix(variant)}-processor-{executor}",
+    def arm(side: str, of: _Measured, executor: str, workers: int) -> Arm:
+        what = of.what(
+            f"processor-{executor}",
             group=f"ttbar, nominal, {on}",
             kind="processor",
             subject="ttbar",
@@ -261,76 +283,52 @@ def _work(
             workers=workers,
             size=identity.events,
             chunksize=PROCESSOR_CHUNK,
-            parameters=_parameters(variant, variations="nominal", source="synthetic"),
+            parameters={"variations": "nominal", "source": "synthetic"},
         )
-        wall, cpu = samples.wall[side], samples.cpu[side]
-        held = peak if executor == name else None
-        return Arm(what, identity, wall, cpu, samples.iterations[side], check[side], held)
+        return Arm(
+            what,
+            identity,
+            samples.wall[side],
+            samples.cpu[side],
+            samples.iterations[side],
+            check[side],
+            peak if executor == name else None,
+        )
 
-    arms = (arm(BASE, BASE, 1, ""), arm(on, name, WORKERS, variant))
-    shown: tuple[tuple[str, float, Literal["count", "bytes"]], ...] = (
-        (FAULTS, float(np.median(faults)), "count"),
-        (MEMORY, math.nan if peak is None else peak, "bytes"),
-    )
+    arms = (arm(BASE, _Measured(name), BASE, 1), arm(on, measured, name, WORKERS))
     cost = ratio(samples.cpu[on], samples.cpu[BASE], rng)
     rate = ratio(samples.wall[BASE], samples.wall[on], rng)
-    claimed = not variant and name in MAX_CPU
+    claimed = not measured.variant and name in MAX_CPU
+    max_cpu, min_rate = (MAX_CPU[name], MIN_RATE) if claimed else (None, None)
+    page_faults = Estimate.exact(float(np.median(faults)))
+    largest = Estimate.exact(math.nan if peak is None else peak)
     return [
-        Verdict(
-            f"{on} / {BASE}: {CPU}",
-            "at most",
-            MAX_CPU.get(name) if claimed else None,
-            cost.median,
-            cost.low,
-            cost.high,
-            "ratio",
-            arms,
-            CPU,
-        ),
-        Verdict(
-            f"{on} / {BASE}: {RATE}",
-            "at least",
-            MIN_RATE if claimed else None,
-            rate.median,
-            rate.low,
-            rate.high,
-            "ratio",
-            (),
-            RATE,
-        ),
-        *(
-            Verdict(f"{on}: {what}", "at most", None, value, value, value, unit, (), what)
-            for what, value, unit in shown
-        ),
+        Verdict(f"{on} / {BASE}: {CPU}", "at most", max_cpu, cost, "ratio", arms, CPU),
+        Verdict(f"{on} / {BASE}: {RATE}", "at least", min_rate, rate, "ratio", (), RATE),
+        Verdict(f"{on}: {FAULTS}", "at most", None, page_faults, "count", (), FAULTS),
+        Verdict(f"{on}: {MEMORY}", "at most", None, largest, "bytes", (), MEMORY),
     ]
 
 
 def _tasks(
-    rng: np.random.Generator,
-    engine: ExecutorBase,
-    name: str,
-    variant: str,
-    on: str,
-    rounds: int,
-    *,
-    tuned: bool = True,
+    rng: np.random.Generator, engine: ExecutorBase, measured: _Measured, *, tuned: bool = True
 ) -> list[Verdict]:
     """Wall time a task, of tasks that do nothing and of such as return a large histogram."""
+    on, name = str(measured), measured.name
     empty = EMPTY_TASKS if tuned else min(EMPTY_TASKS, MAX_PLAIN_TASKS[name])
     # Workers have the histogram already: to make it takes longer than to merge it.
     returning = partial(case_tasks.Returning, size=MERGED_BYTES)
     workers = 1 if name == BASE else WORKERS
     case_tasks.wait_for_workers(engine, workers, partial(returning(), 0))
     verdicts = []
-    for what, tasks, make, bound in (
+    for quantity, tasks, make, bound in (
         (TASK, empty, case_tasks.Empty, MAX_EMPTY_TASK.get(name)),
         (MERGE, MERGED_TASKS, returning, MAX_MERGE),
     ):
         call = case_tasks.calls(engine, tasks, make)
-        want = make().expected(tasks)
         newest = call()
 
-        def act(call: Callable[[], Any] = call, tasks: int = tasks) -> None:
+        def run(call: Callable[[], Any] = call, tasks: int = tasks) -> None:
             nonlocal newest
             newest = call()
             # All of it is compared at the end: that takes as long as merging.
@@ -338,64 +336,50 @@ def _tasks(
                 msg = f"{newest['tasks']} of {tasks} tasks are in the result: run the tests"
                 raise InputError(msg)
 
-        samples = interleaved({on: act}, rounds=rounds, rng=rng, cpu=clocks.cpu_of_tree)
-        if not case_tasks.same(newest, want):
-            msg = f"{on}: {what}: the result is not that of {tasks} tasks: run the tests"
+        samples = interleaved({on: run}, rounds=measured.rounds, rng=rng, cpu=clocks.cpu_of_tree)
+        if not case_tasks.same(newest, make().expected(tasks)):
+            msg = f"{on}: {quantity}: the result is not that of {tasks} tasks: run the tests"
             raise InputError(msg)
         each = [1e3 * seconds / tasks for seconds in samples.wall[on]]
-        found = ratio(each, [1.0] * len(each), rng)
-        described = What(
-            name=f"claim-executor-{name}{_suffix(variant)}-{what.replace(' ', '_')}",
-            group=f"{tasks:,} tasks: {what}",
+        what = measured.what(
+            quantity.replace(" ", "_"),
+            group=f"{tasks:,} tasks: {quantity}",
             kind="executor",
             subject=name,
             executor=name,
             workers=workers,
             size=0,
-            parameters=_parameters(variant, tasks=tasks),
+            parameters={"tasks": tasks},
         )
-        wall, cpu = samples.wall[on], samples.cpu[on]
+        check = result_digest(newest)
         verdicts.append(
             Verdict(
-                f"{on}, {tasks:,} tasks: {what}",
+                f"{on}, {tasks:,} tasks: {quantity}",
                 "at most",
-                None if variant else bound,
-                found.median,
-                found.low,
-                found.high,
+                None if measured.variant else bound,
+                ratio(each, [1.0] * len(each), rng),
                 "milliseconds",
-                (Arm(described, IN_MEMORY, wall, cpu, 1, result_digest(newest)),),
-                what,
+                (Arm(what, IN_MEMORY, samples.wall[on], samples.cpu[on], 1, check),),
+                quantity,
             )
         )
     return verdicts
 
 
-def _idle(name: str, variant: str, on: str) -> Verdict:
+def _idle(measured: _Measured) -> Verdict:
     """What an engine takes that has nothing to do: CPU seconds a second."""
     begin, before = time.perf_counter(), clocks.cpu_of_tree()
     time.sleep(IDLE_SECONDS)
     wall, cpu = time.perf_counter() - begin, clocks.cpu_of_tree() - before
-    what = What(
-        name=f"claim-executor-{name}{_suffix(variant)}-idle",
+    what = measured.what(
+        "idle",
         group="idle executor",
         kind="executor",
-        subject=name,
-        executor=name,
+        subject=measured.name,
+        executor=measured.name,
         workers=WORKERS,
         size=0,
-        parameters=_parameters(variant),
     )
-    share = cpu / wall
     arm = Arm(what, IN_MEMORY, [wall], [cpu], 1, IN_MEMORY.digest)
-    claim = f"{on}, idle: {IDLE}"
-    return Verdict(claim, "at most", None, share, share, share, "ratio", (arm,), IDLE)
-
-
-def _suffix(variant: str) -> str:
-    """What is added to the names of records."""
-    return variant and "-" + "-".join(re.findall(r"[a-z0-9]+", variant.lower()))
-
-
-def _parameters(variant: str, **others: str | int) -> dict[str, str | int | float | bool]:
-    return {**others, **({"variant": variant} if variant else {})}
+    share = Estimate.exact(cpu / wall)
+    return Verdict(f"{measured}, idle: {IDLE}", "at most", None, share, "ratio", (arm,), IDLE)

@@ -13,7 +13,8 @@ from analysis.errors import InputError
 from analysis.inference import build, open_backend
 from perf.cases import inference
 from perf.cases.data import find_shared
-from perf.measure.paired import Arm, Verdict, interleaved, ratio
+from perf.claims.verdict import Arm, Verdict
+from perf.measure.paired import interleaved, ratio
 from perf.records.digest import result_digest
 from perf.records.record_file import What
 
@@ -45,7 +46,7 @@ def fits(rng: np.random.Generator, rounds: int = ROUNDS) -> list[Verdict]:
     models = [("made templates", inference.synthetic_templates())]
     if folder := find_shared(Path.cwd()):
         models.append(("published histograms", inference.published_templates(folder)))
-    return [verdict for name, one in models for verdict in _of(name, one, rng, rounds)]
+    return [verdict for model in models for verdict in _of(*model, rng, rounds)]
 
 
 def _of(name: str, templates: Templates, rng: np.random.Generator, rounds: int) -> list[Verdict]:
@@ -66,15 +67,15 @@ def _of(name: str, templates: Templates, rng: np.random.Generator, rounds: int) 
     optimizers[DEFAULT] = ("numpy", pyhf.optimize.scipy_optimizer())
 
     def use(side: str) -> None:
-        """Not part of a fit: pyhf converts the tensors of all models."""
+        """Set pyhf's backend, which is no part of a fit: it converts the tensors of all models."""
         pyhf.set_backend(*optimizers[side])
 
     before = pyhf.get_backend()
     try:
         minima = {}
-        for side, act in sides.items():
+        for side, run in sides.items():
             use(side)
-            minima[side] = act()
+            minima[side] = run()
         for side in FAST:
             if not abs(minima[side] - minima[DEFAULT]) <= inference.MAX_DIFFERENCE:
                 msg = (
@@ -82,7 +83,7 @@ def _of(name: str, templates: Templates, rng: np.random.Generator, rounds: int) 
                     "their speeds mean nothing, run the tests"
                 )
                 raise InputError(msg)
-        samples = interleaved(sides, rounds=rounds, rng=rng, before=use)
+        samples = interleaved(sides, rounds=rounds, rng=rng, setup=use)
     finally:
         pyhf.set_backend(*before)
     return [
@@ -90,28 +91,26 @@ def _of(name: str, templates: Templates, rng: np.random.Generator, rounds: int) 
             f"fit of {len(model.names)} parameters, {name}: {DEFAULT} / {side}",
             "at least",
             bound,
-            (found := ratio(samples.cpu[DEFAULT], samples.cpu[side], rng)).median,
-            found.low,
-            found.high,
+            ratio(samples.cpu[DEFAULT], samples.cpu[side], rng),
             "ratio",
             tuple(
                 Arm(
                     What(
-                        name=f"claim-fit-{name}-{one}".replace(" ", "_"),
+                        name=f"claim-fit-{name}-{arm}".replace(" ", "_"),
                         group=f"fit, {name}",
                         kind="inference",
                         subject="fit",
                         size=0,
-                        parameters={"optimizer": one, "process": "warm"},
+                        parameters={"optimizer": arm, "process": "warm"},
                     ),
                     inference.identity(templates),
-                    samples.wall[one],
-                    samples.cpu[one],
-                    samples.iterations[one],
-                    result_digest(minima[one]),
+                    samples.wall[arm],
+                    samples.cpu[arm],
+                    samples.iterations[arm],
+                    result_digest(minima[arm]),
                 )
                 # The default once, with the first.
-                for one in ((DEFAULT, side) if side == next(iter(FAST)) else (side,))
+                for arm in ((DEFAULT, side) if side == next(iter(FAST)) else (side,))
             ),
         )
         for side, (_, _, bound) in FAST.items()

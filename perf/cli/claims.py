@@ -22,8 +22,7 @@ from perf.cli._options import (
     RecordsOption,
     SeedOption,
 )
-from perf.measure import clocks
-from perf.records import record_file
+from perf.records import provenance, record_file
 from perf.records.record_file import Record
 from perf.records.table import footnote, made_with
 
@@ -33,7 +32,7 @@ from perf.records.table import footnote, made_with
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from perf.measure.paired import Verdict
+    from perf.claims.verdict import Verdict
 
 LITTLE: Final = 0.1
 """A ratio below it is printed with three decimals."""
@@ -62,7 +61,7 @@ def claims(
     with console.status("") as status:
         for number, claim in enumerate(pending, start=1):
             status.update(f"{claim.name}, {number} of {len(pending)}")
-            load_before = clocks.load_average()
+            load_before = provenance.load_average()
             try:
                 measured = claim.measure()
             except NotInstalledError as error:
@@ -109,7 +108,7 @@ def ablation(
     with console.status("") as status:
         for number, setting in enumerate(pending, start=1):
             status.update(f"{setting.executor}, {setting.without}: {number} of {len(pending)}")
-            load_before = clocks.load_average()
+            load_before = provenance.load_average()
             try:
                 measured = setting.measured(store, rng)
             except NotInstalledError as error:
@@ -121,7 +120,10 @@ def ablation(
             table.add_row(
                 setting.executor,
                 setting.without,
-                *(_number(measured[name].measured, measured[name].unit) for name in QUANTITIES),
+                *(
+                    _number(measured[name].measured.value, measured[name].unit)
+                    for name in QUANTITIES
+                ),
             )
     console.print(table)
     _console.say(*missing.values(), *(footnote(record) for record in written[-1:]), on=console)
@@ -165,18 +167,18 @@ def scheduler_load(
                 seed=seed + number,
             )
             loads.append(load)
-    cost = scheduler.fit_load(loads, rng)
-    console.print(scheduler.table(sorted(loads, key=lambda load: load.workers), cost))
+    cost = scheduler_cost.fit_load(loads, rng)
+    console.print(scheduler_cost.load_table(sorted(loads, key=lambda load: load.workers), cost))
     console.print(
-        scheduler.capacity_table(
+        scheduler_cost.capacity_table(
             [
-                scheduler.capacity(cost, duration, chunks_per_task=chunks)
+                scheduler_cost.capacity(cost, duration, chunks_per_task=chunks)
                 for duration in durations
                 for chunks in (1, 8)
             ]
         )
     )
-    _console.say(made_with(clocks.versions(), clocks.machine()), on=console)
+    _console.say(made_with(provenance.versions(), provenance.machine()), on=console)
 
 
 def _append(
@@ -187,8 +189,8 @@ def _append(
     machine: str | None,
 ) -> list[Record]:
     """Append what verdicts were made from to the file of records."""
-    versions = {**clocks.versions(), clocks.SUITE: clocks.suite()}
-    where, load = clocks.machine(machine), clocks.load_average()
+    versions = {**provenance.versions(), provenance.SUITE: provenance.suite()}
+    where, load = provenance.machine(machine), provenance.load_average()
     records = [
         Record(
             run=run,
@@ -220,12 +222,12 @@ def _table(verdicts: Sequence[Verdict]) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     for verdict in verdicts:
         number = partial(_number, unit=verdict.unit)
-        exact = verdict.low == verdict.high
+        low, high = verdict.measured.low, verdict.measured.high
         table.add_row(
             verdict.claim,
             "-" if verdict.bound is None else f"{verdict.sense} {number(verdict.bound)}",
-            number(verdict.measured),
-            "-" if exact else f"{number(verdict.low)} to {number(verdict.high)}",
+            number(verdict.measured.value),
+            "-" if low == high else f"{number(low)} to {number(high)}",
             str(verdict),
         )
     return table

@@ -9,7 +9,7 @@ from rich import box
 from rich.table import Table
 
 from perf.environments import differences
-from perf.measure import clocks
+from perf.records import provenance
 from perf.records.format import duration
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def lines(comparison: Comparison, counted: Counted | None = None) -> list[str]:
         if control
         else ""
     )
-    where, load = clocks.machine(), clocks.load_average()
+    where, load = provenance.machine(), provenance.load_average()
     machine = (
         f"{comparison.elapsed:.0f} s, {comparison.blocks} blocks, seed {comparison.seed}; "
         f"{where.name}: {where.cpu}, {where.cores} cores, {where.kernel}, {where.python}"
@@ -202,8 +202,8 @@ def as_json(comparison: Comparison, counted: Counted | None = None) -> dict[str,
         "looks": comparison.looks,
         "seconds": comparison.elapsed,
         "seed": comparison.seed,
-        "machine": clocks.machine().model_dump(),
-        "load": clocks.load_average(),
+        "machine": provenance.machine().model_dump(),
+        "load": provenance.load_average(),
     }
 
 

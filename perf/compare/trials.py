@@ -27,9 +27,8 @@ from rich.table import Table
 from analysis.errors import InputError
 from perf.compare import benchmarks, injected_slowdown, report, session, sides, worker
 from perf.compare.injected_slowdown import BASE, FIVE, NONE, SLOWED
-from perf.measure import clocks
 from perf.programs import uv_program
-from perf.records import identity, plain
+from perf.records import identity, plain, provenance
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -128,9 +127,9 @@ class Trials:
             "budget": self.budget,
             "code": code(),
             "seconds": time.monotonic() - begin,
-            "load_average": clocks.load_average(),
-            "versions": clocks.versions(),
-            "machine": clocks.machine().model_dump(),
+            "load_average": provenance.load_average(),
+            "versions": provenance.versions(),
+            "machine": provenance.machine().model_dump(),
             **outcome,
         }
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -193,7 +192,7 @@ class Trials:
             # A module each: asv imports the one that it measures in every process anew.
             path = modules / f"{_asv_name(kernel.name)}.py"
             path.write_text(_ASV_MODULE.format(spec=json.dumps(kernel.spec)))
-        versions = clocks.versions()
+        versions = provenance.versions()
         config = {
             "version": 1,
             "project": "coffea-scaling-made-up",
@@ -273,7 +272,7 @@ def code() -> str:
             "perf.compare.injected_slowdown",
         ),
         identity.environment(),
-        clocks.machine().model_dump(),
+        provenance.machine().model_dump(),
         injected_slowdown.state(),
     )[:12]
 

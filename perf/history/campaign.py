@@ -30,8 +30,7 @@ from perf.cases.data import Store
 from perf.environments import HERE, environment, releases
 from perf.exact_environment import Environment
 from perf.history import workloads
-from perf.measure import clocks
-from perf.records import identity, record_file
+from perf.records import identity, provenance, record_file
 from perf.records.record_file import Input, Record, What
 
 if TYPE_CHECKING:
@@ -178,7 +177,7 @@ class Campaign:
         (file,) = sample["files"]
         self.file = Path(file).absolute()
         self.input = store.fileset_identity(self.settings.events)
-        self.where = clocks.machine(self.machine)
+        self.where = provenance.machine(self.machine)
         self.identity = _identity(
             self.input.digest, self.settings, self.pins, self.where.name, self.where.cpu
         )
@@ -252,9 +251,9 @@ class Campaign:
     def measure(self, run: WorkerRun, names: Collection[str]) -> list[Record]:
         """Run workloads of a version, which must be installed, and write the records to the file."""
         env = self.environments[run.version]
-        before = clocks.load_average()
+        before = provenance.load_average()
         answer = self._ask(env, run.group, names, self.settings.seconds)
-        after = clocks.load_average()
+        after = provenance.load_average()
         for notes, reasons in (
             (self.notes.missing, answer["missing"]),
             (self.notes.failed, answer["failed"]),

@@ -18,7 +18,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 from perf.history import workloads
-from perf.measure import clocks
+from perf.measure import clocks, memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -77,7 +77,7 @@ def _import() -> dict[str, Any]:
         "wall": [wall],
         "cpu": [cpu],
         "iterations": 1,
-        "peak_memory": clocks.peak_memory(),
+        "peak_memory": memory.peak_memory(),
         "digest": workloads.digest(0),
         "detail": "",
         "sizes": {},
@@ -96,7 +96,7 @@ def _run(workload: workloads.Workload, request: dict[str, Any], answer: dict[str
                 workers=request["workers"],
                 close=close,
             )
-            clocks.reset_peak_memory()
+            memory.reset_peak_memory()
             with _memory_of_children() as largest:
                 first = ready.run()
             digest = ready.digest(first)
@@ -111,7 +111,7 @@ def _run(workload: workloads.Workload, request: dict[str, Any], answer: dict[str
             wall, cpu, iterations = _samples(ready, request["seconds"])
             # Other workloads share a process, whose memory holds what earlier ones left.
             alone = workload.group == "ttbar"
-            peak = largest() if ready.in_workers else clocks.peak_memory() if alone else None
+            peak = largest() if ready.in_workers else memory.peak_memory() if alone else None
             sizes = asdict(ready.sizes()) if ready.sizes else {}
         except compat.MissingError as error:
             answer["missing"][workload.name] = str(error)
@@ -145,7 +145,7 @@ def _memory_of_children() -> Iterator[Callable[[], int | None]]:
 
     def look() -> None:
         while not stop.wait(LOOK_SECONDS):
-            seen.append(clocks.peak_memory_of_children())
+            seen.append(memory.peak_memory_of_children())
 
     thread = threading.Thread(target=look, daemon=True)
     thread.start()
@@ -161,7 +161,7 @@ def _samples(ready: workloads.Ready, seconds: float) -> tuple[list[float], list[
     clock: clocks.CpuClock = clocks.cpu_of_tree if ready.in_workers else time.process_time
     wall: list[float] = []
     used: list[float] = []
-    with clocks.settled():
+    with clocks.gc_frozen():
         if ready.in_workers:
             # Every call starts workers, or waits for some: none is short.
             plan = clocks.Plan(POOL_ROUNDS, 1)

@@ -27,6 +27,11 @@ class Estimate:
     high: float
 
     @classmethod
+    def exact(cls, value: float) -> Self:
+        """A number without uncertainty."""
+        return cls(value, value, value)
+
+    @classmethod
     def of_draws(
         cls,
         value: float,

@@ -23,9 +23,9 @@ import ruptures
 from rich.table import Table
 from scipy import stats
 
-from perf.measure.clocks import PACKAGES, SUITE
 from perf.publish import timeline
 from perf.publish.series import suite_code
+from perf.records.provenance import PACKAGES, SUITE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -176,9 +176,9 @@ def draw_executors(records: Sequence[Record], path: Path) -> None:
                 (rate, ratio(base.wall_seconds, other.wall_seconds, rng)),
             ):
                 axes.errorbar(
-                    found.median,
+                    found.value,
                     row,
-                    xerr=[[found.median - found.low], [found.high - found.median]],
+                    xerr=[[found.value - found.low], [found.high - found.value]],
                     fmt="o",
                     markersize=5,
                     color=PLAIN if plain else COLOURS["compiled"],

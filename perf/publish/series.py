@@ -8,8 +8,8 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from perf.measure import clocks
 from perf.publish.timeline import Entry
+from perf.records import provenance
 from perf.records.from_asv import ASV, PER_EVENT
 from perf.records.releases import is_release, release_date
 
@@ -224,4 +224,4 @@ def suite_code(record: Record) -> str | None:
     """Identity of the code of this suite that measured; None where it was not kept."""
     more = record.what.parameters
     known = more.get("code") or more.get("campaign")
-    return record.versions.get(clocks.SUITE) or (str(known)[:CODE_LENGTH] if known else None)
+    return record.versions.get(provenance.SUITE) or (str(known)[:CODE_LENGTH] if known else None)

@@ -27,11 +27,11 @@ from asv.config import Config
 from asv_tachyon import cli as tachyon
 
 from analysis.errors import InputError
-from perf.measure import clocks
 from perf.publish import timeline
 from perf.publish.asv_files import convert
 from perf.publish.series import series, suite_code, when
 from perf.publish.timeline import Ledger
+from perf.records import provenance
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -146,7 +146,7 @@ def _complete(pages: Path, entries: Sequence[Entry], records: Sequence[Record]) 
 
 def _told(entry: Entry, record: Record) -> str:
     others = [f"{name} {record.versions[name]}" for name in TOLD if name in record.versions]
-    others += [f"{clocks.SUITE} {known}"] if (known := suite_code(record)) else []
+    others += [f"{provenance.SUITE} {known}"] if (known := suite_code(record)) else []
     return f"{entry.date:%Y-%m-%d}: {', '.join(others)}"
 
 

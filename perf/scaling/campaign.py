@@ -25,9 +25,8 @@ from analysis.executors import EXECUTORS, options_of, parse_options
 from analysis.executors.worker import ALLOCATOR
 from analysis.files import output
 from analysis.folders import alone
-from perf.measure import clocks
 from perf.measure.fresh_process import Process, ProcessError, python_call
-from perf.records import identity, record_file
+from perf.records import identity, provenance, record_file
 from perf.records.record_file import Input, Record, What
 from perf.records.unreadable import leave_out
 from perf.scaling.worker import Cell, Job, Measured, Outcome, Request, prepare, source_of
@@ -227,7 +226,7 @@ class Campaign:
             digest=prepared.digest, events=prepared.events, source=str(self.job.fileset)
         )
         self.versions = versions()
-        self.machine = clocks.machine()
+        self.machine = provenance.machine()
         # All that could make a result another one, in value or in time, but for our own code.
         self.parts = {
             ARGUMENTS: identity.digest(job),
@@ -318,7 +317,7 @@ class Campaign:
             Timed runs of it.
         """
         self._require_unchanged(visit.cell.executor)
-        before = clocks.load_average()
+        before = provenance.load_average()
         outcome = visit_apart(
             Request(
                 job=self.job,
@@ -423,7 +422,7 @@ class Campaign:
             versions=self.versions,
             machine=self.machine,
             load_before=before,
-            load_after=clocks.load_average(),
+            load_after=provenance.load_average(),
             iterations=1,
             wall_seconds=measured.wall,
             cpu_seconds=measured.cpu,
@@ -505,7 +504,7 @@ def last_campaign(path: Path) -> tuple[list[Done], Record]:
 
 def versions() -> dict[str, str]:
     """Versions of what `measure.versions` names, and of ENGINES."""
-    found = clocks.versions()
+    found = provenance.versions()
     for package in ENGINES:
         with contextlib.suppress(PackageNotFoundError):
             found[package] = version(package)

@@ -343,6 +343,7 @@ def _item(number: int) -> tuple[str, str, str, int, int, str]:
     file = f"root://eospublic.cern.ch//eos/store/ttbar/{number // 10:08d}.root"
     return "ttbar", file, "Events", number, number + 1, f"{number // 10:032x}"
 
+
 def _cpu(process: Process) -> float:
     """CPU seconds of a process, in steps of 10 ms."""
     times = psutil.Process(process.pid).cpu_times()

@@ -17,8 +17,8 @@ from perf.scaling.campaign import BASELINE
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from perf.measure.estimate import Estimate
     from perf.scaling.campaign import Done, Failed
-    from perf.scaling.laws import Estimate
     from perf.scaling.worker import Cell, Measured
 
 CONFIDENCE: Final = 0.95

@@ -27,7 +27,7 @@ from coffea.processor import IterativeExecutor, ProcessorABC
 from analysis.errors import InputError
 from analysis.executors import DEFAULT_CHUNKSIZE, open_executor, parse_options
 from analysis.files import output
-from perf.measure import clocks
+from perf.measure import clocks, memory
 from perf.measure.fresh_process import answering
 from perf.records import difference, identity
 from perf.records.digest import result_digest
@@ -346,7 +346,7 @@ class Noted(ProcessorABC):
 def reference(prepared: Inspected, chunksize: int) -> Reference:
     """Process every event by the iterative executor."""
     vars(noted).update(vars(Seen()))
-    with open_executor("iterative") as executor, clocks.settled():
+    with open_executor("iterative") as executor, clocks.gc_frozen():
         result = prepared.run(executor, chunksize=chunksize, wrap=Noted)
     arithmetic = difference.Arithmetic(prepared.events, result.chunks, single=noted.single)
     sizes = noted.sizes.of(result.accumulated, arithmetic)
@@ -391,7 +391,7 @@ def visit(request: Request) -> Outcome:
         return Outcome()
     want = Reference(*pickle.loads(request.reference.read_bytes()))
     check = partial(check_result, prepared, want)
-    with clocks.settled(), ExitStack() as stack:
+    with clocks.gc_frozen(), ExitStack() as stack:
         executor, start = timed(lambda: stack.enter_context(opened(cell, prepared.job.modules)))
         measured, last = _measure(request, prepared, executor, check)
         _, stop = timed(stack.close)
@@ -505,12 +505,12 @@ def _peaks(of_workers: Mapping[str, int | None]) -> dict[str, int | None]:
     workers = [peak for peak in of_workers.values() if peak is not None]
     engine: list[int] = []
     for child in psutil.Process().children(recursive=True):
-        peak = clocks.peak_memory(child.pid)
+        peak = memory.peak_memory(child.pid)
         with suppress(psutil.Error):
             if peak is None or "resource_tracker" in " ".join(child.cmdline()):
                 continue
             (workers if f"{host}-{child.pid}" in of_workers else engine).append(peak)
-    client = clocks.peak_memory()
+    client = memory.peak_memory()
     return {
         "peak_client": client,
         "peak_worker": max(workers, default=None),

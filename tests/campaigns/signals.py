@@ -25,7 +25,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from perf.measure import clocks
+from perf.records import provenance
 from perf.records.table import made_with
 
 if TYPE_CHECKING:
@@ -315,7 +315,7 @@ def main() -> None:
             Console(width=150).print(table(trials))
             bad |= any(one.ended in BAD or one.left for one in trials)
     print(f"python -m tests.campaigns.signals {' '.join(sys.argv[1:])}")  # noqa: T201
-    print(made_with(clocks.versions(), clocks.machine()) + f"\nseed {asked.seed}")  # noqa: T201
+    print(made_with(provenance.versions(), provenance.machine()) + f"\nseed {asked.seed}")  # noqa: T201
     sys.exit(int(bad))
 
 

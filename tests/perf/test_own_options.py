@@ -10,8 +10,7 @@ import numba
 import numpy as np
 import pytest
 
-from perf.measure import clocks
-from perf.records import record_file
+from perf.records import provenance, record_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -101,13 +100,13 @@ def run(pytester: pytest.Pytester, *options: str, status: int = 0) -> pytest.Run
 def busy(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine whose load and clock are others at each look, and whose own name is new."""
     looks = iter(range(1, 10_000))
-    monkeypatch.setattr(clocks, "load_average", lambda: float(next(looks)))
+    monkeypatch.setattr(provenance, "load_average", lambda: float(next(looks)))
     monkeypatch.setattr(
         "pytest_benchmark.plugin.get_cpu_info",
         lambda: {"brand_raw": "the same", "hz_actual_friendly": f"{next(looks)} GHz"},
     )
     monkeypatch.setattr("platform.node", lambda: f"node-{next(looks)}")
-    monkeypatch.setenv(clocks.MACHINE_VARIABLE, "mine")
+    monkeypatch.setenv(provenance.MACHINE_VARIABLE, "mine")
 
 
 @pytest.mark.usefixtures("busy")
@@ -167,9 +166,9 @@ def test_what_changed_beside_is_said(
     # Outside of the working folder, where pytest-benchmark cannot name it.
     storage = f"--benchmark-storage={tmp_path / 'elsewhere'}"
     run(pytester, storage, "--benchmark-autosave")
-    monkeypatch.setenv(clocks.MACHINE_VARIABLE, "another")
-    versions = clocks.versions()
-    monkeypatch.setattr(clocks, "versions", lambda: versions | {"coffea": "1.2.3"})
+    monkeypatch.setenv(provenance.MACHINE_VARIABLE, "another")
+    versions = provenance.versions()
+    monkeypatch.setattr(provenance, "versions", lambda: versions | {"coffea": "1.2.3"})
     compared = run(pytester, storage, "--benchmark-compare=0001")
     compared.stdout.fnmatch_lines(
         [

@@ -32,6 +32,7 @@ from perf.cases.reading import readings
 from perf.cases.scales import SCALES, Scale
 from perf.cases.workflow import stages
 from perf.measure import clocks
+from perf.records import provenance
 from perf.records.format import data_size
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ def test_scaling_is_strong_and_weak_and_takes_no_more_workers_than_cores(
     whole, half = scale.processor_events, scale.processor_events // 2
     assert min(found)[0] == scale.fewest_workers
     for workers in {workers for workers, _ in found}:
-        assert workers <= (clocks.machine().cores or 0)
+        assert workers <= (provenance.machine().cores or 0)
         assert {(workers, whole), (workers, workers * half)} <= found
 
 

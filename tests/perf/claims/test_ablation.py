@@ -1,4 +1,4 @@
-"""Levers: each takes away something that there is, and is measured as a claim."""
+"""Settings: each disables something that there is, and is measured as a claim."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from analysis.executors.worker import ALLOCATOR
 from perf.cases.data import Store
 from perf.claims import ablation
 from perf.claims import executors as claims
-from perf.claims.ablation import LEVERS, TUNED, Lever
+from perf.claims.ablation import SETTINGS, TUNED, Setting
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.mark.parametrize("lever", LEVERS, ids=lambda one: f"{one.executor}, {one.without}")
-def test_options_are_those_of_the_executor(lever: Lever) -> None:
-    known = options_of(lever.executor)
-    options = lever.options()
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda one: f"{one.executor}, {one.without}")
+def test_options_are_those_of_the_executor(setting: Setting) -> None:
+    known = options_of(setting.executor)
+    options = setting.options()
     assert set(options) <= set(known)
     # What takes nothing away is there once, to compare with.
-    assert (lever.without == TUNED) == (not options and not lever.column_cache)
+    assert (setting.without == TUNED) == (not options and not setting.column_cache)
 
 
 def test_dask_gets_its_own_defaults_back() -> None:
@@ -33,35 +33,35 @@ def test_dask_gets_its_own_defaults_back() -> None:
 
     from analysis.executors.dask import CONFIGURATION
 
-    config = next(one for one in LEVERS if one.without == "all of Dask's configuration")
+    config = next(one for one in SETTINGS if one.without == "all of Dask's configuration")
     given = config.options()["config"]
     assert given == {key: dask.config.get(key) for key in CONFIGURATION}
     assert all(given[key] != CONFIGURATION[key] for key in given)
 
 
-def test_levers_are_chosen_by_executor() -> None:
+def test_settings_are_chosen_by_executor() -> None:
     assert {one.executor for one in ablation.of(["dask", "spark"])} == {"dask", "spark"}
-    with pytest.raises(InputError, match="'ray' has no levers to measure: choose of dask, "):
+    with pytest.raises(InputError, match="'ray' has no settings to disable: use dask, "):
         ablation.of(["dask", "ray"])
 
 
 def test_without_allocator_settings_workers_have_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lever = next(one for one in LEVERS if one.without == "without allocator settings")
+    setting = next(one for one in SETTINGS if one.without == "without allocator settings")
     monkeypatch.setattr(claims, "EVENTS", 2_000)
     monkeypatch.setattr(claims, "PROCESSOR_CHUNK", 500)
     monkeypatch.setattr(claims, "EMPTY_TASKS", 50)
     monkeypatch.setattr(claims, "MERGED_BYTES", 100_000)
     monkeypatch.setattr(claims, "IDLE_SECONDS", 0.1)
-    assert set(lever.options()["environment"]) == set(ALLOCATOR)
+    assert set(setting.options()["environment"]) == set(ALLOCATOR)
     found = claims.executor(
         Store(tmp_path, 1_000),
         np.random.default_rng(0),
-        lever.executor,
-        lever.without,
+        setting.executor,
+        setting.without,
         2,
-        lever.options(),
+        setting.options(),
     )
     assert tuple(one.quantity for one in found) == claims.QUANTITIES
     # Nothing is claimed of what is taken apart.

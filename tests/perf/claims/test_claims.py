@@ -22,7 +22,7 @@ def test_claims_are_chosen_by_name(tmp_path: Path) -> None:
     }
     assert names() >= {
         *("selection", "memory-compiled", "executor-iterative", "executor-futures"),
-        "executor-ceiling",
+        "executor-independent-processes",
         *("executor-parsl", "executor-spark", "executor-spark-plain"),
     }
     with pytest.raises(InputError, match="there is no claim 'dusk': there are trijet"):

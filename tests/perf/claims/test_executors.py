@@ -42,7 +42,7 @@ def test_claims_about_an_executor_are_measured_on_it(tmp_path: Path) -> None:
     }
     memory = next(one for one in found if one.quantity == claims.MEMORY)
     # Of a process that has imported the analysis, and not of this machine.
-    assert 1e8 < memory.measured < 1e10
+    assert 1e8 < memory.measured.value < 1e10
     arms = [arm for verdict in found for arm in verdict.arms]
     assert len({arm.what.name for arm in arms}) == len(arms) == 5
     # The runs that were compared gave the same.
@@ -52,8 +52,8 @@ def test_claims_about_an_executor_are_measured_on_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("small")
-def test_the_ceiling_is_of_processes_that_share_all_events(tmp_path: Path) -> None:
-    found = claims.ceiling(Store(tmp_path, 500), np.random.default_rng(0), rounds=2)
+def test_independent_processes_share_all_events(tmp_path: Path) -> None:
+    found = claims.independent_processes(Store(tmp_path, 500), np.random.default_rng(0), rounds=2)
     assert {one.quantity for one in found} == {*claims.QUANTITIES[:4]}
     assert all(one.bound is None for one in found)
     base, apart = found[0].arms
@@ -74,18 +74,19 @@ def test_no_claim_is_made_of_an_executor_that_loses_tasks(
 ) -> None:
     rng = np.random.default_rng(0)
     losing = Losing(status=False)
+    subject = claims._Measured("dask", rounds=2)
     # Not the check that all workers are there, which says so already.
     monkeypatch.setattr("perf.cases.tasks.wait_for_workers", lambda *_: set())
     with pytest.raises(InputError, match="49 of 50 tasks"):
-        claims._tasks(rng, losing, "dask", "", "losing", 2)
+        claims._tasks(rng, losing, subject)
     act = partial(claims._process, executor=losing)
     with pytest.raises(InputError, match="the result is not used"):
-        claims._work(Store(tmp_path, 1_000), rng, act, set(), "dask", "", "losing", 2)
+        claims._work(Store(tmp_path, 1_000), rng, act, set(), subject)
 
 
 def test_no_claim_is_made_where_workers_are_out_of_sight() -> None:
     with pytest.raises(InputError, match="1 workers cannot be seen"):
-        claims._see({1})
+        claims._require_visible({1})
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="Linux has /proc")

@@ -13,7 +13,8 @@ import numpy as np
 import psutil
 import pytest
 
-from perf.measure import clocks
+from perf.measure import clocks, memory
+from perf.records import provenance
 from tests.support import factories
 
 
@@ -61,33 +62,33 @@ def test_plan_makes_samples_long_enough_and_bounded(monkeypatch: pytest.MonkeyPa
 
 
 def test_peak_memory_shows_what_was_held() -> None:
-    if not clocks.reset_peak_memory():
+    if not memory.reset_peak_memory():
         pytest.skip("this system cannot reset the peak (/proc/self/clear_refs)")
-    before = clocks.peak_memory()
+    before = memory.peak_memory()
     assert before is not None
     held = np.ones(10_000_000)
-    after = clocks.peak_memory()
+    after = memory.peak_memory()
     assert after is not None
     assert after - before > 0.9 * held.nbytes
     del held
-    clocks.reset_peak_memory()
-    again = clocks.peak_memory()
+    memory.reset_peak_memory()
+    again = memory.peak_memory()
     assert again is not None
     assert again < after
 
 
 def test_machine_has_the_name_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(clocks.MACHINE_VARIABLE, "by-variable")
-    assert clocks.machine("by-option").name == "by-option"
-    assert clocks.machine().name == "by-variable"
-    monkeypatch.delenv(clocks.MACHINE_VARIABLE)
-    assert clocks.machine().name
-    assert (clocks.machine().cores or 0) >= 1
+    monkeypatch.setenv(provenance.MACHINE_VARIABLE, "by-variable")
+    assert provenance.machine("by-option").name == "by-option"
+    assert provenance.machine().name == "by-variable"
+    monkeypatch.delenv(provenance.MACHINE_VARIABLE)
+    assert provenance.machine().name
+    assert (provenance.machine().cores or 0) >= 1
 
 
 def test_versions_name_what_is_measured() -> None:
     assert {"python", "coffea", "awkward", "uproot", "numba", "numpy", "hist"} <= set(
-        clocks.versions()
+        provenance.versions()
     )
 
 

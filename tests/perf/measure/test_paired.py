@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from perf.claims.catalogue import ROUNDS
+from perf.claims.verdict import Verdict
 from perf.measure import clocks, paired
+from perf.measure.estimate import Estimate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-    from perf.measure.paired import Ratio
 
 
 class Laboratory:
@@ -44,7 +44,7 @@ class Laboratory:
 
 def measured(
     seconds: Mapping[str, float], monkeypatch: pytest.MonkeyPatch, *, seed: int = 1
-) -> Ratio:
+) -> Estimate:
     laboratory = Laboratory(seed, 0.05)
     monkeypatch.setattr("perf.measure.clocks.time.perf_counter", laboratory.clock)
     samples = paired.interleaved(
@@ -61,8 +61,8 @@ def test_ratio_of_a_made_up_pair_is_found_with_its_sign(
     true: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = measured({"a": true, "b": 1.0}, monkeypatch)
-    assert found.low <= found.median <= found.high
-    assert found.median == pytest.approx(true, rel=0.05)
+    assert found.low <= found.value <= found.high
+    assert found.value == pytest.approx(true, rel=0.05)
     assert (found.low > 1) == (true > 1)
     assert (found.high < 1) == (true < 1)
 
@@ -106,14 +106,14 @@ def test_a_claim_holds_or_fails_if_its_whole_interval_does(
     high: float,
     says: str,
 ) -> None:
-    verdict = paired.Verdict("", sense, 4.0, (low + high) / 2, low, high, "ratio", ())  # type: ignore[arg-type]
+    verdict = Verdict("", sense, 4.0, Estimate((low + high) / 2, low, high), "ratio", ())  # type: ignore[arg-type]
     assert str(verdict) == says
     assert verdict.holds is (says == "holds")
     assert verdict.fails is (says == "FAILS")
 
 
 def test_what_has_no_bound_cannot_fail() -> None:
-    assert paired.Verdict("", "at most", None, 9.0, 8.0, 10.0, "ratio", ()).holds
+    assert Verdict("", "at most", None, Estimate(9.0, 8.0, 10.0), "ratio", ()).holds
 
 
 def test_each_side_can_have_a_clock_of_its_own() -> None:

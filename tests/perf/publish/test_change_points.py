@@ -14,10 +14,9 @@ import pytest
 
 from perf.cli.compare import compare_trials
 from perf.environments import releases
-from perf.measure import clocks
 from perf.publish import change_points, site
 from perf.publish.series import series
-from perf.records import record_file, store
+from perf.records import provenance, record_file, store
 from perf.records.table import plain
 from perf.records.void import Void
 from tests.support import cli
@@ -236,7 +235,7 @@ def test_a_bad_line_is_left_out_of_the_pages(
 
 def test_code_of_the_suite_that_changed_is_named() -> None:
     values = noise(1, len(MAIN)) * np.where(np.arange(len(MAIN)) < 7, 1.0, 1.5)
-    code = {clocks.SUITE: ["old"] * 7 + ["new"] * len(MAIN)}
+    code = {provenance.SUITE: ["old"] * 7 + ["new"] * len(MAIN)}
     (found,) = [one for one in changes(history(values, **code)) if "cpu" in one.benchmark]
-    assert found.versions[clocks.SUITE] == ("old", "new")
+    assert found.versions[provenance.SUITE] == ("old", "new")
     assert "coffea-scaling old to new" in plain(change_points.table([found]), 200)

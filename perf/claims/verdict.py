@@ -1,0 +1,92 @@
+"""Verdicts on claims: an estimate with its interval beside a bound."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from analysis.errors import InputError
+from perf.records.digest import result_digest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from perf.measure.estimate import Estimate
+    from perf.records.record_file import Input, What
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One side of a claim, as a record keeps it: seconds a call of each round."""
+
+    what: What
+    input: Input
+    wall: Sequence[float]
+    cpu: Sequence[float]
+    iterations: int
+    check: str
+    peak_memory: int | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was measured for a claim.
+
+    Attributes
+    ----------
+    claim
+        In words.
+    bound, sense
+        The claim: at least, or at most, this. Without a bound it is shown beside the others.
+    measured
+        Estimate with its interval, of no width where there is none.
+    unit
+        Of the numbers.
+    arms
+        What was measured for it.
+    quantity
+        Of an executor: one of `executors.QUANTITIES`.
+    """
+
+    claim: str
+    sense: Literal["at least", "at most"]
+    bound: float | None
+    measured: Estimate
+    unit: Literal["ratio", "bytes", "milliseconds", "count"]
+    arms: tuple[Arm, ...]
+    quantity: str = ""
+
+    @property
+    def holds(self) -> bool:
+        """Whether the whole interval is on the right side of the bound, if there is one."""
+        if self.bound is None:
+            return True
+        if self.sense == "at least":
+            return self.measured.low >= self.bound
+        return self.measured.high <= self.bound
+
+    @property
+    def fails(self) -> bool:
+        """Whether the whole interval is on the wrong side; neither is undecided."""
+        if self.bound is None:
+            return False
+        if self.sense == "at least":
+            return self.measured.high < self.bound
+        return self.measured.low > self.bound
+
+    def __str__(self) -> str:
+        """The verdict in one word."""
+        if self.bound is None:
+            return "-"
+        return "holds" if self.holds else "FAILS" if self.fails else "undecided"
+
+
+def checked(
+    sides: Mapping[str, Callable[[], Any]], agree: Callable[[Any, Any], bool]
+) -> Mapping[str, str]:
+    """Digest of each side's result, which must agree."""
+    results = {name: run() for name, run in sides.items()}
+    if not agree(*results.values()):
+        msg = "the implementations differ on this input, their speeds mean nothing: run the tests"
+        raise InputError(msg)
+    return {name: result_digest(result) for name, result in results.items()}

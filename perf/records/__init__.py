@@ -1,1 +1,1 @@
-"""Records of measurements: one JSON line each, whoever measured."""
+"""Records: what every measurement writes, and what tables, pages and comparisons read."""

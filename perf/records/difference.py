@@ -1,20 +1,20 @@
-"""Whether two results are equal, whatever a processor accumulates: the one place that says so.
+"""Whether two results of a processor are equal, within rounding.
 
 ======================================  ==========================================================
-what                                    is equal
+values                                  are equal
 ======================================  ==========================================================
-whole numbers, text, keys, members of   exactly; so is a whole number that a histogram has added
-sets                                    up in double precision
-floating-point numbers and arrays       to the rounding of sums over events: one by one in double
-                                        precision, pairwise in that of the data, and chunk by
-                                        chunk in that of the number; relative to what chunks
-                                        summed up to
-contents of histograms                  to the rounding of sums over events in double precision,
-                                        relative to what was summed; means and spreads relative
-                                        to the values that were averaged
-entries of lists, columns and tables    in any order, as chunks come in any; each to a few last
-                                        places of the data: it is of one event
-anything else                           by its own ``==``, or by what it holds
+whole numbers, text, keys, members of   if they are the same; so are whole numbers that histograms
+sets                                    add up in double precision
+floating-point numbers and arrays       within the rounding of sums over events: one by one in
+                                        double precision, pairwise in that of the data, and chunk
+                                        by chunk in that of the number; relative to the sums of
+                                        chunks
+contents of histograms                  within the rounding of sums over events in double
+                                        precision, relative to the terms; means and spreads
+                                        relative to the values that are averaged
+entries of lists, columns and tables    in any order, as chunks arrive in any; each within a few
+                                        last places of the data, because it is of one event
+anything else                           by its own ``==``, or by the values in it
 ======================================  ==========================================================
 
 NaN is equal to NaN everywhere. `Arithmetic` has the bounds.
@@ -33,7 +33,7 @@ from perf.records.plain import Histogram, Rows, State, awkward_parts, is_a, plai
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-# A kind of result, a way to differ: each returns what it found.
+# Each kind of result differs in its own way, and returns its difference.
 # ruff: noqa: PLR0911
 
 RESULT: Final = "the result"
@@ -45,31 +45,31 @@ DOUBLE: Final = float(np.finfo(np.float64).eps)
 SINGLE: Final = float(np.finfo(np.float32).eps)
 
 PAIRWISE: Final = 32
-"""Roundings of a pairwise sum beside one for each halving: numpy and awkward add up blocks of
-128 numbers in eight partial sums, sixteen each; as many again for what leads to a term."""
+"""Roundings of a pairwise sum besides one for each halving: numpy and awkward add blocks of 128
+numbers in eight partial sums of sixteen; as many again for the calculation of a term."""
 
 PLACES: Final = 4
-"""Last places in which the value of one event may differ: a function of numpy is computed
-otherwise at the end of an array than in it."""
+"""Last places in which the value of one event may differ: numpy calculates a function differently
+at the end of an array than inside it."""
 
 COUNTED: Final = 2.0**32
-"""Below it a sum in double precision that is whole is a count: that of other numbers would be
-so by chance once in a million times."""
+"""A whole number below it, in double precision, is a count: a sum of other numbers is whole by
+chance once in a million times."""
 
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """By how much rounding may change what was added up in other parts and another order.
+    """How much rounding may change sums over other chunks in another order.
 
     Attributes
     ----------
     events
-        Terms of a sum, or about as many.
+        Terms of a sum, about.
     chunks
-        Parts that it is merged of.
+        Parts that are merged.
     single
         Whether the data are of single precision, as NanoAOD is: a sum may have been made in it,
-        whatever it is kept in.
+        whatever the type of the result.
     """
 
     events: int = 1_000_000
@@ -78,17 +78,17 @@ class Arithmetic:
 
     @property
     def filled(self) -> float:
-        """Relative bound of sums in double precision, one term after the other."""
+        """Relative bound of sums in double precision, added one by one."""
         return DOUBLE * (PAIRWISE + self.events)
 
     def sums(self, dtype: np.dtype[Any]) -> float:
-        """The same of sums that are kept in a type."""
+        """Relative bound of sums that have this type."""
         own, data = float(np.finfo(dtype).eps), self._data(dtype)
         pairwise = data * (PAIRWISE + math.log2(max(1, self.events))) if data > DOUBLE else 0.0
         return self.filled + pairwise + own * self.chunks
 
     def values(self, dtype: np.dtype[Any]) -> float:
-        """The same of values of one event."""
+        """Relative bound of values of one event."""
         return PLACES * self._data(dtype)
 
     def _data(self, dtype: np.dtype[Any]) -> float:
@@ -107,38 +107,18 @@ def difference(
     arithmetic: Arithmetic | None = None,
     sizes: Mapping[str, Any] | None = None,
 ) -> str | None:
-    """Where two results differ first.
+    """The first difference of two results, such as "result['m3']: 3 of 50 numbers differ".
 
-    Parameters
-    ----------
-    got, want
-        Mappings, sets, lists, numbers, text, numpy and awkward arrays, histograms, tables of
-        pandas, coffea's accumulators, and any other object that can be pickled.
-    at
-        What they are.
-    arithmetic
-        That they were made by; of a million numbers in double precision by default.
-    sizes
-        Of what sums were made of, as of `Sizes`: a sum of numbers of both signs is rounded as
-        these are, not as what is left of them.
-
-    Returns
-    -------
-    str or None
-        A clause, such as "result['m3']: 3 of 50 numbers differ"; None if they are equal.
+    None if they are equal. Results are any objects that can be pickled. `at` names them; their
+    `arithmetic` is by default that of a million numbers in double precision. `sizes` are those of
+    the terms of sums, as of `Sizes`: a sum of numbers of both signs is rounded like its terms, not
+    like what is left of them.
     """
     return _Comparison(arithmetic or Arithmetic(), "sums", sizes or {}).difference(got, want, at)
 
 
 class Sizes:
-    """Sizes of the sums in the results of chunks.
-
-    Attributes
-    ----------
-    total, squares
-        Of each number or array that is a sum, by where it is: over chunks, the sum of it and of
-        its squares.
-    """
+    """Sizes of the terms of sums: the sums of chunks and of their squares, by place in a result."""
 
     def __init__(self) -> None:
         self.total: dict[str, Any] = {}
@@ -152,29 +132,29 @@ class Sizes:
                 self.squares[at] = self.squares.get(at, 0.0) + np.abs(value) ** 2
 
     def of(self, merged: Any, arithmetic: Arithmetic) -> dict[str, Any]:
-        """Root of the sum of squares, of what is the sum of the chunks' in a merged result too.
+        """Root of the sum of squares, of the numbers of a merged result that are sums of chunks.
 
-        What a processor makes of sums in the end has another size.
+        Numbers that `postprocess` makes have another size.
         """
-        found = {}
+        sizes = {}
         for at, value in _sums(merged, RESULT):
             total, size = self.total.get(at), np.sqrt(self.squares.get(at, 0.0))
             if total is not None and total.shape == value.shape:
                 bound = arithmetic.sums(value.dtype) * np.maximum(np.abs(value), size)
                 if (np.abs(total - value) <= bound).all():
-                    found[at] = size
-        return found
+                    sizes[at] = size
+        return sizes
 
 
 def _sums(value: Any, at: str) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
-    """Floating-point numbers and arrays that are summed over chunks, and where they are."""
+    """Places and values of floating-point numbers and arrays that are summed over chunks."""
     match plain(value):
         case dict() as content:
-            for key, one in content.items():
-                yield from _sums(one, f"{at}[{key!r}]")
+            for key, entry in content.items():
+                yield from _sums(entry, f"{at}[{key!r}]")
         case Rows(columns, True):
-            for name, one in columns.items():
-                yield from _sums(one, f"{at}, {name}")
+            for name, column in columns.items():
+                yield from _sums(column, f"{at}, {name}")
         case float() | complex() | np.inexact() | np.ndarray() as number:
             array = np.asarray(number)
             if array.dtype.kind in "fc":
@@ -183,7 +163,7 @@ def _sums(value: Any, at: str) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
 
 @dataclass(frozen=True)
 class _Comparison:
-    """Compares what is of one kind of number."""
+    """Compares numbers that are sums, contents of histograms, or of one event."""
 
     arithmetic: Arithmetic
     of: Literal["sums", "filled", "events"]
@@ -228,17 +208,17 @@ class _Comparison:
             return f"{at} has no {min(missing, key=repr)!r}"
         if more := got.keys() - want.keys():
             return f"{at} has {min(more, key=repr)!r} beside"
-        for key, one in want.items():
-            if found := self.difference(got[key], one, f"{at}[{key!r}]"):
-                return found
+        for key, entry in want.items():
+            if clause := self.difference(got[key], entry, f"{at}[{key!r}]"):
+                return clause
         return None
 
     def _sequences(self, got: Sequence[Any], want: Sequence[Any], at: str) -> str | None:
         if len(got) != len(want):
             return f"{at} has {len(got)} entries, not {len(want)}"
-        for number, (one, other) in enumerate(zip(got, want, strict=True)):
-            if found := self.difference(one, other, f"{at}[{number}]"):
-                return found
+        for number, (ours, theirs) in enumerate(zip(got, want, strict=True)):
+            if clause := self.difference(ours, theirs, f"{at}[{number}]"):
+                return clause
         return None
 
     def _unordered(self, got: list[Any], want: list[Any], at: str) -> str | None:
@@ -255,15 +235,16 @@ class _Comparison:
     def _rows(self, got: dict[str, Any], want: dict[str, Any], at: str) -> str | None:
         if got.keys() != want.keys():
             return self._mappings(got, want, at)
-        for name, one in want.items():
-            if len(got[name]) != len(one):
-                return f"{at} has {len(got[name])} entries, not {len(one)}"
+        for name, column in want.items():
+            if len(got[name]) != len(column):
+                return f"{at} has {len(got[name])} entries, not {len(column)}"
 
         def compared(got: dict[str, Any], want: dict[str, Any]) -> str | None:
-            for name, one in want.items():
-                ours, theirs = (tuple(c) if isinstance(c, list) else c for c in (got[name], one))
-                if found := self.difference(ours, theirs, f"{at}, {name}"):
-                    return found
+            for name, column in want.items():
+                both = got[name], column
+                ours, theirs = (tuple(c) if isinstance(c, list) else c for c in both)
+                if clause := self.difference(ours, theirs, f"{at}, {name}"):
+                    return clause
             return None
 
         return compared(got, want) and compared(_sorted_rows(got), _sorted_rows(want))
@@ -282,8 +263,8 @@ class _Comparison:
         if got.storage != want.storage:
             return f"{at} has the storage {got.storage}, not {want.storage}"
         edges = _Comparison(self.arithmetic, "events")
-        if found := edges.difference(got.axes, want.axes, f"{at}.axes"):
-            return found
+        if clause := edges.difference(got.axes, want.axes, f"{at}.axes"):
+            return clause
         return _Comparison(self.arithmetic, "filled").difference(got.view, want.view, at)
 
     def _arrays(
@@ -295,12 +276,14 @@ class _Comparison:
             return f"{at} is of {got.dtype}, not {want.dtype}"
         if want.dtype.hasobject:
             return self._sequences(tuple(got.ravel()), tuple(want.ravel()), at)
-        for (name, ours, one), (_, theirs, other) in zip(_fields(got), _fields(want), strict=True):
-            size = np.maximum(one, other) if name else self._size(at, theirs)
-            ok = self._close(ours, theirs, size)
-            if not ok.all():
+        for (name, ours, our_size), (_, theirs, their_size) in zip(
+            _fields(got), _fields(want), strict=True
+        ):
+            size = np.maximum(our_size, their_size) if name else self._size(at, theirs)
+            close = self._close(ours, theirs, size)
+            if not close.all():
                 where = f" in {name}" if name else ""
-                return f"{at}: {(~ok).sum()} of {ok.size} numbers differ{where}"
+                return f"{at}: {(~close).sum()} of {close.size} numbers differ{where}"
         return None
 
     def _size(self, at: str, value: Any) -> Any:
@@ -308,10 +291,10 @@ class _Comparison:
         return size if np.shape(size) == np.shape(value) else 0.0
 
     def _close(self, got: Any, want: Any, scale: Any = 0.0) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        """Which numbers are equal; `scale` is that of their rounding, where it is larger."""
+        """Which numbers are equal; rounding is relative to `scale` where that is larger."""
         ours, theirs = np.asarray(got), np.asarray(want)
         same = np.asarray((ours == theirs) | ((ours != ours) & (theirs != theirs)))  # noqa: PLR0124  (NaN)
-        types = [one.dtype for one in (ours, theirs) if one.dtype.kind in "fc"]
+        types = [array.dtype for array in (ours, theirs) if array.dtype.kind in "fc"]
         if not types:
             return same.astype(bool)
         coarse = max(types, key=lambda dtype: np.finfo(dtype).eps)
@@ -330,7 +313,7 @@ class _Comparison:
 
 
 def _kind(value: Any) -> str:
-    """What can be compared with what."""
+    """Values of the same kind can be compared."""
     if isinstance(value, str):
         return "str"
     if _is_number(value) or (isinstance(value, np.ndarray) and not value.ndim):
@@ -347,12 +330,12 @@ def _whole(values: np.ndarray[Any, Any]) -> Any:
 
 
 def _fields(values: np.ndarray[Any, Any]) -> Iterator[tuple[str, Any, Any]]:
-    """Name, numbers and the scale of their rounding, of each field of an array."""
+    """Name, numbers and the scale of their rounding, for each field of an array."""
     names = values.dtype.names or ()
     if not names:
         yield "", values, 0.0
     elif {"value", "variance"} == set(names):
-        # The sum of weights of both signs is rounded as its terms are, not as what is left of it.
+        # A sum of weights of both signs is rounded like its terms, not like what is left of them.
         yield "value", values["value"], np.sqrt(np.abs(values["variance"]))
         yield "variance", values["variance"], 0.0
     elif "value" in names and names[-1].endswith("deltas_squared"):
@@ -371,7 +354,7 @@ def _fields(values: np.ndarray[Any, Any]) -> Iterator[tuple[str, Any, Any]]:
 
 
 def _order(entry: Any) -> tuple[Any, ...]:
-    """By which entries are sorted: numbers by size, NaN last, so that rounding moves few."""
+    """Sort key of entries: numbers by size, NaN last, so that rounding moves few."""
     if type(entry) is float and entry == entry:  # noqa: PLR0124  (most, and not NaN)
         return (1, entry)
     if type(entry) is not list:
@@ -395,17 +378,21 @@ def _order(entry: Any) -> tuple[Any, ...]:
 
 def _sorted_rows(columns: dict[str, Any]) -> dict[str, Any]:
     rows = len(next(iter(columns.values()), ()))
-    arrays = [one for one in columns.values() if isinstance(one, np.ndarray)]
-    if len(arrays) == len(columns) and all(one.dtype.kind in "biuf" for one in arrays):
-        keys = [key for one in arrays for key in one.reshape(rows, math.prod(one.shape[1:])).T]
+    arrays = [column for column in columns.values() if isinstance(column, np.ndarray)]
+    if len(arrays) == len(columns) and all(array.dtype.kind in "biuf" for array in arrays):
+        keys = [
+            key for array in arrays for key in array.reshape(rows, math.prod(array.shape[1:])).T
+        ]
         order = np.lexsort(keys[::-1]) if keys else np.arange(rows)
     else:
-        lists = [one if isinstance(one, list) else one.tolist() for one in columns.values()]
+        lists = [
+            entry if isinstance(entry, list) else entry.tolist() for entry in columns.values()
+        ]
         ranks = [_order(row) for row in zip(*lists, strict=True)]
         order = np.array(sorted(range(rows), key=ranks.__getitem__), np.int64)
     return {
-        name: [one[i] for i in order] if isinstance(one, list) else one[order]
-        for name, one in columns.items()
+        name: [column[i] for i in order] if isinstance(column, list) else column[order]
+        for name, column in columns.items()
     }
 
 

@@ -39,8 +39,8 @@ def _feed(update: Callable[[bytes], None], result: Any) -> None:
             raise TypeError(msg)
         case list() | tuple():
             update(f"list {len(result)}\n".encode())
-            for one in result:
-                _feed(update, one)
+            for entry in result:
+                _feed(update, entry)
         case np.ndarray() if result.dtype.names:
             _feed(
                 update, {name: np.ascontiguousarray(result[name]) for name in result.dtype.names}

@@ -47,7 +47,7 @@ def asv_records(folder: Path) -> list[Record]:
         return []
     from asv.results import Results  # noqa: PLC0415  (only where there are results)
 
-    found: list[Record] = []
+    records: list[Record] = []
     with left_out(), understood(index, "file of asv"):
         benchmarks = json.loads(index.read_text())
         benchmarks.pop("version", None)
@@ -58,8 +58,8 @@ def asv_records(folder: Path) -> list[Record]:
                 for path in sorted({*machine.parent.glob("*.json")} - {machine}):
                     with left_out(), understood(path, "file of asv"):
                         result = Results.load(str(path), machine_name=name)
-                        found += _of_result(result, benchmarks, about, folder.parent / INSTALLED)
-    return found
+                        records += _of_result(result, benchmarks, about, folder.parent / INSTALLED)
+    return records
 
 
 def _of_result(
@@ -82,12 +82,12 @@ def _of_result(
             value = values[number]
             if value is None or not math.isfinite(value):
                 continue
-            kept = samples[number] if samples and samples[number] else [value]
+            stored = samples[number] if samples and samples[number] else [value]
             yield Record(
                 run=f"asv {result.commit_hash[:12]}",
                 timestamp=ended,
                 what=_what(name, benchmark["param_names"], combination),
-                # Times an event are those of an event.
+                # Times of one event have an input of one event.
                 input=_input(name),
                 versions=versions,
                 machine=_machine(machine, versions["python"]),
@@ -97,19 +97,19 @@ def _of_result(
                 check=None,
                 commit=result.commit_hash,
                 committed=committed,
-                **_measured(name, benchmark, kept),
+                **_measured(name, benchmark, stored),
             )
 
 
 def _note(folder: Path, commit: str) -> dict[str, Any]:
     for path in sorted(folder.glob(f"{commit[:12]}-*.json")):
-        found: dict[str, Any] = json.loads(path.read_text())
-        return found
+        note: dict[str, Any] = json.loads(path.read_text())
+        return note
     return {}
 
 
 def _what(name: str, param_names: Sequence[str], combination: Sequence[str]) -> What:
-    # asv keeps the repr of a value.
+    # asv stores the repr of a value.
     chosen = {key: value.strip("'\"") for key, value in zip(param_names, combination, strict=True)}
     module = name.partition(".")[0]
     return What(

@@ -31,23 +31,23 @@ def compared(path: Path) -> list[Record]:
         report = json.loads(path.read_text())
         machine = Machine.model_validate(report["machine"])
         ended = datetime.fromtimestamp(path.stat().st_mtime, UTC)
-        found = []
-        for name, one in report["benchmarks"].items():
+        records = []
+        for name, measured in report["benchmarks"].items():
             what = _compared_what(name)
             for side, columns in (("A", (0, 1)), ("B", (2,))):
                 about = report["sides"][side]
                 if about["variables"] or not is_release(about["name"].removeprefix("v")):
                     continue
-                # Of each call that was counted; text says why there are none.
-                counted = (one.get("instructions") or {}).get(side)
+                # One number for each counted call, or text that says why there are none.
+                counted = (measured.get("instructions") or {}).get(side)
                 counts = counted if isinstance(counted, list) else []
                 cpu, wall = (
-                    tuple(math.exp(block[column]) for block in one[key] for column in columns)
+                    tuple(math.exp(block[column]) for block in measured[key] for column in columns)
                     for key in ("log_cpu_seconds", "log_wall_seconds")
                 )
                 if not (cpu or counts):
                     continue
-                found.append(
+                records.append(
                     Record(
                         run=f"compare {path.stem}",
                         timestamp=ended,
@@ -62,14 +62,14 @@ def compared(path: Path) -> list[Record]:
                         machine=machine,
                         load_before=report["load"],
                         load_after=report["load"],
-                        iterations=one["loops"] or 1,
+                        iterations=measured["loops"] or 1,
                         cpu_seconds=cpu,
                         wall_seconds=wall,
                         counts={"instructions": tuple(map(float, counts))} if counts else {},
                         check=None,
                     )
                 )
-    return found
+    return records
 
 
 def _compared_what(name: str) -> What:

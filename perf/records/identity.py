@@ -1,4 +1,4 @@
-"""What a measurement depends on, so that what was measured of something else is not shown for it."""
+"""What a measurement depends on: code, environment and arguments, by their digests."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ VARIABLES: Final = (
     *("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD", "PYTHONMALLOC", "PYTHONOPTIMIZE"),
     *("OMP_", "MKL_", "OPENBLAS_", "NUMBA_NUM_THREADS", "NUMBA_DISABLE_JIT", "NUMBA_OPT"),
 )
-"""What the names begin with of environment variables by which the same code is faster or slower."""
+"""Prefixes of environment variables that make the same code faster or slower."""
 
 
 def digest(*parts: Any) -> str:
-    """Hexadecimal SHA-256 of what JSON can hold."""
+    """Hexadecimal SHA-256 of values that JSON can hold."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """What of that which something depends on has changed, is there no more or has come."""
+    """Names of dependencies that changed, disappeared or appeared."""
     return [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
 
 
 def environment() -> dict[str, str]:
-    """Of this process: Python, all that is installed, and VARIABLES."""
+    """Digests of Python, of the installed packages and of VARIABLES, of this process."""
     settings = {
         name: value for name, value in sorted(os.environ.items()) if name.startswith(VARIABLES)
     }
@@ -51,31 +51,22 @@ def environment() -> dict[str, str]:
 
 @cache
 def _installed_packages() -> str:
-    return digest(sorted({f"{one.name} {one.version}" for one in distributions()}))
+    return digest(sorted({f"{package.name} {package.version}" for package in distributions()}))
 
 
 # --- source
 
 
 def modules(*names: str) -> dict[str, str]:
-    """Modules and all that they import, but for installed packages: the digest of each.
+    """Digests of modules and of all that they import, by "the module NAME".
 
-    They are read, not run: `sys.modules` has not what is imported only when a function is called,
-    and has what others imported.
-
-    Parameters
-    ----------
-    names
-        Of modules, ``PACKAGE.*`` for all of a package; nothing is found for one that does not exist.
-
-    Returns
-    -------
-    dict
-        By "the module NAME"; packages without source are left out.
+    Installed packages, modules without source and names that do not exist are left out.
+    ``PACKAGE.*`` names all modules of a package. Modules are read, not imported: `sys.modules`
+    misses imports in functions that were not called, and has imports of others.
     """
-    found: dict[str, str] = {}
+    digests: dict[str, str] = {}
     specs: dict[str, ModuleSpec | None] = {}
-    todo = {one for name in names for one in _expanded(name, specs)}
+    todo = {module for name in names for module in _expanded(name, specs)}
     done: set[str] = set()
     while todo:
         name = todo.pop()
@@ -89,10 +80,10 @@ def modules(*names: str) -> dict[str, str]:
         except OSError:  # built in, or frozen
             continue
         content, source = _read(path, status.st_mtime_ns, status.st_size)
-        found[f"the module {name}"] = content
+        digests[f"the module {name}"] = content
         package = spec.submodule_search_locations is not None
         todo |= set(imported_by(source, name, package=package)) - done
-    return found
+    return digests
 
 
 def _find(name: str, specs: dict[str, ModuleSpec | None]) -> ModuleSpec | None:
@@ -105,7 +96,7 @@ def _find(name: str, specs: dict[str, ModuleSpec | None]) -> ModuleSpec | None:
 
 def _locations(package: ModuleSpec) -> list[str] | None:
     places = package.submodule_search_locations
-    # Those of a package without __init__.py look for it among what is imported.
+    # Places of a package without __init__.py are computed from the imported package.
     return None if places is None else list(getattr(places, "_path", places))
 
 
@@ -115,12 +106,12 @@ def _expanded(name: str, specs: dict[str, ModuleSpec | None]) -> list[str]:
         return [name]
     spec = _find(package, specs)
     places = None if spec is None else _locations(spec)
-    return [f"{package}.{one.name}" for one in pkgutil.iter_modules(places or [])]
+    return [f"{package}.{module.name}" for module in pkgutil.iter_modules(places or [])]
 
 
 @lru_cache(4096)
-def _read(path: Path, changed: int, size: int) -> tuple[str, str]:  # noqa: ARG001  (of what is remembered)
-    """Digest and source of a module, which is empty if it is compiled."""
+def _read(path: Path, changed: int, size: int) -> tuple[str, str]:  # noqa: ARG001  (keys of the cache)
+    """Digest and source of a module; the source of a compiled one is empty."""
     content = path.read_bytes()
     source = ""
     if path.suffix == ".py":

@@ -1,7 +1,7 @@
-"""What a processor may return, taken apart into what has an equality and can be written down.
+"""Results of processors taken apart into values that can be compared and written.
 
-For environments that have coffea, awkward and numba of any version and nothing of this project:
-this imports nothing, and knows classes by their names.
+This module runs in environments with any version of coffea, awkward and numba and without this
+project: it imports nothing, and knows classes by their names.
 """
 
 from __future__ import annotations
@@ -10,24 +10,24 @@ from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple
 
-# What is taken apart was made with these, which need not be imported for anything else.
+# numpy and awkward are imported only if a value is theirs.
 # ruff: noqa: PLC0415
 
-# A kind of value, a way to take it apart.
+# Each kind of value is taken apart in its own way.
 # ruff: noqa: PLR0911
 
 
 class Histogram(NamedTuple):
-    """A histogram, whatever class of hist or boost-histogram, categories sorted.
+    """A histogram of any class of hist or boost-histogram, categories sorted.
 
     Attributes
     ----------
     storage
-        Name of it.
+        Name of the storage.
     axes
-        ``name`` and ``bins`` of each: edges, or what is counted.
+        ``name`` and ``bins`` of each axis: edges, or categories.
     view
-        Contents with underflow and overflow: an array, or what a class of its own gives.
+        Contents with underflow and overflow: an array, or what a class of the user's gives.
     """
 
     storage: str
@@ -36,14 +36,14 @@ class Histogram(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """Entries whose order has no meaning, as that of chunks has none.
+    """Entries in any order, as chunks arrive in any order.
 
     Attributes
     ----------
     columns
-        Of as many entries each: arrays of numpy or awkward, or lists.
+        Arrays of numpy or awkward, or lists, all of the same length.
     summed
-        Whether entries are sums over events, rather than of one event each.
+        Whether an entry is a sum over events; otherwise it is of one event.
     """
 
     columns: dict[str, Any]
@@ -51,33 +51,17 @@ class Rows(NamedTuple):
 
 
 class State(NamedTuple):
-    """Any other object.
-
-    Attributes
-    ----------
-    kind
-        Its class.
-    holds
-        What it is made of, as pickle has it; None for nothing.
-    """
+    """Any other object: its class, and what pickle stores of it (None for nothing)."""
 
     kind: str
     holds: Any
 
 
 def plain(value: Any) -> Any:
-    """Take a value apart, but not what it holds.
+    """Take a value apart, but not the values in it.
 
-    Returns
-    -------
-    Any
-        A dict, set, list or tuple of whatever; number, text, array of numpy or awkward, None; or
-        one of the classes of this module.
-
-    Raises
-    ------
-    TypeError
-        If it cannot be pickled either.
+    Gives a dict, set, list or tuple; a number, text, None or array of numpy or awkward; or an
+    instance of a class of this module. TypeError for a value that cannot even be pickled.
     """
     import numpy as np
 
@@ -110,19 +94,19 @@ def plain(value: Any) -> Any:
 
 
 def is_a(value: Any, package: str, name: str) -> bool:
-    """Whether a value is of a class of that name of a package, or of one derived from it."""
+    """Whether a value is an instance of a class of a package, given by names."""
     return any(
-        one.__name__ == name and one.__module__.partition(".")[0] == package
-        for one in type(value).__mro__
+        base.__name__ == name and base.__module__.partition(".")[0] == package
+        for base in type(value).__mro__
     )
 
 
 def _histogram(histogram: Any) -> Histogram:
-    """Categories are sorted: a growing axis has them in the order in which it met them."""
+    """Categories are sorted: a growing axis has them in the order of their first entries."""
     import numpy as np
 
     view: Any = histogram.view(flow=True)
-    # A class of its own may give something else: by what it names then, not by position.
+    # A class of the user's may give a mapping, whose entries have names and no positions.
     by_position = not isinstance(view, Mapping)
     view = np.asarray(view) if by_position else dict(view)
     axes = []
@@ -141,7 +125,7 @@ def _histogram(histogram: Any) -> Histogram:
 
 
 def _frame(frame: Any) -> Rows:
-    """Rows of a table with their labels, unless these only count the rows."""
+    """Rows of a table, with their labels unless these only count the rows."""
     columns = {f"column {name!r}": _column(frame.iloc[:, at]) for at, name in enumerate(frame)}
     if not is_a(frame.index, "pandas", "RangeIndex"):
         columns["index"] = frame.index.tolist()
@@ -153,7 +137,9 @@ def _column(series: Any) -> Any:
 
     if isinstance(series.dtype, np.dtype) and series.dtype.kind in "biufc":
         return series.to_numpy()
-    return [None if gone else one for one, gone in zip(series, series.isna(), strict=True)]
+    return [
+        None if missing else entry for entry, missing in zip(series, series.isna(), strict=True)
+    ]
 
 
 def _state(value: Any) -> Any:
@@ -163,8 +149,8 @@ def _state(value: Any) -> Any:
     if isinstance(made, str):
         return made
     _, arguments, state, *items = (*made, None, None, None)[:5]
-    given = tuple(one for one in arguments if one is not type(value))
-    listed = [list(one) for one in items if one is not None]
+    given = tuple(argument for argument in arguments if argument is not type(value))
+    listed = [list(entries) for entries in items if entries is not None]
     # Most have attributes and nothing else.
     return (given, state, *listed) if given or listed else state
 

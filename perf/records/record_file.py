@@ -1,9 +1,8 @@
-"""The one record of a measurement, and the file of records: one JSON line each.
+"""The record of a measurement, and the file of records: one JSON line each.
 
-Whoever measures (pytest-benchmark, the paired claims, the scaling runs, the history) leaves the
-same record, so that the table, the comparison and the report read one form. Seconds are stored;
-rates are derived for display alone, because a tool that compares numbers takes the larger one
-for the slower.
+pytest-benchmark, the claims, the scaling runs and the history write the same record, so that
+tables, comparisons and pages read one form. Records hold seconds; rates are derived for display
+only, because tools that compare numbers take the larger one for the slower.
 """
 
 from __future__ import annotations
@@ -33,10 +32,10 @@ SCHEMA_VERSION: Final = 1
 """Raised whenever an older reader would misread a record."""
 
 NAMED: Final = 3
-"""Lines of a file that are named, of those that are no records."""
+"""Most lines of a file that a sentence names as bad."""
 
 DEFAULT_PATH: Final = ".perf/records.jsonl"
-"""Below the root directory of the project; not under version control."""
+"""Relative to the root of the project; not under version control."""
 
 OLD_METRIC: Final = "measured."
 """Prefix of metrics among the parameters of records before `Record.metrics`."""
@@ -61,7 +60,7 @@ Kind = Literal[
     "events",
     "histogram",
 ]
-"""What a measured thing is."""
+"""Kind of a subject."""
 
 
 class What(_Frozen):
@@ -70,21 +69,19 @@ class What(_Frozen):
     Attributes
     ----------
     name
-        Of the measurement; the same in every run.
+        Name of the measurement; the same in every run.
     group
-        What it is compared with: one kernel, one query, one configuration of the processor.
-    kind
-        What `subject` is.
-    subject
-        Name of the kernel, query, processor or executor.
+        Measurements of one group are compared: one kernel, query or configuration of the processor.
+    kind, subject
+        Kind and name of the kernel, query, processor or executor.
     implementation
-        Of the kernels; none where none is called.
+        Implementation of the kernels; None where none is called.
     executor, workers, chunksize
         How the processor was run; chunksize in events.
     size
-        Events asked for.
+        Number of events asked for.
     parameters
-        Whatever else distinguishes it.
+        Everything else that distinguishes it.
     """
 
     name: str
@@ -100,14 +97,12 @@ class What(_Frozen):
 
 
 class Input(_Frozen):
-    """Identity of what was measured on.
+    """The data that a measurement reads.
 
     Attributes
     ----------
     digest
         SHA-256 of the content, hexadecimal.
-    events
-        Number of events.
     source
         Where the events come from, for people: generator and seed, or name of a file.
     """
@@ -118,20 +113,20 @@ class Input(_Frozen):
 
 
 class Machine(_Frozen):
-    """Where it was measured.
+    """The machine of a measurement; None where something is not known, as of asv's results.
 
     Attributes
     ----------
     name
-        As given; a virtual machine's own name changes with every start.
+        A given name: the own name of a virtual machine changes with every start.
     cpu
         Model of the processor.
     cores
-        Cores that this process may use; None if not known (asv).
+        Cores that the process may use.
     memory
-        In bytes; None if not known.
+        Memory in bytes.
     kernel, python
-        Operating system with its version; Python with its version.
+        Operating system and Python, each with its version.
     """
 
     name: str
@@ -147,34 +142,30 @@ class Record(_Frozen):
 
     Attributes
     ----------
-    schema_version
-        SCHEMA_VERSION of the writer.
     run
-        One for each session that measures.
+        Identity of the session that measured.
     timestamp
-        When the measurement ended, UTC.
-    what, input, versions, machine
-        What, on what, with which versions of which packages, where.
+        End of the measurement, UTC.
+    versions
+        Versions of packages by name.
     load_before, load_after
-        Load average of the last minute around the measurement; None where there is none.
+        Load average of the last minute before and after; None where the system has none.
     iterations
         Calls in each sample.
     wall_seconds, cpu_seconds
-        Seconds a call, one entry for each sample. CPU time is that of all threads and workers.
-        None of one of them, or of both, where it was not measured.
+        Seconds a call, one entry for each sample, of all threads and workers; empty if not measured.
     counts
-        What is counted and not timed, by unit (``instructions``, ``bytes``): one entry for each
-        sample. Less is better.
+        Counted quantities by unit (``instructions``, ``bytes``), one entry for each sample. Less is
+        better.
     metrics
         Other measured numbers by name, such as ``task_bytes``.
     peak_memory
-        Largest resident memory during the samples in bytes (of one process); None if not known.
+        Largest resident memory of one process in bytes; None if not known.
     check
-        SHA-256 of the result that was compared with another implementation's; None where whoever
-        measured compared it and does not say (asv).
+        Digest of the result, which was compared with that of another implementation; None where
+        the measuring tool does not record it (asv).
     commit, committed
-        Of coffea, where it was built from a repository: hexadecimal, and when it was committed.
-        A release is named by its version.
+        Commit of coffea and its date, where it was built from a repository.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -199,7 +190,7 @@ class Record(_Frozen):
     @pydantic.model_validator(mode="before")
     @classmethod
     def _of_before(cls, data: Any) -> Any:
-        """Records once had their metrics among the parameters, with a prefix."""
+        """Old records have their metrics among the parameters, with a prefix."""
         match data:
             case {"what": {"parameters": dict(parameters)} as what}:
                 old = {name for name in parameters if name.startswith(OLD_METRIC)}
@@ -212,8 +203,12 @@ class Record(_Frozen):
     @pydantic.field_validator("cpu_seconds", mode="before")
     @classmethod
     def _known(cls, value: Any) -> Any:
-        """Of samples of which one is not known (`perf.measure.clocks.TreeCpu`) none."""
-        return () if any(isinstance(one, float) and math.isnan(one) for one in value) else value
+        """No samples if one of them is not known (`perf.measure.clocks.TreeCpu`)."""
+        return (
+            ()
+            if any(isinstance(sample, float) and math.isnan(sample) for sample in value)
+            else value
+        )
 
     @pydantic.model_validator(mode="after")
     def _measured(self) -> Record:
@@ -226,55 +221,43 @@ class Record(_Frozen):
 
     @property
     def wall_median(self) -> float:
-        """Median of seconds a call; NaN if wall time was not measured."""
+        """Median of wall seconds a call; NaN if not measured."""
         return statistics.median(self.wall_seconds) if self.wall_seconds else math.nan
 
     @property
     def wall_minimum(self) -> float:
-        """Minimum of seconds a call; NaN if wall time was not measured."""
+        """Minimum of wall seconds a call; NaN if not measured."""
         return min(self.wall_seconds, default=math.nan)
 
     @property
     def cpu_median(self) -> float | None:
-        """Median of CPU seconds a call, if CPU time was measured."""
+        """Median of CPU seconds a call; None if not measured."""
         return statistics.median(self.cpu_seconds) if self.cpu_seconds else None
 
     @property
     def seconds_per_event(self) -> float | None:
-        """Median of seconds an event; None if not measured or no events are involved."""
+        """Median of wall seconds an event; None if not measured, or without events."""
         known = self.input.events and self.wall_seconds
         return self.wall_median / self.input.events if known else None
 
     @property
     def cpu_seconds_per_event(self) -> float | None:
-        """Median of CPU seconds an event; None if not measured or no events are involved."""
+        """Median of CPU seconds an event; None if not measured, or without events."""
         cpu = self.cpu_median
         return cpu / self.input.events if cpu is not None and self.input.events else None
 
     @property
     def events_per_second(self) -> float | None:
-        """Events a second, for display alone."""
+        """Events a second, for display only."""
         seconds = self.seconds_per_event
         return 1 / seconds if seconds else None
 
 
 def append(path: Path, record: Record) -> None:
-    """Add a record to the end of a file, whole or not at all.
+    """Add a record to the end of a file, whole or not at all; makes the file and its folder.
 
-    Processes may append to one file at the same time. What an interrupted writer left of a line
-    is taken away.
-
-    Parameters
-    ----------
-    path
-        File of records; made with its folder if missing.
-    record
-        What to add.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be written.
+    Several processes may append to one file. A line that an interrupted writer left unfinished is
+    removed.
     """
     line = (record.model_dump_json() + "\n").encode()
     try:
@@ -284,7 +267,7 @@ def append(path: Path, record: Record) -> None:
             os.ftruncate(file, end)
             written = os.write(file, line)
             if written != len(line):
-                # A full disk: nobody must find half a record.
+                # The disk is full: leave no half record.
                 os.ftruncate(file, end)
                 msg = f"{path} cannot be written: only {written} of {len(line)} bytes fit"
                 raise InputError(msg)
@@ -295,20 +278,7 @@ def append(path: Path, record: Record) -> None:
 
 
 def remove(path: Path, unwanted: Callable[[Record], bool]) -> None:
-    """Take records out of a file, all or none; what is no record stays where it is.
-
-    Parameters
-    ----------
-    path
-        File of records.
-    unwanted
-        Whether one is taken out.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be read or written.
-    """
+    """Remove unwanted records from a file, all or none; lines that are no records stay."""
     try:
         with _locked(path) as file, output.whole(path) as part:
             with open(file, "rb", closefd=False) as opened:
@@ -327,17 +297,17 @@ def remove(path: Path, unwanted: Callable[[Record], bool]) -> None:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[int]:
-    """The file, open to be written by this process alone; made if missing."""
+    """The file, open for writing by this process alone; made if missing."""
     while True:
         file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(file, fcntl.LOCK_EX)
-            # Whoever had the lock may have put another file in its place (`remove`).
+            # The process that had the lock may have replaced the file (`remove`).
             if path.exists() and os.path.samestat(os.fstat(file), path.stat()):
                 yield file
                 return
         finally:
-            # Closing gives the lock back.
+            # Closing releases the lock.
             os.close(file)
 
 
@@ -346,48 +316,33 @@ def _end_of_whole_lines(file: int, block: int = 65_536) -> int:
     end = os.fstat(file).st_size
     while end > 0:
         start = max(0, end - block)
-        found = os.pread(file, end - start, start).rfind(b"\n")
-        if found >= 0:
-            return start + found + 1
+        newline = os.pread(file, end - start, start).rfind(b"\n")
+        if newline >= 0:
+            return start + newline + 1
         end = start
     return 0
 
 
 def read(path: Path) -> list[Record]:
-    """Records of a file, oldest first.
+    """Records of a file, oldest first; it is compressed if its name ends in ``.gz``.
 
-    What an interrupted writer left of the last line is passed over. A line that is no record is
-    left out, and a sentence says so.
-
-    Parameters
-    ----------
-    path
-        File of records; compressed if its name ends in ``.gz``.
-
-    Returns
-    -------
-    list[Record]
-        All of them.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be read.
+    An unfinished last line is ignored. A line that is no record is left out, and a sentence says
+    so.
     """
-    found: list[Record] = []
+    records: list[Record] = []
     bad: list[str] = []
     for number, line in enumerate(_content(path).split(b"\n")[:-1], start=1):
         if not line.strip():
             continue
         record = _parsed(line, number)
         if isinstance(record, Record):
-            found.append(record)
+            records.append(record)
         else:
             bad.append(record)
     if bad:
         more = f", and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
         leave_out(f"{path}: {'; '.join(bad[:NAMED])}{more}")
-    return found
+    return records
 
 
 def _content(path: Path) -> bytes:
@@ -405,7 +360,7 @@ def _content(path: Path) -> bytes:
 
 
 def _parsed(line: bytes, number: int) -> Record | str:
-    """The record that a line is; or in words why it is none."""
+    """The record of a line, or the reason why it is none."""
     try:
         content: Any = json.loads(line)
     except (ValueError, RecursionError):

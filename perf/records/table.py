@@ -1,4 +1,4 @@
-"""Records as a table for people: by what is compared, one row a measurement."""
+"""Records as a table, one row for each measurement, in groups of what is compared."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from perf.records.record_file import Machine, Record, What
 
 BASELINE: Final = "columnar"
-"""Implementation that the others of the same case are compared with."""
+"""The implementation that others are compared with."""
 
 PLAIN_WIDTH: Final = 124
-"""Columns of a table that is not written to a terminal: fits a README's code block."""
+"""Columns of a table that is not written to a terminal: it fits a code block of the README."""
 
 MIN_WIDTH: Final = 80
-"""Of a table on a terminal: in a narrower one lines wrap, which is better than cut numbers."""
+"""Smallest width of a table on a terminal: in a narrower one lines wrap, and no number is cut."""
 
 _TOLD: Final = (
     "backend",
@@ -35,27 +35,17 @@ _TOLD: Final = (
     "query",
     "format",
 )
-"""Parameters of which the value says enough."""
+"""Parameters whose values are shown without their names."""
 
 _ORDER: Final = ("reference", "idiomatic", "columnar", "compiled")
 
 
 def summary(records: Sequence[Record], title: str | None = None) -> Table:
-    """Table of records.
+    """Table of the records of one session or several.
 
-    Parameters
-    ----------
-    records
-        Of one session or of more.
-    title
-        Of the table.
-
-    Returns
-    -------
-    Table
-        Grouped; median and minimum of wall time a call, nanoseconds an event by wall and by CPU
-        time (medians), events a second, and how many times faster than the columnar
-        implementation of the same case (by CPU time where it was measured).
+    Columns: median and minimum of wall time a call, medians of wall and CPU nanoseconds an event,
+    events a second, and the speed-up over the columnar implementation of the same case (by CPU time
+    where it was measured).
     """
     # Rules and blank lines only: hundreds of rows are copied into text files.
     table = Table(title=title, box=box.SIMPLE, pad_edge=False)
@@ -108,8 +98,8 @@ def made_with(versions: Mapping[str, str], machine: Machine) -> str:
         machine.kernel,
     ]
     return (
-        f"{', '.join(f'{name} {one}' for name, one in versions.items())}\n"
-        f"{machine.name}: {', '.join(one for one in where if one)}"
+        f"{', '.join(f'{name} {version}' for name, version in versions.items())}\n"
+        f"{machine.name}: {', '.join(part for part in where if part)}"
     )
 
 
@@ -122,11 +112,11 @@ def plain(table: Table, width: int = PLAIN_WIDTH) -> str:
 
 
 def how(what: What) -> str:
-    """Implementation and, of the processor, executor and chunk size; else what is measured."""
+    """Implementation, executor, chunk size and parameters; without any of these the subject."""
     parts = [what.implementation] if what.implementation else []
     more = what.parameters
     if what.executor:
-        parts.append(" ".join(str(one) for one in (what.executor, more.get("variant")) if one))
+        parts.append(" ".join(str(part) for part in (what.executor, more.get("variant")) if part))
         parts[-1] += f" x{what.workers}"
     if what.chunksize:
         parts.append(f"chunk {label(what.chunksize)}")
@@ -169,7 +159,7 @@ def _speed_up(record: Record, baseline: Record | None) -> str:
 
 
 def _key(record: Record) -> tuple[object, ...]:
-    """What two records of different implementations have in common."""
+    """What records of different implementations of one case have in common."""
     what = record.what
     return (
         record.run,

@@ -24,8 +24,8 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 
 install: $(VENV)/.ready ## Set up .venv, as all targets do, and no more
 
-bench: $(VENV)/.ready ## Measure everything on data it makes itself (SCALE=small|default|large)
-	$(BIN)/pytest --benchmark-only --benchmark-scale $(SCALE)
+bench: $(VENV)/.ready ## Measure everything on data it makes itself, in six minutes (SCALE=small|default|full|large)
+	$(BIN)/pytest perf --benchmark-only --benchmark-scale $(SCALE)
 
 test: $(VENV)/.ready ## Prove every kernel, and test all else, in parallel (ten minutes on two cores)
 	$(BIN)/pytest $(PARALLEL) -m "not serial and not slow"
@@ -43,12 +43,13 @@ mutants: $(VENV)/.ready ## Which faults the proofs see: a score for each kernel 
 	$(BIN)/python -m tests.campaigns.mutants
 
 smoke: $(VENV)/.ready ## Every benchmark once, on the smallest size
-	$(BIN)/pytest --benchmark-only --benchmark-scale small
+	$(BIN)/pytest perf --benchmark-only --benchmark-scale small
 
 claims: $(VENV)/.ready ## Measure the ratios that the README states, paired in one run
 	$(BIN)/python -m perf claims
 
-report: bench ## Measure, and publish table, picture and claims in reports/
+report: SCALE = full
+report: bench ## Measure all sizes and settings (15 minutes), and publish table, picture and claims in reports/
 	mkdir -p $(REPORTS)
 	$(BIN)/python -m perf records > $(REPORTS)/benchmarks.txt
 	$(BIN)/python -m perf picture $(REPORTS)/kernels.svg

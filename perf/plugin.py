@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import pytest
+from _pytest.pathlib import bestrelpath
 from pytest_benchmark.session import PerformanceRegression
 from pytest_benchmark.table import CompareBetweenResults
 from pytest_benchmark.utils import report_noprogress
@@ -72,6 +73,12 @@ HELD_BACK = pytest.StashKey[int]()
 WORKER_WARMUPS: Final = 2
 """Calls before those measured where other processes do the work: a worker spends about 2 s in its
 first call, loading the machine code of compiled kernels."""
+
+SHORT_TABLE: Final = 20
+"""Records whose table is printed in full; of more, a summary."""
+
+FULL_TABLE: Final = "benchmarks.txt"
+"""File of the table of the last large run, beside the file of records."""
 
 SHOWN_BY: Final = (
     *("verbose", "compare", "compare-fail", "histogram", "cprofile"),
@@ -362,8 +369,7 @@ def _measure(
         scale = session.scale
         plan = clocks.plan(ready.run, seconds=scale.seconds, min_rounds=scale.min_rounds)
     before = provenance.load_average()
-    # The check may have used one worker only, and left another without machine code.
-    warmups = WORKER_WARMUPS if case.in_workers and not case.cold else 0
+    warmups = _warmups(case, session.inputs)
     benchmark.pedantic(  # type: ignore[no-untyped-call]
         run if rounds else ready.run,
         setup=setup if rounds else None,
@@ -402,6 +408,21 @@ def _measure(
     if case.teardown_record:
         keep(case.teardown_record, torn_down.wall[measured], torn_down.cpu[measured])
     return record
+
+
+def _warmups(case: Case, inputs: Inputs) -> int:
+    """Calls before those measured: the check may have used one worker only.
+
+    Each worker loads machine code once for all cases of an implementation that share it.
+    """
+    if case.cold or not case.in_workers:
+        return 0
+    what = case.what
+    warmed = what.kind, what.subject, what.implementation, what.parameters.get("variations")
+    if warmed in inputs.warmed:
+        return 0
+    inputs.warmed.add(warmed)
+    return WORKER_WARMUPS
 
 
 @dataclass
@@ -448,9 +469,9 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.Config) -> None:
-    """Print the table of what was measured."""
-    session = config.stash[SESSION]
-    if not session.records or config.getoption("benchmark_quiet"):
+    """Print the table of what was measured, if it is short or asked for."""
+    records = _shown(config)
+    if not records or (len(records) > SHORT_TABLE and not config.getoption("benchmark_verbose")):
         return
     from perf.records import table  # noqa: PLC0415  (rich, only where a table is printed)
 
@@ -458,9 +479,33 @@ def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.C
     terminalreporter.section("measurements")
     wide = max(terminalreporter._tw.fullwidth, table.MIN_WIDTH)
     width = wide if terminalreporter.isatty else table.PLAIN_WIDTH
-    write(table.plain(table.summary(session.records), width))
-    write(table.footnote(session.records[-1]))
-    write(f"{len(session.records)} records appended to {session.path}")
+    write(table.plain(table.summary(records), width))
+    write(table.footnote(records[-1]))
+    write(f"{len(records)} records appended to {config.stash[SESSION].path}")
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True, specname="pytest_terminal_summary")
+def pytest_screenful(terminalreporter: TerminalReporter, config: pytest.Config) -> Iterator[None]:
+    """End with a summary on one screen, if much was measured; write the table into a file."""
+    yield
+    records = _shown(config)
+    if len(records) <= SHORT_TABLE:
+        return
+    from perf.records import summary, table  # noqa: PLC0415
+
+    write = terminalreporter.write_line
+    path = config.stash[SESSION].path
+    full = path.with_name(FULL_TABLE)
+    full.write_text(f"{table.plain(table.summary(records))}\n{table.footnote(records[-1])}\n")
+    terminalreporter.section("summary")
+    for line in summary.lines(records, record_file.read(path)):
+        write(line)
+    write(f"Table     {bestrelpath(config.invocation_params.dir, full)}; page: make publish")
+
+
+def _shown(config: pytest.Config) -> list[Record]:
+    """What was measured and is to be printed."""
+    return [] if config.getoption("benchmark_quiet") else config.stash[SESSION].records
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True, specname="pytest_terminal_summary")

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from perf.cases.case import Inputs, check, run_checked
 from perf.cases.data import DEFAULT_DIRECTORY, Store, find_shared
-from perf.cases.scales import DEFAULT_SCALE, SCALES
+from perf.cases.scales import SCALES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,7 +36,7 @@ FILE_EVENTS: Final = 200_000
 """Enough for EVENTS with four selected jets."""
 
 SCALE: Final = replace(
-    SCALES[DEFAULT_SCALE],
+    SCALES["full"],
     name="asv",
     sizes=(EVENTS,),
     query_sizes=(EVENTS,),

@@ -73,11 +73,14 @@ class Inputs:
         The data folder; None where it is absent.
     started
         Names of the executors that this process has started so far.
+    warmed
+        What the workers of the open executor were warmed up for.
     """
 
     store: Store
     real: Path | None
     started: set[str] = field(default_factory=set)
+    warmed: set[Any] = field(default_factory=set)
     _cache: dict[str, tuple[Any, Any]] = field(default_factory=dict)
     _executor: ExitStack = field(default_factory=ExitStack)
     _folders: ExitStack = field(default_factory=ExitStack)
@@ -113,6 +116,7 @@ class Inputs:
 
     def close_executor(self) -> None:
         """End the executor."""
+        self.warmed.clear()
         self._cache.pop("executor", None)
         self._executor.close()
 

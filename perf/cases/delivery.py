@@ -160,8 +160,8 @@ class DeliveryCase(Case):
         )
 
     def rounds(self, scale: Scale) -> int | None:
-        """As the processor: a delivery takes seconds."""
-        return scale.processor_rounds
+        """A delivery takes seconds."""
+        return scale.start_rounds
 
     @contextmanager
     def open(self, inputs: Inputs) -> Iterator[Ready]:

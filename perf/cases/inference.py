@@ -8,7 +8,6 @@ uncertainties of the AGC's published histograms, filled with Poisson counts of o
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Final, Literal, get_args
 import numpy as np
 
 from perf.cases.case import Case, Ready, Source
+from perf.measure.fresh_process import Process, answers, python_call
 from perf.records.digest import result_digest
 from perf.records.record_file import Input, What
 
@@ -239,28 +239,19 @@ def in_new_process(backend: Backend, optimizer: Optimizer) -> Callable[[], float
     """A fit of the synthetic templates in a new process: Python, imports, model, fit."""
 
     def run() -> float:
-        done = subprocess.run(
-            [
-                *(sys.executable, "-c", "from perf.cases.inference import script; script()"),
-                *(backend, optimizer),
-            ],
-            check=True,
-            stdout=subprocess.PIPE,
-            text=True,
-            timeout=TIMEOUT,
-        )
-        return float(json.loads(done.stdout))
+        with Process(python_call("perf.cases.inference.script", backend, optimizer)) as process:
+            return float(process.finish(timeout=TIMEOUT))
 
     return run
 
 
 def script() -> None:
-    """What `in_new_process` runs; prints the minimum."""
+    """What `in_new_process` runs; its answer is the minimum."""
     from analysis.inference import build, open_backend
 
     backend, optimizer = sys.argv[1:]
-    with open_backend(backend, optimizer):  # type: ignore[arg-type]
-        sys.stdout.write(json.dumps(minimum(build(synthetic_templates()))))
+    with answers() as stream, open_backend(backend, optimizer):  # type: ignore[arg-type]
+        stream.write(json.dumps(minimum(build(synthetic_templates()))))
 
 
 @dataclass(frozen=True)

@@ -26,9 +26,6 @@ Handler = Literal["default", "fsspec", "uproot"]
 
 SERVERS: Final[dict[Route, Any]] = {"xrootd": file_servers.xrootd, "http": file_servers.nginx}
 
-DELAYS: Final = (0, 10, 50)
-"""Milliseconds to a server, each way: in the building, in the country, across an ocean."""
-
 
 @contextmanager
 def served(
@@ -114,10 +111,10 @@ def readings(scale: Scale) -> list[ReadingCase]:
     ways: list[tuple[Route, int, Handler, int]] = [
         (route, 0, "default", chunksize) for route in here for chunksize in scale.chunksizes
     ]
-    handlers: tuple[Handler, ...] = get_args(Handler)
+    handlers: tuple[Handler, ...] = get_args(Handler) if scale.handlers else ("default",)
     ways += [
         (route, milliseconds, handler, chunksize)
-        for milliseconds in DELAYS
+        for milliseconds in scale.delays
         for route in SERVERS
         for handler in handlers
         for chunksize in scale.chunksizes

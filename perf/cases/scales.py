@@ -46,6 +46,10 @@ class Scale:
         Events processed and the numbers of equal files that hold them.
     fewest_workers
         Smallest worker count in scaling benchmarks.
+    delays
+        Milliseconds to a server, each way: in the building, in the country, across an ocean.
+    handlers
+        Whether uproot's own handlers of files of servers are measured too.
     workflow_events
         Events of each sample of the whole workflow.
     slow_tests
@@ -67,6 +71,8 @@ class Scale:
     files_events: int
     files: tuple[int, ...]
     fewest_workers: int
+    delays: tuple[int, ...]
+    handlers: bool
     workflow_events: int
     slow_tests: tuple[InferenceTask, ...]
 
@@ -87,13 +93,15 @@ _SMALL: Final = Scale(
     files_events=4_000,
     files=(1, 8),
     fewest_workers=2,
+    delays=(0, 10, 50),
+    handlers=True,
     workflow_events=2_000,
     slow_tests=(),
 )
 """A smoke test: every case is checked, the numbers mean little."""
 
-_DEFAULT: Final = Scale(
-    name="default",
+_FULL: Final = Scale(
+    name="full",
     sizes=(1_000, 10_000, 100_000, 1_000_000),
     query_sizes=(1_000, 10_000, 100_000),
     seconds=0.1,
@@ -114,12 +122,35 @@ _DEFAULT: Final = Scale(
     files_events=512_000,
     files=(1, 8, 64),
     fewest_workers=1,
+    delays=(0, 10, 50),
+    handlers=True,
     workflow_events=20_000,
     slow_tests=("hypotest",),
 )
 
+"""What `make report` publishes: about 15 minutes on two cores."""
+
+_DEFAULT: Final = replace(
+    _FULL,
+    name="default",
+    sizes=(1_000, 100_000),
+    query_sizes=(1_000, 10_000),
+    processor_rounds=3,
+    start_rounds=1,
+    chunksizes=(50_000,),
+    tasks=(10, 1_000),
+    merged=((1_024, 64, "random"), (16_000_000, 16, "random")),
+    files=(1, 8),
+    fewest_workers=2,
+    delays=(10,),
+    handlers=False,
+    slow_tests=(),
+)
+"""What `make bench` measures within six minutes on two cores: the full scale with fewer sizes,
+settings and rounds."""
+
 _LARGE: Final = replace(
-    _DEFAULT,
+    _FULL,
     name="large",
     query_sizes=(1_000, 10_000, 100_000, 1_000_000),
     seconds=2.0,
@@ -132,5 +163,7 @@ _LARGE: Final = replace(
     slow_tests=("hypotest", "limit"),
 )
 
-SCALES: Final[dict[str, Scale]] = {scale.name: scale for scale in (_SMALL, _DEFAULT, _LARGE)}
+SCALES: Final[dict[str, Scale]] = {
+    scale.name: scale for scale in (_SMALL, _DEFAULT, _FULL, _LARGE)
+}
 DEFAULT_SCALE: Final = "default"

@@ -7,9 +7,9 @@ shows whether an item was lost or repeated, or whether it comes from an earlier 
 from __future__ import annotations
 
 import io
+import json
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from analysis.errors import InputError, NotInstalledError
 from analysis.processes import adopt_orphans
+from perf.measure.fresh_process import Process, answers, python_call
 
 # ruff: noqa: PLC0415
 
@@ -248,65 +249,45 @@ class Start:
         self._open.close()
 
 
-READY: Final = "ready"
-MISSING: Final = "missing"
-
-
 @dataclass
 class FreshStart(Start):
     """An executor started in a new process, as in a user's script."""
 
-    _process: subprocess.Popen[str] | None = None
+    _process: Process | None = None
 
     def start(self) -> int:
         """Start Python, import what is needed, start the executor, give each worker a task."""
-        self._process = subprocess.Popen(
-            [
-                *(sys.executable, "-c", "from perf.cases.tasks import script; script()"),
-                *(self.executor, str(self.workers), self.variant),
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        assert self._process.stdout is not None
-        lines = []
-        for line in self._process.stdout:
-            word, _, rest = line.strip().partition(" ")
-            if word == READY:
-                return int(rest)
-            if word == MISSING:
-                self.close()
-                raise NotInstalledError(rest)
-            lines.append(line)
-        self.close()
-        raise RuntimeError("".join(lines[-20:]))
+        call = python_call("perf.cases.tasks.script", self.executor, self.workers, self.variant)
+        with ExitStack() as stack:
+            process = stack.enter_context(Process(call))
+            number, missing = json.loads(process.answer())
+            if missing:
+                raise NotInstalledError(missing)
+            self._open, self._process = stack.pop_all(), process
+        return int(number)
 
     def close(self) -> None:
         """End the script, and wait for it."""
-        if self._process is not None:
-            self._process.communicate("", timeout=TIMEOUT)
-            self._process = None
+        process, self._process = self._process, None
+        with self._open:
+            if process:
+                process.finish(timeout=TIMEOUT)
 
 
 def script() -> None:
     """What `FreshStart` runs: start an executor, report it, end it when standard input ends."""
     executor, workers, variant = sys.argv[1:]
-    start = Start(executor, int(workers), variant)  # type: ignore[arg-type]
-    try:
-        number = start.start()
-    except NotInstalledError as error:
-        _say(MISSING, error)
-        return
-    _say(READY, number)
-    sys.stdin.read()
-    start.close()
-
-
-def _say(*words: object) -> None:
-    sys.stdout.write(" ".join(map(str, words)) + "\n")
-    sys.stdout.flush()
+    with answers() as stream:
+        start = Start(executor, int(workers), variant)  # type: ignore[arg-type]
+        number, missing = 0, ""
+        try:
+            number = start.start()
+        except NotInstalledError as error:
+            missing = str(error)
+        stream.write(json.dumps([number, missing]) + "\n")
+        stream.flush()
+        sys.stdin.read()
+        start.close()
 
 
 @contextmanager

@@ -11,9 +11,8 @@ from rich.table import Table
 from analysis.errors import InputError
 from perf.cli import _console
 from perf.cli._options import RecordsOption
-from perf.records import record_file
+from perf.records import record_file, summary, table
 from perf.records.record_file import Record
-from perf.records.table import footnote, summary
 
 
 def records(
@@ -28,6 +27,9 @@ def records(
         list[str] | None, typer.Option(help="Show only this group (repeatable).")
     ] = None,
     all_runs: Annotated[bool, typer.Option("--list", help="List the runs.")] = False,  # noqa: FBT002  (a flag)
+    screenful: Annotated[  # noqa: FBT002  (a flag)
+        bool, typer.Option("--summary", help="Show the summary that ends `make bench`.")
+    ] = False,
 ) -> None:
     """Show the measurements of a run, or list the runs."""
     runs: dict[str, list[Record]] = {}
@@ -50,22 +52,26 @@ def records(
         groups = ", ".join(dict.fromkeys(record.what.group for record in members))
         msg = f"the run has no group {' or '.join(group or ())}: it has {groups}"
         raise InputError(msg)
-    console.print(summary(shown))
-    _console.say(footnote(shown[-1]), on=console)
+    if screenful:
+        everything = [record for members in runs.values() for record in members]
+        _console.say("\n".join(summary.lines(shown, everything)), on=console)
+        return
+    console.print(table.summary(shown))
+    _console.say(table.footnote(shown[-1]), on=console)
 
 
 def _runs(runs: dict[str, list[Record]]) -> Table:
-    table = Table("run", "ended (UTC)", "records", "machine", "coffea")
+    listed = Table("run", "ended (UTC)", "records", "machine", "coffea")
     for name, members in runs.items():
         last = members[-1]
-        table.add_row(
+        listed.add_row(
             name[:8],
             f"{last.timestamp:%Y-%m-%d %H:%M}",
             str(len(members)),
             last.machine.name,
             last.versions.get("coffea", "-"),
         )
-    return table
+    return listed
 
 
 def picture(

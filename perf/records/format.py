@@ -25,3 +25,13 @@ def duration(seconds: float) -> str:
         if seconds * scale >= 1:
             return f"{seconds * scale:#.3g}".rstrip(".") + f" {unit}"
     return f"{seconds * 1e9:.0f} ns"
+
+
+def rate(events: float | None) -> str:
+    """Events a second: 1.23M, 45.6k."""
+    if events is None:
+        return "-"
+    for unit, scale in (("M", 1e-6), ("k", 1e-3)):
+        if events * scale >= 1:
+            return f"{events * scale:#.3g}".rstrip(".") + unit
+    return f"{events:.0f}"

@@ -9,7 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from perf.records.format import duration, label
+from perf.records.format import duration, label, rate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -75,7 +75,7 @@ def summary(records: Sequence[Record], title: str | None = None) -> Table:
                 duration(record.wall_minimum),
                 _nanoseconds(record.seconds_per_event),
                 _nanoseconds(record.cpu_seconds_per_event),
-                _rate(record.events_per_second),
+                rate(record.events_per_second),
                 _speed_up(record, baselines.get(_key(record))),
             )
             shown = head
@@ -137,15 +137,6 @@ def _nanoseconds(seconds: float | None) -> str:
     if seconds is None:
         return "-"
     return f"{seconds * 1e9:,.0f}" if seconds >= 1e-7 else f"{seconds * 1e9:.1f}"
-
-
-def _rate(events: float | None) -> str:
-    if events is None:
-        return "-"
-    for unit, scale in (("M", 1e-6), ("k", 1e-3)):
-        if events * scale >= 1:
-            return f"{events * scale:#.3g}".rstrip(".") + unit
-    return f"{events:.0f}"
 
 
 def _speed_up(record: Record, baseline: Record | None) -> str:

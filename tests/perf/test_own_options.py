@@ -258,6 +258,29 @@ def test_what_asks_for_the_other_table_gets_it(
     run(pytester, *options).stdout.fnmatch_lines(["*measurements*", *lines])
 
 
+def test_many_cases_end_in_a_summary_and_the_table_is_in_a_file(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("perf.plugin.SHORT_TABLE", 1)
+    run(pytester)
+    outcome = run(pytester)
+    outcome.stdout.no_fnmatch_line("*measurements*")
+    outcome.stdout.fnmatch_lines(
+        [
+            "Measured  2 cases in * each result compared",
+            "Last run  *, 2 of these cases; *",
+            "Table     .perf/benchmarks.txt*",
+        ]
+    )
+    table = (pytester.path / ".perf" / "benchmarks.txt").read_text()
+    assert "made" in table
+    assert "coffea" in table
+    run(pytester, "--benchmark-verbose").stdout.fnmatch_lines(
+        ["*measurements*", "*made*compiled*", "Measured  2 cases*"]
+    )
+    run(pytester, "--benchmark-quiet").stdout.no_fnmatch_line("Measured*")
+
+
 def test_quiet_is_quiet(pytester: pytest.Pytester) -> None:
     outcome = run(pytester, "--benchmark-quiet")
     outcome.stdout.no_fnmatch_line("*measurements*")

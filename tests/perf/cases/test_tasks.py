@@ -26,6 +26,7 @@ from perf.cases.case import Case, DisagreementError, Inputs, Ready, run_checked
 from perf.cases.data import Store
 from perf.cases.executors import MergeCase, TasksCase
 from perf.cases.processor import FilesCase, RecoveryCase
+from perf.measure.fresh_process import ProcessError
 from perf.records import difference, record_file
 
 if TYPE_CHECKING:
@@ -224,7 +225,7 @@ def test_a_fresh_start_is_a_process_that_ends() -> None:
 
 
 def test_a_fresh_start_that_fails_says_why() -> None:
-    with pytest.raises(RuntimeError, match="no executor 'dusk'"):
+    with pytest.raises(ProcessError, match="no executor 'dusk'"):
         tasks.FreshStart("dusk", 1).start()
 
 

@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 PROCESSES: Final = ("futures", "dask", "parsl", "spark", "taskvine")
 """Those whose workers are processes; the first of ENGINES, so that pytest groups by them."""
 
-ENGINES: Final = (*PROCESSES, "iterative", "futures threads", "parsl threads")
+ENGINES: Final = (
+    *PROCESSES,
+    *("iterative", "futures threads"),
+    # Threads of another pool: tests of Parsl have a few of them as well.
+    pytest.param("parsl threads", marks=pytest.mark.slow),
+)
 
 GIVEN: Final = {"OF_WORKERS": "given"}
 """Environment of workers that are processes."""

@@ -74,6 +74,12 @@ def fileset(filesets: dict[str, dict[str, Any]]) -> dict[str, Any]:
     return filesets["ttree"]
 
 
+@pytest.fixture(scope="package")
+def expected(filesets: dict[str, dict[str, Any]]) -> Any:
+    """What `Jets` gives of each form of the events, by coffea's simplest executor."""
+    return plain(filesets["ttree"], Jets())
+
+
 def runner(executor: ExecutorBase, **options: Any) -> Runner:
     """A Runner that remembers nothing of others."""
     given = {"schema": QuietSchema, "chunksize": CLUSTER, "metadata_cache": {}, **options}
@@ -146,11 +152,12 @@ def test_kinds_of_processors(executor: ExecutorBase, fileset: dict[str, Any], ki
         assert same(one(fileset, processor_instance=KINDS[kind]()), want)
 
 
-def test_compression_of_results(executor: ExecutorBase, fileset: dict[str, Any]) -> None:
-    want = plain(fileset, Jets())
+def test_compression_of_results(
+    executor: ExecutorBase, fileset: dict[str, Any], expected: Any
+) -> None:
     for compression in (None, 1, 9, "auto"):
         one = runner(executor.copy(compression=compression))
-        assert same(one(fileset, processor_instance=Jets()), want)
+        assert same(one(fileset, processor_instance=Jets()), expected)
 
 
 class Total(AccumulatorABC):
@@ -229,10 +236,11 @@ def _square(n: int) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_formats(executor: ExecutorBase, filesets: dict[str, dict[str, Any]], kind: str) -> None:
+def test_formats(
+    executor: ExecutorBase, filesets: dict[str, dict[str, Any]], kind: str, expected: Any
+) -> None:
     of = "parquet" if kind == "parquet" else "root"
-    want = plain(filesets["ttree"], Jets())
-    assert same(runner(executor, format=of)(filesets[kind], processor_instance=Jets()), want)
+    assert same(runner(executor, format=of)(filesets[kind], processor_instance=Jets()), expected)
 
 
 def test_schemas(executor: ExecutorBase, fileset: dict[str, Any]) -> None:
@@ -275,14 +283,15 @@ def test_aligned_with_clusters(executor: ExecutorBase, fileset: dict[str, Any]) 
         assert out["int"] == EVENTS
 
 
-def test_chunks_made_before(executor: ExecutorBase, fileset: dict[str, Any]) -> None:
+def test_chunks_made_before(
+    executor: ExecutorBase, fileset: dict[str, Any], expected: Any
+) -> None:
     one = runner(executor)
     chunks = list(one.preprocess(fileset))
     assert len(chunks) == EVENTS // CLUSTER
     assert all(isinstance(chunk, WorkItem) for chunk in chunks)
-    want = plain(fileset, Jets())
-    assert same(one(chunks, processor_instance=Jets()), want)
-    assert same(one(one.preprocess(fileset), processor_instance=Jets()), want)
+    assert same(one(chunks, processor_instance=Jets()), expected)
+    assert same(one(one.preprocess(fileset), processor_instance=Jets()), expected)
     assert one(chunks[:2], processor_instance=Jets())["events"] == {NAME: 2 * CLUSTER}
 
 
@@ -301,13 +310,13 @@ def test_metrics(executor: ExecutorBase, fileset: dict[str, Any]) -> None:
 def test_columns_read_ahead(
     executor: ExecutorBase,
     fileset: dict[str, Any],
+    expected: Any,
     traced: bool,  # noqa: FBT001  (a parameter of the test)
 ) -> None:
-    want = plain(fileset, Jets())
     ahead = {NAME: {**fileset[NAME], "preload": ["nJet", "Jet_pt"]}}
     more = {"trace": _trace} if traced else {}
     out = runner(executor)(fileset if traced else ahead, processor_instance=Jets(), **more)
-    assert same(out, want)
+    assert same(out, expected)
 
 
 def _trace(function: Any, events: Any) -> Iterable[str]:
@@ -318,10 +327,12 @@ def _trace(function: Any, events: Any) -> Iterable[str]:
     return found
 
 
-def test_metadata_is_remembered(executor: ExecutorBase, fileset: dict[str, Any]) -> None:
+def test_metadata_is_remembered(
+    executor: ExecutorBase, fileset: dict[str, Any], expected: Any
+) -> None:
     cache: dict[Any, Any] = {}
     one = runner(executor, metadata_cache=cache)
-    assert same(one(fileset, processor_instance=Jets()), plain(fileset, Jets()))
+    assert same(one(fileset, processor_instance=Jets()), expected)
     assert sorted(about["numentries"] for about in cache.values()) == [EVENTS // FILES] * FILES
     # Of a file that is known this many events are asked for, which it does not have.
     for about in cache.values():
@@ -329,9 +340,11 @@ def test_metadata_is_remembered(executor: ExecutorBase, fileset: dict[str, Any])
     assert one(fileset, processor_instance=Jets())["events"] == {NAME: FILES * CLUSTER}
 
 
-def test_columns_are_remembered(executor: ExecutorBase, fileset: dict[str, Any]) -> None:
+def test_columns_are_remembered(
+    executor: ExecutorBase, fileset: dict[str, Any], expected: Any
+) -> None:
     one = runner(executor, cachestrategy=dict)
-    assert same(one(fileset, processor_instance=Jets()), plain(fileset, Jets()))
+    assert same(one(fileset, processor_instance=Jets()), expected)
 
 
 # --- checkpoints, retries, bad files
@@ -360,21 +373,24 @@ class Marks(Jets):
         return sorted(len(mark.read_text()) for mark in self.folder.iterdir())
 
 
-def test_checkpoints(executor: ExecutorBase, fileset: dict[str, Any], tmp_path: Path) -> None:
+def test_checkpoints(
+    executor: ExecutorBase, fileset: dict[str, Any], tmp_path: Path, expected: Any
+) -> None:
     marks, kept = tmp_path / "marks", tmp_path / "kept"
     marks.mkdir()
     processor = Marks(marks)
-    want = plain(fileset, Jets())
     few = runner(executor, checkpointer=SimpleCheckpointer(str(kept)), maxchunks=2)
     assert few(fileset, processor_instance=processor)["events"] == {NAME: 2 * CLUSTER}
     assert len(list(kept.rglob("*.coffea"))) == 2
     for _ in range(2):
         again = runner(executor, checkpointer=SimpleCheckpointer(str(kept)))
-        assert same(again(fileset, processor_instance=processor), want)
+        assert same(again(fileset, processor_instance=processor), expected)
     assert processor.calls() == [1] * (EVENTS // CLUSTER)
 
 
-def test_retries(executor: ExecutorBase, fileset: dict[str, Any], tmp_path: Path) -> None:
+def test_retries(
+    executor: ExecutorBase, fileset: dict[str, Any], tmp_path: Path, expected: Any
+) -> None:
     processor = Marks(tmp_path, fails=True)
     with pytest.raises(Exception, match=r"Failed processing file.*not the first time"):
         runner(executor.copy(retries=0))(fileset, processor_instance=processor)
@@ -386,7 +402,7 @@ def test_retries(executor: ExecutorBase, fileset: dict[str, Any], tmp_path: Path
             out = quiet(fileset)
     else:
         out = quiet(fileset)
-    assert same(out, plain(fileset, Jets()))
+    assert same(out, expected)
     assert processor.calls() == [2] * (EVENTS // CLUSTER)
 
 
@@ -405,13 +421,13 @@ def spoilt(request: pytest.FixtureRequest, fileset: dict[str, Any], tmp_path: Pa
 
 
 @pytest.mark.filterwarnings("ignore:Skipping bad file")
-def test_bad_files(executor: ExecutorBase, fileset: dict[str, Any], spoilt: Any) -> None:
+def test_bad_files(executor: ExecutorBase, spoilt: Any, expected: Any) -> None:
     once = executor.copy(retries=0)
     with pytest.raises(Exception, match=r"bad\.root|not recognized|not a ROOT|Expected|start"):
         runner(once)(spoilt, processor_instance=Jets())
     for errors in ((Exception,), (OSError, ValueError, KeyError, RuntimeError, EOFError)):
         out = runner(once, skipbadfiles=errors)(spoilt, processor_instance=Jets())
-        assert same(out, plain(fileset, Jets()))
+        assert same(out, expected)
 
 
 def test_a_tree_that_is_not_there(executor: ExecutorBase, fileset: dict[str, Any]) -> None:
@@ -431,12 +447,12 @@ class Unlucky(Jets):
 
 
 @pytest.mark.filterwarnings("ignore:Skipping bad file")
-def test_results_as_values(executor: ExecutorBase, fileset: dict[str, Any]) -> None:
+def test_results_as_values(executor: ExecutorBase, fileset: dict[str, Any], expected: Any) -> None:
     once = executor.copy(retries=0)
     options: dict[str, Any] = {"use_result_type": True, "skipbadfiles": True}
     good = runner(once, **options)(fileset, processor_instance=Jets())
     assert isinstance(good, Ok)
-    assert same(good.unwrap(), plain(fileset, Jets()))
+    assert same(good.unwrap(), expected)
     bad = runner(once, **options)(fileset, processor_instance=Unlucky())
     assert isinstance(bad, Err)
     assert "bad luck" in str(bad.exception)

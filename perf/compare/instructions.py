@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from analysis.errors import InputError
-from perf.compare.session import Process, WorkerError
+from perf.compare.session import Process
+from perf.measure.fresh_process import ProcessError
 
 if TYPE_CHECKING:
     from perf.compare.benchmarks import Benchmark
@@ -106,7 +107,7 @@ def count(benchmark: Benchmark, side: Side, calls: int = CALLS) -> Counts:
                 process.call("open", **opening)
                 process.call("freeze_gc")
                 process.call("count", name=benchmark.name, calls=calls, hooks=str(module))
-        except WorkerError as error:
+        except ProcessError as error:
             msg = f"{benchmark.name} cannot be counted on {side.name}: {error}"
             raise InputError(msg) from error
         dumps = sorted(Path(scratch).glob("callgrind.out.*"), key=_number)

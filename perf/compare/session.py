@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import tempfile
 import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from scipy import stats
 
 from perf.compare import verdict, worker
+from perf.measure import fresh_process
+from perf.measure.fresh_process import ProcessError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -54,11 +55,11 @@ EXIT_SECONDS: Final = 5.0
 """For a process to end when its input ends."""
 
 
-class WorkerError(Exception):
-    """A process failed at a command, or is gone."""
+class WorkerError(ProcessError):
+    """A process failed at a command, and goes on."""
 
 
-class Process:
+class Process(fresh_process.Process):
     """A process of a side that opens benchmarks, and calls them when told."""
 
     def __init__(
@@ -68,34 +69,11 @@ class Process:
         prefix: Sequence[str] = (),
         environ: Mapping[str, str] | None = None,
     ) -> None:
-        # A pipe that nobody reads would block a process that writes much.
-        self._errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115  (see __exit__)
-        # Ctrl-C is for us: a session of its own keeps it from the workers, which end with us.
-        self._process = subprocess.Popen(
+        super().__init__(
             [*prefix, str(side.python), "-P", "-s", str(WORKER)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            env={**side.environ(seed), **(environ or {})},
-            start_new_session=True,
-            text=True,
+            {**side.environ(seed), **(environ or {})},
+            grace=EXIT_SECONDS,
         )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        process = self._process
-        assert process.stdin is not None
-        assert process.stdout is not None
-        with suppress(OSError, subprocess.TimeoutExpired):
-            process.stdin.close()
-            # After Ctrl-C nobody waits for the end of a call.
-            process.wait(timeout=0 if kind else EXIT_SECONDS)
-        process.kill()
-        process.wait()
-        process.stdout.close()
-        self._errors.close()
 
     def pin_to_core(self, number: int) -> None:
         """Keep the process on one of its cores, the next for the next number (on Linux).
@@ -104,37 +82,24 @@ class Process:
         this is the same for all arms of a block.
         """
         with suppress(OSError, AttributeError):
-            cores = sorted(os.sched_getaffinity(self._process.pid))
-            os.sched_setaffinity(self._process.pid, {cores[number % len(cores)]})
+            cores = sorted(os.sched_getaffinity(self.pid))
+            os.sched_setaffinity(self.pid, {cores[number % len(cores)]})
 
-    def ask(self, do: str, **arguments: Any) -> None:
-        """Send a command."""
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            pass  # `answer` says why
+    def send(self, do: str, **arguments: Any) -> None:
+        """Send a command, whose result is that of `result`."""
+        self.ask(json.dumps({"do": do, **arguments}))
 
-    def answer(self) -> dict[str, Any]:
-        """Answer to the last command; WorkerError if it failed, or the process is gone."""
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            code = self._process.wait()
-            self._errors.seek(0)
-            lines = self._errors.read().strip().splitlines()
-            msg = f"the process ended with status {code}" + (f": {lines[-1]}" if lines else "")
-            raise WorkerError(msg)
-        answer: dict[str, Any] = json.loads(line)
-        if "error" in answer:
-            raise WorkerError(answer["error"])
-        return answer
+    def result(self) -> dict[str, Any]:
+        """Result of the last command; WorkerError if it failed, ProcessError if the process ended."""
+        result: dict[str, Any] = json.loads(self.answer())
+        if "error" in result:
+            raise WorkerError(result["error"])
+        return result
 
     def call(self, do: str, **arguments: Any) -> dict[str, Any]:
-        """`ask` and `answer`."""
-        self.ask(do, **arguments)
-        return self.answer()
+        """`send` and `result`."""
+        self.send(do, **arguments)
+        return self.result()
 
 
 # --- the comparison
@@ -253,9 +218,9 @@ class Comparison:
                 )["digest"]
                 if arm == "A":
                     plan = process.call("plan", name=name, seconds=SAMPLE)
-            except WorkerError as error:
+            except ProcessError as error:
                 member.failure = f"it fails in {arm}: {error}"
-                if "the process ended" in str(error):
+                if not isinstance(error, WorkerError):
                     return names[number + 1 :]
                 continue
             if arm == "A":
@@ -287,7 +252,7 @@ class Comparison:
             for name in names:
                 try:
                     self._opened(name, arms, folder)
-                except WorkerError as error:
+                except ProcessError as error:
                     self.measured[name].failure = f"it fails after it worked once: {error}"
                     return
             for process in arms:
@@ -307,9 +272,9 @@ class Comparison:
         # All at once: each then waits for the same.
         for process, path in zip(arms, paths, strict=True):
             spec = self.measured[name].benchmark.spec
-            process.ask("open", name=name, spec=spec, result=str(path))
+            process.send("open", name=name, spec=spec, result=str(path))
         for arm, process, path in zip(ARMS, arms, paths, strict=True):
-            self._check(name, process.answer()["digest"], path, arm)
+            self._check(name, process.result()["digest"], path, arm)
 
     def _sampled(
         self, names: list[str], arms: Sequence[Process]
@@ -323,7 +288,7 @@ class Comparison:
             for arm in self.rng.permutation(len(arms)):
                 try:
                     took = arms[arm].call("run", name=name, loops=loops, turn=turn)
-                except WorkerError as error:
+                except ProcessError as error:
                     self.measured[name].failure = f"it fails in {ARMS[arm]}: {error}"
                     return None
                 samples[name][turn, arm] = took["cpu"] / loops, took["wall"] / loops

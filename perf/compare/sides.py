@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import subprocess
 import tempfile
 from dataclasses import dataclass, field
@@ -52,10 +51,9 @@ class Side:
     """Folder that its `analysis` and other modules are imported from."""
 
     def environ(self, seed: int) -> dict[str, str]:
-        """Environment variables of its processes; `seed` is that of the hashes of text."""
-        user = {name: value for name, value in os.environ.items() if name not in DROPPED}
+        """Variables that its processes have beside the user's; `seed` is that of text's hashes."""
         return {
-            **user,
+            **dict.fromkeys(DROPPED, ""),
             **SETTINGS,
             "PYTHONHASHSEED": str(seed),
             "PYTHONPATH": str(self.source),

@@ -11,17 +11,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
-import signal
-import subprocess
-import tempfile
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import psutil
 from packaging.version import InvalidVersion, Version
 
 from analysis.errors import InputError
@@ -30,6 +25,7 @@ from perf.cases.data import Store
 from perf.environments import HERE, environment, releases
 from perf.exact_environment import Environment
 from perf.history import workloads
+from perf.measure.fresh_process import Process, ProcessError, python_call
 from perf.records import identity, provenance, record_file
 from perf.records.record_file import Input, Record, What
 
@@ -47,9 +43,6 @@ PINNED_SINCE: Final = Version("2025.7")
 
 TIMEOUT: Final = 1800.0
 """Seconds after which a worker run is given up; the longest takes three minutes on a busy machine."""
-
-LONGEST: Final = 300
-"""Characters of another process's message that are repeated."""
 
 ROOT: Final = Path(__file__).parents[2]
 MEMORY_INPUT: Final = Input(digest=hashlib.sha256(b"").hexdigest(), events=0, source="none")
@@ -345,52 +338,14 @@ class Campaign:
             "NUMBA_CACHE_DIR": str(cache / "numba-cache"),
             **dict.fromkeys(("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"),
         }
+        command = python_call("perf.history.worker.main", python=env.python)
         try:
-            return _answer(env.python, request, settings)
-        except (ValueError, subprocess.SubprocessError) as error:
+            with Process(command, settings) as process:
+                answer: dict[str, Any] = json.loads(process.finish(json.dumps(request), TIMEOUT))
+        except (ValueError, ProcessError) as error:
             reasons = dict.fromkeys(names, f"its process failed: {error}")
             return {"done": [], "missing": {}, "failed": reasons, "digests": {}}
-
-
-def _answer(python: Path, request: dict[str, Any], settings: dict[str, str]) -> dict[str, Any]:
-    with tempfile.TemporaryFile("w+") as noise:
-        process = subprocess.Popen(
-            # Not -m: what worker processes find as the main module they import once more.
-            [str(python), "-c", "from perf.history.worker import main; main()"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=noise,
-            text=True,
-            env={**os.environ, **settings},
-            # A session of its own: Ctrl-C of a terminal ends it by way of us, with its workers.
-            start_new_session=True,
-        )
-        try:
-            answer, _ = process.communicate(json.dumps(request), timeout=TIMEOUT)
-        finally:
-            # All that it has started, whether it ended well or not.
-            _end(process)
-        if process.returncode == 0:
-            whole: dict[str, Any] = json.loads(answer)
-            return whole
-        noise.seek(0)
-        last = ([line.strip() for line in noise if line.strip()] or ["it said nothing"])[-1]
-    msg = f"status {process.returncode}, {last[:LONGEST]}"
-    raise ValueError(msg)
-
-
-def _end(process: subprocess.Popen[str]) -> None:
-    """Kill what still runs of a process and of all that it started."""
-    if process.poll() is None:
-        with contextlib.suppress(psutil.Error):
-            for one in psutil.Process(process.pid).children(recursive=True):
-                with contextlib.suppress(psutil.Error):
-                    one.kill()
-        process.kill()
-        process.wait()
-    # Its group outlives it as long as it has members: workers whose executor failed to end them.
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+        return answer
 
 
 def _python_of(env: Environment) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import json
-import os
 import sys
 import threading
 import time
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from perf.history import workloads
 from perf.measure import clocks, memory
+from perf.measure.fresh_process import answering
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,14 +35,9 @@ LOOK_SECONDS: Final = 0.02
 
 def main() -> None:
     """Answer one request."""
-    request = json.load(sys.stdin)
-    # coffea draws its progress on the standard output, whatever its options: only the answer may
-    # be there.
-    answer = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
     warnings.simplefilter("ignore")
-    with answer:
-        json.dump(answer_to(request), answer)
+    with answering() as answer:
+        json.dump(answer_to(json.load(sys.stdin)), answer)
 
 
 def answer_to(request: dict[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import signal
 import subprocess
 import sys
@@ -263,7 +264,7 @@ def test_nothing_is_left_in_a_checkout_that_is_compared(tmp_path: Path) -> None:
             "-c",
             "import analysis.errors as it; print(it.__file__)",
         ]
-        said = subprocess.check_output(command, env=environ, text=True)
+        said = subprocess.check_output(command, env={**os.environ, **environ}, text=True)
         assert said.strip() == str(one.source / "analysis" / "errors.py")
     assert not list(tmp_path.rglob("__pycache__"))
 

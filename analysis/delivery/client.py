@@ -29,8 +29,8 @@ import uproot
 from rich.console import Console
 from rich.progress import Progress
 
-from analysis.delivery.digests import digest_of
 from analysis.errors import InputError, NotInstalledError
+from analysis.files.digests import digest_of
 from analysis.files.output import whole
 
 if TYPE_CHECKING:

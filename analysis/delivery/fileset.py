@@ -103,7 +103,7 @@ def deliver_fileset(
     @contextmanager
     def local() -> Iterator[Path]:
         try:
-            from analysis.servicex.endpoint import serving  # noqa: PLC0415
+            from analysis.servicex.server import serving  # noqa: PLC0415
         except ImportError as error:
             msg = f"the local ServiceX needs the extra `servicex`: {error}"
             raise NotInstalledError(msg) from None

@@ -1,7 +1,7 @@
-"""ServiceX's REST protocol, as the application of 2026 speaks it, on top of `endpoint.Endpoint`.
+"""ServiceX's REST protocol, as the application of 2026 speaks it, for an `endpoint.Endpoint`.
 
-What was delivered is served here too, as S3 does it: objects of a bucket for each transform, to
-who signs with the key that the transform's status gives.
+Delivered files are served here too, as S3 serves them: each transform is a bucket, and requests
+are signed with the key that the transform's status gives.
 """
 
 from __future__ import annotations
@@ -9,25 +9,33 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
-import uuid
 from collections import Counter
 from datetime import UTC, datetime
 from functools import partial
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
-import pydantic
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from analysis.servicex import database
 from analysis.servicex.allowed_paths import NotAllowedError
+from analysis.servicex.endpoint import FullError
+from analysis.servicex.messages import (
+    VERSION,
+    Submission,
+    UrlRequest,
+    dataset_file_json,
+    dataset_json,
+    result_json,
+    status_json,
+    transform_json,
+)
 from analysis.servicex.signatures import URL_SECONDS
 from analysis.servicex.worker_pool import CHECK_SECONDS, JobCanceled, JobError, Limits
 
@@ -40,115 +48,34 @@ if TYPE_CHECKING:
 
     from analysis.servicex.endpoint import Endpoint
 
-VERSION: Final = "coffea-scaling"
 CAPABILITIES: Final = (
     "poll_local_transformation_results",
     "long_sample_titles_10240",
     "post_cancel_transform",
     "generate_file_urls",
 )
-TITLE_LENGTH: Final = 10240
 MAX_BODY: Final = 8 << 20
 """Bytes of a request: a list of 50,000 files."""
-CONNECTIONS: Final = 256
-"""At a time; more are closed. The official client makes up to 50."""
-RECEIVE_SECONDS: Final = 10.0
-"""For a request to arrive whole, from the time at which it could begin to."""
-ANSWER_SECONDS: Final = 600.0
-"""For its answer to be sent whole."""
 SUBMISSIONS: Final = 32
-"""That wait for one another at a time; more are refused."""
+"""Submissions that may wait for one another; more are refused."""
 
 MALFORMED: Final = (
     "The json request was malformed: 400 Bad Request: The browser (or proxy) sent a request that "
     "this server could not understand."
 )
-"""As the application of ServiceX says it."""
-
-
-class Submission(pydantic.BaseModel):
-    """A request to transform; what the protocol has more is not needed here."""
-
-    title: Annotated[str | None, pydantic.Field(max_length=TITLE_LENGTH)] = None
-    did: str | None = None
-    files: list[str] = pydantic.Field(default=[], alias="file-list")
-    selection: str
-    codegen: str
-    destination: Literal["object-store"] = pydantic.Field(alias="result-destination")
-    result_format: Literal["parquet", "root-file", "root-rntuple"] = pydantic.Field(
-        alias="result-format"
-    )
-
-
-class UrlRequest(pydantic.BaseModel):
-    """A request for URLs of delivered files."""
-
-    request_id: str
-    file_list: list[str]
-
-
-class FullError(Exception):
-    """The endpoint keeps as many results as it may; one sentence."""
+"""The words of ServiceX's application."""
 
 
 class Refusal(Exception):
-    """A request that is answered with an error."""
+    """A request that is answered with an error: its HTTP status and message."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
 
 
-class Protocol(H11Protocol):
-    """HTTP with limits of number and time; uvicorn has them for idle connections only."""
-
-    _timer: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin with a client, if there is room."""
-        super().connection_made(transport)
-        if len(self.connections) > CONNECTIONS:
-            transport.abort()
-        self._give(RECEIVE_SECONDS, self._received)
-
-    def _give(self, seconds: float, then: Callable[[], None]) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self.loop.call_later(seconds, then)
-
-    @property
-    def _is_received(self) -> bool:
-        """Whether a request is being answered that has arrived whole."""
-        cycle: Any = self.cycle  # None before the first request
-        return cycle is not None and not cycle.response_complete and not cycle.more_body
-
-    def _received(self) -> None:
-        if self._is_received:
-            self._give(ANSWER_SECONDS, self.transport.abort)
-        else:
-            self.transport.abort()
-
-    def on_response_complete(self) -> None:
-        """Wait for the next request."""
-        super().on_response_complete()
-        self._give(RECEIVE_SECONDS, self._received)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Forget a client."""
-        super().connection_lost(exc)
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def shutdown(self) -> None:
-        """End with a client: at once, if there is nothing to answer."""
-        if self._is_received:
-            super().shutdown()
-        else:
-            self.transport.abort()
-
-
 class _Object(FileResponse):
-    """A delivered file; says how much of it was sent."""
+    """A delivered file; reports how many bytes of it were sent."""
 
     def __init__(self, path: Path, sha256: str, sent: Callable[[int], None]) -> None:
         super().__init__(
@@ -157,7 +84,7 @@ class _Object(FileResponse):
         self._sent = sent
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it, or the range of it that is asked for."""
+        """Send the file, or the range of it that the request asks for."""
         count = 0
 
         async def counted(message: Message) -> None:
@@ -174,7 +101,7 @@ def application(endpoint: Endpoint) -> Starlette:
     submissions = asyncio.Semaphore(SUBMISSIONS)
 
     async def in_order(answer: Callable[[Request, bytes], Any], *arguments: Any) -> Any:
-        """One after the other: their check takes time, and the other answers must not wait."""
+        """Answer submissions one after the other: their check is slow, and others must not wait."""
         if submissions.locked():
             msg = f"{SUBMISSIONS} requests wait already: try again later"
             raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, msg)
@@ -192,10 +119,10 @@ def application(endpoint: Endpoint) -> Starlette:
             try:
                 if not free:
                     endpoint.authorize(_bearer(request))
-                # What needs no token takes no body from whom it does not know.
+                # A route without a token reads no body from a stranger.
                 body = b"" if free else await _body(request)
-                found = await run(answer, request, body)
-                return found if isinstance(found, Response) else JSONResponse(found)
+                content = await run(answer, request, body)
+                return content if isinstance(content, Response) else JSONResponse(content)
             except Refusal as refusal:
                 return JSONResponse({"message": str(refusal)}, refusal.status)
             except PermissionError as error:
@@ -210,7 +137,7 @@ def application(endpoint: Endpoint) -> Starlette:
 
     answers = _Answers(endpoint)
     transformation = "/servicex/transformation"
-    one = transformation + "/{request_id}"
+    transform = transformation + "/{request_id}"
     return Starlette(
         routes=[
             route("/health", answers.health, "GET", free=True),
@@ -219,15 +146,15 @@ def application(endpoint: Endpoint) -> Starlette:
             route(transformation, answers.submit, "POST", run=in_order),
             route(transformation, answers.list_all, "GET"),
             route(f"{transformation}/file-urls", answers.urls, "POST"),
-            route(one, answers.status, "GET"),
-            route(one, answers.delete, "DELETE"),
-            route(f"{one}/status", answers.details, "GET"),
-            route(f"{one}/results", answers.results, "GET"),
-            route(f"{one}/cancel", answers.cancel, "GET", "POST"),
+            route(transform, answers.status, "GET"),
+            route(transform, answers.delete, "DELETE"),
+            route(f"{transform}/status", answers.details, "GET"),
+            route(f"{transform}/results", answers.results, "GET"),
+            route(f"{transform}/cancel", answers.cancel, "GET", "POST"),
             route("/servicex/datasets", answers.datasets, "GET"),
             route("/servicex/datasets/{dataset_id:int}", answers.dataset, "GET"),
             route("/servicex/datasets/{dataset_id:int}", answers.delete_dataset, "DELETE"),
-            # S3, whose signatures take the place of the token.
+            # S3: a signature takes the place of the token.
             route("/{bucket:uuid}/{name}", answers.fetch, "GET", free=True),
         ],
         exception_handlers={HTTPException: _http_error},
@@ -253,7 +180,7 @@ async def _body(request: Request) -> bytes:
     body = bytearray()
     length = 0
     async for part in request.stream():
-        # Read to the end, so that who sends it gets the answer.
+        # Read to the end, so that the sender gets the answer.
         length += len(part)
         if length <= MAX_BODY:
             body += part
@@ -263,7 +190,7 @@ async def _body(request: Request) -> bytes:
 
 
 class _Answers:
-    """One method for each route; each takes a request and its body, and gives JSON."""
+    """One method for each route: it takes a request and its body, and returns JSON."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
@@ -282,12 +209,12 @@ class _Answers:
         bucket, name = str(request.path_params["bucket"]), request.path_params["name"]
         if not self._endpoint.key.signed(request.method, url, request.headers):
             return _s3_error("AccessDenied", HTTPStatus.FORBIDDEN)
-        found = self._state.object(bucket, name)
+        file = self._state.object(bucket, name)
         path = self._endpoint.result(bucket, name)
-        if found is None or not path.exists():
+        if file is None or not path.exists():
             return _s3_error("NoSuchKey", HTTPStatus.NOT_FOUND)
-        sent = partial(self._endpoint.sent, found["id"], found["bytes"])
-        return _Object(path, found["sha256"], sent)
+        sent = partial(self._endpoint.sent, file["id"], file["bytes"])
+        return _Object(path, file["sha256"], sent)
 
     def refresh(self, request: Request, body: bytes) -> Any:  # noqa: ARG002
         return {"access_token": self._endpoint.access_token(_bearer(request))}
@@ -340,16 +267,18 @@ class _Answers:
             raise Refusal(HTTPStatus.INSUFFICIENT_STORAGE, str(error)) from None
 
     def _transform(self, request: Request) -> dict[str, Any]:
-        request_id = request.path_params["request_id"]
-        found = self._state.transform(request_id)
-        if found is None:
+        return self._transform_of(request.path_params["request_id"])
+
+    def _transform_of(self, request_id: str) -> dict[str, Any]:
+        transform = self._state.transform(request_id)
+        if transform is None:
             msg = f"Transformation request not found with id: {request_id}"
             raise Refusal(HTTPStatus.NOT_FOUND, msg)
-        return found
+        return transform
 
     def status(self, request: Request, body: bytes) -> Any:  # noqa: ARG002
         return {
-            **_transform_json(self._transform(request)),
+            **transform_json(self._transform(request)),
             "minio-endpoint": self._endpoint.address,
             "minio-secured": False,
             "minio-access-key": self._endpoint.key.access,
@@ -357,40 +286,24 @@ class _Answers:
         }
 
     def list_all(self, request: Request, body: bytes) -> Any:  # noqa: ARG002
-        return {"requests": [_transform_json(one) for one in self._state.transforms()]}
+        return {"requests": [transform_json(transform) for transform in self._state.transforms()]}
 
     def details(self, request: Request, body: bytes) -> Any:  # noqa: ARG002
-        found = self._transform(request)
-        results = self._state.results(found["request_id"])
-        whole = _transform_json(found)
-        answer = {
-            "status": found["status"],
-            "request-id": found["request_id"],
-            "submit-time": whole["submit-time"],
-            "finish-time": None if found["finished"] is None else whole["finish-time"],
-            "files-completed": found["completed"],
-            "files-processed": found["completed"],
-            "files-failed": found["failed"],
-            "files-skipped": found["failed"],
-            "files-remaining": whole["files-remaining"],
-            "stats": _statistics(results),
-        }
-        if request.query_params.get("details", "") not in {"", "0", "false"}:
-            answer["details"] = [
-                {"did": found["did"], **_result_json(found["request_id"], one)} for one in results
-            ]
-        return answer
+        transform = self._transform(request)
+        results = self._state.results(transform["request_id"])
+        details = request.query_params.get("details", "") not in {"", "0", "false"}
+        return status_json(transform, results, details=details)
 
     def results(self, request: Request, body: bytes) -> Any:  # noqa: ARG002
-        found = self._transform(request)
+        request_id = self._transform(request)["request_id"]
         text = request.query_params.get("later_than")
         try:
             later_than = datetime.fromisoformat(text) if text else None
         except ValueError:
             msg = f"later_than value {text} is not an ISO 8601 compliant datetime"
             raise Refusal(HTTPStatus.BAD_REQUEST, msg) from None
-        results = self._state.results(found["request_id"], later_than)
-        return {"results": [_result_json(found["request_id"], one) for one in results]}
+        results = self._state.results(request_id, later_than)
+        return {"results": [result_json(request_id, result) for result in results]}
 
     def cancel(self, request: Request, body: bytes) -> Any:  # noqa: ARG002
         request_id = self._transform(request)["request_id"]
@@ -400,21 +313,20 @@ class _Answers:
         return {"message": f"Canceled transformation request {request_id}"}
 
     def delete(self, request: Request, body: bytes) -> Any:  # noqa: ARG002
-        found = self._transform(request)
-        if found["status"] == database.RUNNING:
-            msg = f"Transform request with id {found['request_id']} is still in progress."
+        transform = self._transform(request)
+        request_id = transform["request_id"]
+        if transform["status"] == database.RUNNING:
+            msg = f"Transform request with id {request_id} is still in progress."
             raise Refusal(HTTPStatus.BAD_REQUEST, msg)
-        self._endpoint.delete(found["request_id"])
-        return {"message": f"Transform request with id {found['request_id']} has been archived."}
+        self._endpoint.delete(request_id)
+        return {"message": f"Transform request with id {request_id} has been archived."}
 
     def urls(self, request: Request, body: bytes) -> Any:  # noqa: ARG002
         try:
             asked = UrlRequest.model_validate(json.loads(body))
         except (ValueError, RecursionError):
             raise Refusal(HTTPStatus.BAD_REQUEST, MALFORMED) from None
-        if self._state.transform(asked.request_id) is None:
-            msg = f"Transformation request not found with id: {asked.request_id}"
-            raise Refusal(HTTPStatus.NOT_FOUND, msg)
+        self._transform_of(asked.request_id)
         expiry = int(datetime.now(UTC).timestamp()) + URL_SECONDS
         front = f"{self._endpoint.url}/{asked.request_id}"
         return {
@@ -427,117 +339,26 @@ class _Answers:
     def datasets(self, request: Request, body: bytes) -> Any:  # noqa: ARG002
         query = request.query_params
         stale = query.get("show-deleted", "").lower() in {"1", "true"}
-        found = (
-            self._state.datasets(stale=stale) if query.get("did-finder", "user") == "user" else []
-        )
-        return {"datasets": [_dataset_json(one) for one in found]}
+        if query.get("did-finder", "user") != "user":
+            return {"datasets": []}
+        return {"datasets": [dataset_json(one) for one in self._state.datasets(stale=stale)]}
 
     def _dataset(self, request: Request) -> dict[str, Any]:
         number = request.path_params["dataset_id"]
-        for one in self._state.datasets(stale=True):
-            if one["id"] == number:
-                return one
+        for dataset in self._state.datasets(stale=True):
+            if dataset["id"] == number:
+                return dataset
         raise Refusal(HTTPStatus.NOT_FOUND, f"Dataset {number} not found")
 
     def dataset(self, request: Request, body: bytes) -> Any:  # noqa: ARG002
-        found = self._dataset(request)
-        files = [
-            {
-                "id": one["id"],
-                "adler32": None,
-                "file_size": 0,
-                "file_events": 0,
-                "paths": one["path"],
-            }
-            for one in self._state.dataset_files(found["id"])
-        ]
-        return {**_dataset_json(found), "files": files}
+        dataset = self._dataset(request)
+        files = map(dataset_file_json, self._state.dataset_files(dataset["id"]))
+        return {**dataset_json(dataset), "files": list(files)}
 
     def delete_dataset(self, request: Request, body: bytes) -> Any:  # noqa: ARG002
-        found = self._dataset(request)
-        if found["stale"]:
-            msg = f"Dataset {found['id']} has already been deleted"
+        dataset = self._dataset(request)
+        if dataset["stale"]:
+            msg = f"Dataset {dataset['id']} has already been deleted"
             raise Refusal(HTTPStatus.BAD_REQUEST, msg)
-        self._state.delete_dataset(found["id"])
-        return {"dataset-id": found["id"], "stale": True}
-
-
-def _transform_json(one: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "request_id": one["request_id"],
-        "title": one["title"],
-        "did": one["did"],
-        "did_id": one["dataset"],
-        "selection": one["selection"],
-        "tree-name": None,
-        "image": VERSION,
-        "workers": 1,
-        "result-destination": "object-store",
-        "result-format": one["result_format"],
-        "generated-code-cm": one["request_id"],
-        "status": one["status"],
-        "failure-info": None,
-        "app-version": VERSION,
-        "code-gen-image": one["codegen"],
-        "files": one["files"],
-        "files-completed": one["completed"],
-        "files-failed": one["failed"],
-        "files-remaining": one["files"] - one["completed"] - one["failed"],
-        "submit-time": f"{one['submitted']}Z",
-        "finish-time": f"{one['finished']}Z" if one["finished"] else "None",
-    }
-
-
-def _result_json(request_id: str, one: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "id": one["id"],
-        "request-id": request_id,
-        "file-id": one["id"],
-        "file-path": one["path"],
-        "s3-object-name": one["object"],
-        "transform_status": one["status"],
-        "transform_time": one["seconds"],
-        "total-events": one["events"],
-        "total-bytes": one["bytes"],
-        "avg-rate": one["events"] / one["seconds"] if one["seconds"] else 0.0,
-        "created_at": one["created"],
-        # Ours: ServiceX has the reason in its logs alone, and no digest.
-        "failure-reason": one["reason"],
-        "sha256": one["sha256"],
-    }
-
-
-def _statistics(results: list[dict[str, Any]]) -> dict[str, Any] | None:
-    if not results:
-        return None
-    times = [one["seconds"] for one in results]
-    rates = [one["events"] / one["seconds"] if one["seconds"] else 0.0 for one in results]
-    return {
-        "min-time": int(min(times)),
-        "max-time": int(max(times)),
-        "avg-time": sum(times) / len(times),
-        "total-time": int(sum(times)),
-        "avg-rate": sum(rates) / len(rates),
-        "total-bytes": sum(one["bytes"] for one in results),
-        "total-events": sum(one["events"] for one in results),
-    }
-
-
-def _dataset_json(one: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "id": one["id"],
-        "name": one["name"],
-        "did_finder": "user",
-        "n_files": one["files"],
-        "size": 0,
-        "events": 0,
-        "last_used": f"{one['last_used']}Z",
-        "last_updated": f"{one['last_used']}Z",
-        "lookup_status": "complete",
-        "is_stale": bool(one["stale"]),
-    }
-
-
-def new_request_id() -> str:
-    """Identity of a transform, and name of its bucket."""
-    return str(uuid.uuid4())
+        self._state.delete_dataset(dataset["id"])
+        return {"dataset-id": dataset["id"], "stale": True}

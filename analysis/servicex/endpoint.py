@@ -1,8 +1,8 @@
-"""A ServiceX of one's own, on this machine: `serving` starts it, and takes it down.
+"""A local ServiceX endpoint without its web server: transforms, tokens, and what it delivered.
 
-It has a web application that speaks ServiceX's protocol and serves what was delivered (`app`),
-worker processes that transform files (`workers`), a folder that holds what they wrote, and a
-database from which it goes on when it was stopped (`state`). Nothing else listens.
+Its folder holds the delivered files and a database (`database`), from which the next endpoint of
+that folder continues. Threads hand files to worker processes (`worker_pool`). `app` speaks
+ServiceX's protocol for it, and `server` starts and stops all of it.
 """
 
 from __future__ import annotations
@@ -20,96 +20,76 @@ import sqlite3
 import tempfile
 import threading
 import time
+import uuid
 from collections import Counter
 from concurrent.futures import Future
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import jwt
-import uvicorn
 import yaml
 
 from analysis.errors import InputError
 from analysis.files import output
-from analysis.servicex.allowed_paths import NotAllowedError, Roots
-from analysis.servicex.app import FullError, Protocol, application, new_request_id
 from analysis.servicex.database import RUNNING, State, timestamp
 from analysis.servicex.signatures import Key
 from analysis.servicex.worker_pool import JobCanceled, Limits, Worker, codegens
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable
 
-    from analysis.servicex.app import Submission
+    from analysis.servicex.allowed_paths import Roots
     from analysis.servicex.database import Task
+    from analysis.servicex.messages import Submission
 
 HOST: Final = "127.0.0.1"
 NAME: Final = "local"
-"""Of the endpoint in its servicex.yaml."""
+"""Name of the endpoint in its servicex.yaml."""
 SETTINGS: Final = "endpoint.json"
 CONFIG: Final = "servicex.yaml"
 ACCESS_SECONDS: Final = 3600
 IDLE_SECONDS: Final = 0.05
 RETRY_SECONDS: Final = 0.5
-"""After an error of the endpoint's own: a full disk, a locked database."""
+"""Pause after an error of the endpoint itself: a full disk, a locked database."""
 TIDY_SECONDS: Final = 60
 WAKE_SECONDS: Final = 0.2
 STOP_SECONDS: Final = 4
-"""For all threads to end; what does not is left behind."""
+"""For all threads to end; one that does not is left behind."""
 SPARE: Final = 10 << 20
-"""Bytes that the disk must have left for the endpoint to be well."""
+"""Bytes that must be free on the disk for the endpoint to call itself well."""
 NAME_LENGTH: Final = 100
 DIGEST_LENGTH: Final = 40
 EXTENSIONS: Final = {"parquet": ".parquet"}
 
 
+class FullError(Exception):
+    """The endpoint keeps as many results as it may; one sentence."""
+
+
 @dataclass(frozen=True)
 class Kept:
-    """For how long results are kept.
+    """How long results are kept.
 
-    Attributes
-    ----------
-    seconds
-        Since their transform was done; after that they are deleted.
-    size, number
-        Bytes of results, and transforms. Where there are more, those that were fetched are
-        deleted, the oldest first; if that is not enough, no new request is taken.
+    Above `size` or `number` the oldest transforms whose results were fetched are deleted; if that
+    is not enough, no new request is taken.
     """
 
     seconds: float = 7 * 24 * 3600
+    """After the end of their transform; then they are deleted."""
     size: int = 100 << 30
+    """Bytes of all results."""
     number: int = 1000
+    """Of transforms."""
 
 
 class Endpoint:
-    """A running endpoint.
+    """A local endpoint; parameters as of `server.serving`.
 
-    Parameters
-    ----------
-    folder
-        For its state: the same folder goes on with what an earlier endpoint had begun.
-    roots
-        What may be read.
-    workers
-        Files that are transformed at a time.
-    limits
-        What one file may take.
-    kept
-        For how long results are kept.
-    port
-        To listen on; by default that of the earlier endpoint, or any that is free.
-
-    Attributes
-    ----------
-    url
-        Of the endpoint.
-    token
-        What a client refreshes its access with.
-    config
-        A servicex.yaml for clients, readable by this user only.
+    `token` is the refresh token of clients, `config` a servicex.yaml for them that only this user
+    can read. `ended` is set when the web server has ended.
     """
 
     def __init__(
@@ -135,8 +115,8 @@ class Endpoint:
                 msg = f"{folder} holds no state to go on with ({error}): name another folder"
                 raise InputError(msg) from None
             settings = _settings(folder / SETTINGS)
-            self._socket = stack.enter_context(_listen(port, settings["port"]))
-            settings["port"] = self._socket.getsockname()[1]
+            self.socket = stack.enter_context(_listen(port, settings["port"]))
+            settings["port"] = self.socket.getsockname()[1]
             _write_private(folder / SETTINGS, json.dumps(settings))
             self._opened = stack.pop_all()
         self._results = folder / "results"
@@ -147,12 +127,12 @@ class Endpoint:
         self.key = Key(*settings["s3_key"])
         self.config = folder / CONFIG
         self.stopping = threading.Event()
-        self._ended = threading.Event()
+        self.ended = threading.Event()
         self._troubles: dict[str, str] = {}
         self._sent: Counter[int] = Counter()
         self._checkers = self._worker_set("check")
         self._waiting: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        # Daemons: none can keep the process from ending.
+        # Daemon threads cannot keep the process from ending.
         self._threads = [
             threading.Thread(target=self._check_in_order, name="servicex-submit", daemon=True),
             *(
@@ -160,18 +140,6 @@ class Endpoint:
                 for i in range(workers)
             ),
         ]
-        self._server = uvicorn.Server(
-            uvicorn.Config(
-                application(self),
-                http=Protocol,
-                ws="none",
-                lifespan="off",
-                log_level="error",
-                access_log=False,
-                timeout_graceful_shutdown=1,
-            )
-        )
-        self._serving = threading.Thread(target=self._serve, name="servicex", daemon=True)
 
     def _worker_set(self, name: str) -> dict[str, Worker]:
         return {
@@ -180,65 +148,47 @@ class Endpoint:
         }
 
     def start(self) -> None:
-        """Start all that belongs to it, and write its servicex.yaml."""
-        known = {one["request_id"] for one in self.state.transforms()}
-        for left in self.folder.glob("file-*"):  # by an endpoint that was killed
-            shutil.rmtree(left, ignore_errors=True)
+        """Remove what a killed endpoint left behind, and start the threads."""
+        known = {transform["request_id"] for transform in self.state.transforms()}
+        for leftover in self.folder.glob("file-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
         for result in self._results.iterdir():
             if result.name not in known:
                 shutil.rmtree(result, ignore_errors=True)
-        for thread in (self._serving, *self._threads):
+        for thread in self._threads:
             thread.start()
-        while not self._server.started:
-            if self._ended.wait(0.01):
-                msg = f"the endpoint does not start at {self.url}"
-                raise InputError(msg)
-        self.write_config(self.config)
 
-    def _serve(self) -> None:
-        try:
-            self._server.run([self._socket])
-        finally:
-            self._ended.set()
-
-    def write_config(self, path: Path) -> None:
-        """Write a servicex.yaml that leads to this endpoint."""
+    def write_config(self) -> None:
+        """Write the servicex.yaml that leads clients to this endpoint."""
         config = {
             "api_endpoints": [{"endpoint": self.url, "name": NAME, "token": self.token}],
             "default_endpoint": NAME,
             "cache_path": str(self.folder / "cache"),
         }
-        _write_private(path, yaml.safe_dump(config, sort_keys=False))
+        _write_private(self.config, yaml.safe_dump(config, sort_keys=False))
 
     def wait(self) -> None:
-        """Wait until it ends, which it does only for an error.
-
-        Raises
-        ------
-        InputError
-            When it has.
-        """
-        # Now and then awake: the kernel may give a signal to any thread, whose C handler wakes only
-        # itself, and Python's handlers run in this one.
-        while not self._ended.wait(WAKE_SECONDS):
+        """Wait until the web server ends, which it does only after an error; raises InputError."""
+        # Wake now and then: the kernel may give a signal to any thread, whose C handler wakes only
+        # that thread, and Python's handlers run in this one.
+        while not self.ended.wait(WAKE_SECONDS):
             pass
         msg = f"the endpoint at {self.url} has ended: start it again to go on with what is left"
         raise InputError(msg)
 
     def stop(self) -> None:
-        """Stop all of it; what is not done is done by the next endpoint of this folder."""
+        """Stop the threads; the next endpoint of this folder does what is left to do."""
         until = time.monotonic() + STOP_SECONDS
         self.stopping.set()
-        self._server.should_exit = True
         self._waiting.put(None)
-        for thread in (self._serving, *self._threads):
+        for thread in self._threads:
             if thread.ident is not None:
                 thread.join(max(until - time.monotonic(), 0))
         self._opened.close()
 
     def trouble(self) -> str | None:
-        """What keeps it from its work, in a sentence; None if it is well."""
-        if dead := [one.name for one in (self._serving, *self._threads) if not one.is_alive()]:
+        """What keeps the endpoint from its work, in a sentence; None if it is well."""
+        if dead := [thread.name for thread in self._threads if not thread.is_alive()]:
             return f"the thread {dead[0]} has ended: start the endpoint again"
         if (free := shutil.disk_usage(self.folder).free) < SPARE:
             return f"the disk of {self.folder} is full, {free >> 10} kB are left: make room"
@@ -253,13 +203,7 @@ class Endpoint:
     # --- what the application asks for
 
     def authorize(self, token: str) -> None:
-        """Whether an access token is one of ours and still good.
-
-        Raises
-        ------
-        PermissionError
-            If it is not.
-        """
+        """Raise PermissionError unless an access token is one of ours and has not expired."""
         try:
             jwt.decode(token, self._signing, algorithms=["HS256"], options={"require": ["exp"]})
         except jwt.InvalidTokenError as error:
@@ -267,13 +211,7 @@ class Endpoint:
             raise PermissionError(msg) from None
 
     def access_token(self, token: str) -> str:
-        """A new access token for the holder of the refresh token.
-
-        Raises
-        ------
-        PermissionError
-            If it is another token.
-        """
+        """A new access token for the holder of the refresh token, else PermissionError."""
         if not hmac.compare_digest(token.encode(), self.token.encode()):
             msg = "Invalid or outdated refresh token"
             raise PermissionError(msg)
@@ -281,37 +219,30 @@ class Endpoint:
         return jwt.encode(claims, self._signing, algorithm="HS256")
 
     def check(self, codegen: str, selection: str, limits: Limits) -> None:
-        """Whether a selection can be run.
-
-        Raises
-        ------
-        JobError
-            Says why not.
-        JobCanceled
-            If the endpoint is being stopped.
-        """
+        """Raise JobError if a selection cannot be run, JobCanceled if the endpoint is stopping."""
         if self.stopping.is_set():
             raise JobCanceled
         job = {"kind": "check", "codegen": codegen, "selection": selection}
         self._checkers[codegen].run(job, limits, self.stopping.is_set)
 
     def in_order(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
-        """Call it in the thread that checks selections, after those that came before."""
+        """Call a function in the thread that checks selections, in the order of submission."""
         future: Future[Any] = Future()
 
         def call() -> None:
             if future.set_running_or_notify_cancel():
                 try:
                     future.set_result(function(*arguments))
-                except BaseException as error:  # noqa: BLE001  (raised where it is waited for)
+                except BaseException as error:  # noqa: BLE001  (raised by the future)
                     future.set_exception(error)
 
         self._waiting.put(call)
         return future
 
     def _check_in_order(self) -> None:
-        # In this thread, because a worker ends with the thread that started it.
-        self._checkers["uproot-raw"].start()  # imports what it needs meanwhile
+        # In this thread, because a worker ends with the thread that started it. It imports what it
+        # needs while the endpoint starts.
+        self._checkers["uproot-raw"].start()
         try:
             while call := self._waiting.get():
                 call()
@@ -320,16 +251,10 @@ class Endpoint:
                 worker.stop()
 
     def submit(self, asked: Submission) -> str:
-        """Take a request; its identity.
-
-        Raises
-        ------
-        FullError
-            If as many results are kept as may be.
-        """
+        """Take a request and return its id; raises FullError if too many results are kept."""
         if full := self._tidy():
             raise FullError(full)
-        request_id = new_request_id()
+        request_id = str(uuid.uuid4())
         extension = EXTENSIONS.get(asked.result_format, "")
         self.state.add(
             request_id,
@@ -342,36 +267,40 @@ class Endpoint:
         return request_id
 
     def delete(self, request_id: str) -> None:
-        """Forget a transform and what it delivered."""
+        """Delete a transform and what it delivered."""
         self.state.delete(request_id)
         shutil.rmtree(self._results / request_id, ignore_errors=True)
 
     def result(self, request_id: str, name: str) -> Path:
-        """Where an object is."""
+        """Path of an object."""
         return self._results / request_id / name
 
     def sent(self, file: int, size: int, part: int) -> None:
-        """Note that so many bytes of an object were sent: all of them make it a fetched one."""
+        """Count the bytes sent of an object: it was fetched when all of them were."""
         self._sent[file] += part
         if self._sent[file] >= size:
             del self._sent[file]
-            with suppress(sqlite3.Error):  # it is kept longer, that is all
+            with suppress(sqlite3.Error):  # it is only kept longer
                 self.state.fetched(file)
 
     def _tidy(self) -> str | None:
-        """Delete what is not to be kept any longer; whether what is left is still too much."""
+        """Delete results that are kept no longer; a sentence if those left are still too many."""
         before = timestamp(datetime.now(UTC) - timedelta(seconds=self.kept.seconds))
         left = self.state.transforms()
-        for one in list(left):
-            size = sum(other["bytes"] for other in left)
-            much = size >= self.kept.size or len(left) >= self.kept.number
-            done = one["status"] != RUNNING
-            if done and (one["finished"] < before or (much and not one["unfetched"])):
-                self.delete(one["request_id"])
-                left.remove(one)
-        size = sum(one["bytes"] for one in left)
-        if size < self.kept.size and len(left) < self.kept.number:
+
+        def full() -> bool:
+            size = sum(transform["bytes"] for transform in left)
+            return size >= self.kept.size or len(left) >= self.kept.number
+
+        for transform in list(left):
+            if transform["status"] != RUNNING and (
+                transform["finished"] < before or (full() and not transform["unfetched"])
+            ):
+                self.delete(transform["request_id"])
+                left.remove(transform)
+        if not full():
             return None
+        size = sum(transform["bytes"] for transform in left)
         return (
             f"{len(left)} requests with {size >> 20} MB of results are kept, which is all that "
             "may be: fetch or delete some of them first"
@@ -380,7 +309,7 @@ class Endpoint:
     # --- transforming
 
     def _work(self, number: int) -> None:
-        """Transform files, one after the other, in a thread of its own."""
+        """Transform files one after the other: the body of a worker thread."""
         workers = self._worker_set(str(number))
         tidied = 0.0
         try:
@@ -404,14 +333,14 @@ class Endpoint:
                 worker.stop()
 
     def _note(self, error: Exception | None) -> None:
-        """Whether the work of this thread goes well, for `trouble`."""
+        """Note for `trouble` the last error of this thread, None if its work goes well."""
         name = threading.current_thread().name
         self._troubles.pop(name, None)
         if error is not None:
             self._troubles[name] = f"its work fails: {type(error).__name__}: {error}"
 
     def _transform(self, task: Task, worker: Worker) -> None:
-        """Transform a file, and write down what came of it, however long that takes."""
+        """Transform a file, and retry until the database has its outcome."""
         note = self._outcome(task, worker)
         while not self.stopping.is_set():
             try:
@@ -431,7 +360,7 @@ class Endpoint:
                     "kind": "transform",
                     "codegen": task.codegen,
                     "selection": task.selection,
-                    # Looked at again: a link may lead elsewhere than when it was asked for.
+                    # Resolved again: a link may lead elsewhere than at the time of the request.
                     "source": self.roots.resolve(task.path),
                     "urls": self.roots.urls,
                     "follow": self.roots.follow,
@@ -444,7 +373,7 @@ class Endpoint:
                 target.replace(result)
         except JobCanceled:
             return lambda: self.state.release(task)
-        except Exception as error:  # noqa: BLE001  (whatever it is, the file failed, not the thread)
+        except Exception as error:  # noqa: BLE001  (any error fails the file, not the thread)
             what: dict[str, Any] = {"reason": str(error)}
         else:
             what = {"events": done["events"], "size": done["bytes"], "sha256": done["sha256"]}
@@ -458,67 +387,10 @@ class Endpoint:
             return False
 
 
-@contextmanager
-def serving(
-    folder: Path | None = None,
-    *,
-    allow: Sequence[str | Path] = (),
-    workers: int = 2,
-    limits: Limits | None = None,
-    kept: Kept | None = None,
-    port: int | None = None,
-    follow: bool = False,
-) -> Iterator[Endpoint]:
-    """Start a local endpoint, and take it down at the end, whatever happens.
-
-    Parameters
-    ----------
-    folder
-        For its state; a temporary one by default.
-    allow
-        Folders and beginnings of URLs whose files it may read.
-    workers
-        Files that are transformed at a time.
-    limits
-        What one file may take.
-    kept
-        For how long results are kept.
-    port
-        To listen on, of 127.0.0.1; by default that of the earlier endpoint of the folder, or any
-        that is free.
-    follow
-        Whether servers that it may read from may lead it on to any other.
-
-    Yields
-    ------
-    Endpoint
-        Ready; its ``config`` is a servicex.yaml for clients.
-
-    Raises
-    ------
-    InputError
-        If a root does not exist, or it does not start.
-    """
-    try:
-        roots = Roots.of(tuple(allow), follow=follow)
-    except NotAllowedError as error:
-        raise InputError(str(error)) from None
-    with ExitStack() as stack:
-        if folder is None:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="servicex-")))
-        endpoint = Endpoint(
-            folder.resolve(), roots, workers=workers, limits=limits, kept=kept, port=port
-        )
-        stack.callback(endpoint.stop)
-        endpoint.start()
-        yield endpoint
-
-
 def object_name(path: str, extension: str = "") -> str:
-    """Name of the object that a file becomes.
+    """Name of the object that a file becomes: the readable end of its path, and a digest.
 
-    No two paths have the same, on disk neither, where clients put other characters for some: its
-    digest tells them apart, and the rest is for people to read.
+    The digest keeps names distinct, also on the disk of clients, which replace some characters.
     """
     digest = hashlib.sha256(path.encode()).hexdigest()[:DIGEST_LENGTH]
     readable = re.sub(r"[^A-Za-z0-9._-]", "_", path.rpartition("/")[2])
@@ -526,7 +398,7 @@ def object_name(path: str, extension: str = "") -> str:
 
 
 def _lock(folder: Path, stack: ExitStack) -> None:
-    """Make the folder, and have it for this endpoint alone."""
+    """Make the folder, and lock it for this endpoint alone."""
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         (folder / "results").mkdir(exist_ok=True, mode=0o700)
@@ -541,7 +413,7 @@ def _lock(folder: Path, stack: ExitStack) -> None:
 
 
 def _settings(path: Path) -> dict[str, Any]:
-    """Secrets and port: those of the earlier endpoint, so that its clients find it again."""
+    """Secrets and port: those of the earlier endpoint of the folder, which clients know."""
     fresh = {
         "token": secrets.token_urlsafe(32),
         "key": secrets.token_urlsafe(32),

@@ -50,7 +50,8 @@ def serve(
         If it does not start, or ends for an error.
     """
     try:
-        from analysis.servicex.endpoint import Kept, serving  # noqa: PLC0415
+        from analysis.servicex.endpoint import Kept  # noqa: PLC0415
+        from analysis.servicex.server import serving  # noqa: PLC0415
         from analysis.servicex.worker_pool import Limits  # noqa: PLC0415
     except ImportError as error:
         msg = f"the local ServiceX needs the extra `servicex`: {error}"

@@ -20,7 +20,7 @@ from typing import Any, Final, NoReturn
 
 import psutil
 
-from analysis.delivery.digests import digest_of
+from analysis.files.digests import digest_of
 from analysis.processes import die_with_parent
 
 MESSAGE_LENGTH: Final = 500

@@ -43,7 +43,7 @@ def endpoint(
     from analysis.errors import NotInstalledError
 
     try:
-        from analysis.servicex.endpoint import serving
+        from analysis.servicex.server import serving
     except ImportError as error:
         msg = f"the local ServiceX needs the extra `servicex`: {error}"
         raise NotInstalledError(msg) from None

@@ -7,11 +7,10 @@ import gc
 import json
 import signal
 import socket
-import subprocess
-import sys
-from contextlib import contextmanager
+import sqlite3
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pyarrow.parquet as pq
@@ -21,28 +20,30 @@ import yaml
 from servicex import General, OutputFormat, Sample, ServiceXSpec, dataset, query
 from servicex.servicex_client import deliver_async
 
+from analysis.delivery import client
 from analysis.delivery.client import Request, deliver
 from analysis.errors import InputError
-from analysis.servicex.endpoint import CONFIG, HOST, SETTINGS, serving
+from analysis.servicex.endpoint import HOST, SETTINGS
+from analysis.servicex.server import serving
 from analysis.servicex.worker_pool import Limits
-from tests.analysis.delivery.conftest import PATIENCE, Background, Rest, wait_for
-from tests.conftest import EVENTS
+from tests.support.servicex import (
+    COLUMNS,
+    PATIENCE,
+    PER_FILE,
+    SLOW,
+    Background,
+    Rest,
+    family,
+    raw,
+    rest_of,
+    served,
+    wait_for,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
     from analysis.servicex.endpoint import Endpoint
-
-PER_FILE: Final = EVENTS // 2
-COLUMNS: Final = ["run", "nJet", "Jet_pt"]
-SLOW: Final = "MET_pt >= 0 * sum(concatenate([get('Jet_pt')] * 300, axis=1), axis=1)"
-"""A cut that all events pass, and that takes a second or so to say so."""
-
-
-def raw(cut: str = "MET_pt >= 0", **more: Any) -> Any:
-    """A query that keeps all events."""
-    return query.UprootRaw([{"treename": "Events", "expressions": COLUMNS, "cut": cut, **more}])
 
 
 def funcadl() -> Any:
@@ -335,6 +336,43 @@ def test_a_cached_file_that_is_broken(
     assert third.events == (PER_FILE, PER_FILE)
 
 
+def test_what_is_damaged_on_the_way_is_fetched_anew(
+    endpoint: Endpoint, files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first time the endpoint says another digest than that of the file."""
+    monkeypatch.setattr(client, "RETRY_SECONDS", 0)
+    selection = raw("MET_pt >= -1")
+    with closing(sqlite3.connect(endpoint.folder / "transforms.sqlite")) as database:
+        database.execute(
+            "CREATE TRIGGER damage AFTER UPDATE OF sha256 ON files WHEN NOT EXISTS "
+            "(SELECT * FROM files WHERE sha256 = 'other') "
+            "BEGIN UPDATE files SET sha256 = 'other' WHERE id = NEW.id; END"
+        )
+        try:
+            got = deliver(
+                [Request("one", files[:1], selection)], config=endpoint.config, cache=tmp_path
+            )
+            assert got["one"].events == (PER_FILE,)
+            asked = [one["selection"] for one in endpoint.state.transforms()]
+            assert sum("MET_pt >= -1" in one for one in asked) == 2
+        finally:
+            database.execute("DROP TRIGGER damage")
+
+
+def test_what_is_damaged_in_the_cache_is_fetched_anew(
+    endpoint: Endpoint, files: list[str], tmp_path: Path
+) -> None:
+    """Where neither the size nor the number of events tells."""
+    request = [Request("one", files[:1], raw("MET_pt >= -2"))]
+    (path,) = deliver(request, config=endpoint.config, cache=tmp_path)["one"].files
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    again = deliver(request, config=endpoint.config, cache=tmp_path)["one"]
+    assert not again.cached
+    assert deliver(request, config=endpoint.config, cache=tmp_path)["one"].cached
+
+
 def test_a_source_that_changed(
     endpoint: Endpoint, synthetic: Path, files: list[str], tmp_path: Path
 ) -> None:
@@ -364,39 +402,6 @@ def test_a_port_that_is_taken_since(synthetic: Path, tmp_path: Path) -> None:
         (one,) = yaml.safe_load(second.config.read_text())["api_endpoints"]
         assert one["endpoint"] == second.url != first.url
         assert one["token"] == first.token
-
-
-@contextmanager
-def served(folder: Path, allowed: Path) -> Iterator[subprocess.Popen[str]]:
-    """``python -m analysis servicex serve``, in a process of its own."""
-    command = ["-m", "analysis", "servicex", "serve", "--allow", str(allowed), "--workers", "1"]
-    process = subprocess.Popen(
-        [sys.executable, *command, "--folder", str(folder)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    try:
-        assert process.stdout
-        line = process.stdout.readline()
-        assert "ServiceX is at http://127.0.0.1:" in line, line + process.stdout.read()
-        yield process
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=PATIENCE)
-
-
-def rest_of(folder: Path) -> Rest:
-    """The protocol of an endpoint of another process, from its servicex.yaml."""
-    (one,) = yaml.safe_load((folder / CONFIG).read_text())["api_endpoints"]
-    return Rest(one["endpoint"], one["token"])
-
-
-def family(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """A process's descendants."""
-    found: list[psutil.Process] = psutil.Process(process.pid).children(recursive=True)
-    return found
 
 
 def test_the_endpoint_is_killed_and_started(

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -32,13 +33,13 @@ from starlette.applications import Starlette
 from starlette.responses import FileResponse, RedirectResponse
 from starlette.routing import Route
 
-from analysis.delivery import client
 from analysis.delivery.client import Request, deliver
-from analysis.servicex import app
-from analysis.servicex.endpoint import HOST, Kept, object_name, serving
+from analysis.servicex import server
+from analysis.servicex.app import SUBMISSIONS
+from analysis.servicex.endpoint import HOST, Kept, object_name
+from analysis.servicex.server import serving
 from analysis.servicex.signatures import Key
-from tests.analysis.delivery.conftest import MET, PATIENCE, Rest, wait_for
-from tests.analysis.delivery.test_client import PER_FILE, SLOW, family, raw, rest_of, served
+from tests.support.servicex import MET, PATIENCE, SLOW, Rest, family, rest_of, served, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -96,43 +97,6 @@ def test_one_file_by_two_spellings_is_refused(rest: Rest, files: list[str]) -> N
         assert "is listed 2 times" in answer.json()["message"]
 
 
-def test_what_is_damaged_on_the_way_is_fetched_anew(
-    endpoint: Endpoint, files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The first time the endpoint says another digest than that of the file."""
-    monkeypatch.setattr(client, "RETRY_SECONDS", 0)
-    selection = raw("MET_pt >= -1")
-    with closing(sqlite3.connect(endpoint.folder / "transforms.sqlite")) as database:
-        database.execute(
-            "CREATE TRIGGER damage AFTER UPDATE OF sha256 ON files WHEN NOT EXISTS "
-            "(SELECT * FROM files WHERE sha256 = 'other') "
-            "BEGIN UPDATE files SET sha256 = 'other' WHERE id = NEW.id; END"
-        )
-        try:
-            got = deliver(
-                [Request("one", files[:1], selection)], config=endpoint.config, cache=tmp_path
-            )
-            assert got["one"].events == (PER_FILE,)
-            asked = [one["selection"] for one in endpoint.state.transforms()]
-            assert sum("MET_pt >= -1" in one for one in asked) == 2
-        finally:
-            database.execute("DROP TRIGGER damage")
-
-
-def test_what_is_damaged_in_the_cache_is_fetched_anew(
-    endpoint: Endpoint, files: list[str], tmp_path: Path
-) -> None:
-    """Where neither the size nor the number of events tells."""
-    request = [Request("one", files[:1], raw("MET_pt >= -2"))]
-    (path,) = deliver(request, config=endpoint.config, cache=tmp_path)["one"].files
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-    again = deliver(request, config=endpoint.config, cache=tmp_path)["one"]
-    assert not again.cached
-    assert deliver(request, config=endpoint.config, cache=tmp_path)["one"].cached
-
-
 # --- how long results are kept
 
 
@@ -148,7 +112,7 @@ def test_results_are_kept_until_they_are_fetched(synthetic: Path, files: list[st
 
         def add() -> str:
             own.state.add(
-                request_id := app.new_request_id(),
+                request_id := str(uuid.uuid4()),
                 *("t", [(files[0], "object")]),
                 selection=MET,
                 codegen="uproot-raw",
@@ -367,7 +331,7 @@ def _swallowed(act: Callable[[], Any]) -> None:
 
 
 def test_slow_clients_are_closed(synthetic: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app, "RECEIVE_SECONDS", 0.3)
+    monkeypatch.setattr(server, "RECEIVE_SECONDS", 0.3)
     with serving(allow=[synthetic], workers=0) as own:
         rest = Rest.of(own)
         starts = (b"", HALF_HEAD, HALF_BODY, half_submission(rest))
@@ -395,7 +359,7 @@ def test_slow_clients_are_closed(synthetic: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_connections_are_counted(synthetic: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app, "CONNECTIONS", 5)
+    monkeypatch.setattr(server, "CONNECTIONS", 5)
     with serving(allow=[synthetic], workers=0) as own:
         with connected(own.url, *[b""] * 8) as sockets:
             assert all(is_closed(one) for one in sockets[5:])
@@ -412,7 +376,7 @@ def test_a_check_that_hangs_holds_up_nobody_else(
     checking = endpoint._checkers["uproot-raw"]._process
     assert checking
     os.kill(checking.pid, signal.SIGSTOP)
-    many = app.SUBMISSIONS + 8
+    many = SUBMISSIONS + 8
     try:
         with ThreadPoolExecutor(many) as pool:
             waiting = [pool.submit(rest.submit, files[:1]) for _ in range(many)]
@@ -425,7 +389,7 @@ def test_a_check_that_hangs_holds_up_nobody_else(
             codes = sorted(one.result().status_code for one in waiting)
     finally:
         os.kill(checking.pid, signal.SIGCONT)
-    assert codes == [200] * app.SUBMISSIONS + [503] * 8
+    assert codes == [200] * SUBMISSIONS + [503] * 8
 
 
 # --- side doors
@@ -560,8 +524,8 @@ def test_servers_are_followed_where_it_is_asked_for(*, follow: bool, tmp_path: P
     with serving(allow=[tmp_path], workers=0, follow=follow) as own:
         assert own.roots.follow == follow
     code = (
-        "from analysis.delivery import transforming, roots; import fsspec; "
-        f"transforming.confine(roots.Roots(urls=('root://a//',), follow={follow})); "
+        "from analysis.servicex import allowed_paths, transform; import fsspec; "
+        f"transform.confine(allowed_paths.Roots(urls=('root://a//',), follow={follow})); "
         "from XRootD import client; "
         "print(client.EnvGetInt('RedirectLimit'), 'https' in fsspec.config.conf)"
     )

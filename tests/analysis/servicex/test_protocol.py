@@ -17,7 +17,7 @@ import pytest
 
 from analysis.servicex.database import State, Task
 from analysis.servicex.endpoint import HOST, object_name
-from tests.analysis.delivery.conftest import MET, Rest, wait_for
+from tests.support.servicex import MET, Rest, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,45 +1,76 @@
-"""A real endpoint, with a real S3 server and real worker processes, for all tests of delivery."""
+"""What tests of the local ServiceX endpoint and of its client share."""
 
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
 
 import httpx
-import pytest
+import psutil
+import yaml
+from servicex import query
 
-from analysis.servicex.endpoint import Endpoint, serving
-from analysis.servicex.worker_pool import FUNCADL_PYTHON
+from analysis.servicex.endpoint import CONFIG
+from tests.conftest import EVENTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-PATIENCE = 120
-"""Seconds after which a test takes what it waits for to hang: far above what it takes."""
+    from analysis.servicex.endpoint import Endpoint
+
+PATIENCE: Final = 120
+"""Seconds to wait for anything before a test calls it hung: far above what it takes."""
+PER_FILE: Final = EVENTS // 2
+COLUMNS: Final = ["run", "nJet", "Jet_pt"]
+MET: Final = json.dumps([{"treename": "Events", "filter_name": ["MET_pt"]}])
+"""A selection of uproot-raw."""
+SLOW: Final = "MET_pt >= 0 * sum(concatenate([get('Jet_pt')] * 300, axis=1), axis=1)"
+"""A cut that all events pass, and that takes a second or so to say so."""
 
 
-@pytest.fixture(scope="session")
-def endpoint(synthetic: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
-    """An endpoint that may read the synthetic files and nothing else."""
-    folder = tmp_path_factory.mktemp("endpoint")
-    with serving(folder, allow=[synthetic]) as running:
-        yield running
+def raw(cut: str = "MET_pt >= 0", **more: Any) -> Any:
+    """A query that keeps all events."""
+    return query.UprootRaw([{"treename": "Events", "expressions": COLUMNS, "cut": cut, **more}])
 
 
-@pytest.fixture(scope="session")
-def funcadl(endpoint: Endpoint) -> None:
-    """Skips where FuncADL has no environment to run in."""
-    if "uproot" not in endpoint.codegens:
-        pytest.skip(f"FuncADL cannot run: `make dask-awkward`, or set {FUNCADL_PYTHON}")
+@contextmanager
+def served(folder: Path, allowed: Path) -> Iterator[subprocess.Popen[str]]:
+    """``python -m analysis servicex serve``, in a process of its own."""
+    command = ["-m", "analysis", "servicex", "serve", "--allow", str(allowed), "--workers", "1"]
+    process = subprocess.Popen(
+        [sys.executable, *command, "--folder", str(folder)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        assert process.stdout
+        line = process.stdout.readline()
+        assert "ServiceX is at http://127.0.0.1:" in line, line + process.stdout.read()
+        yield process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=PATIENCE)
 
 
-@pytest.fixture(scope="session")
-def files(synthetic: Path) -> list[str]:
-    """ROOT files that the endpoint may read."""
-    return sorted(map(str, synthetic.glob("*.root")))
+def rest_of(folder: Path) -> Rest:
+    """The protocol of an endpoint of another process, from its servicex.yaml."""
+    (one,) = yaml.safe_load((folder / CONFIG).read_text())["api_endpoints"]
+    return Rest(one["endpoint"], one["token"])
+
+
+def family(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """A process's descendants."""
+    found: list[psutil.Process] = psutil.Process(process.pid).children(recursive=True)
+    return found
 
 
 class Rest:
@@ -96,16 +127,6 @@ class Rest:
         path = f"/servicex/transformation/{request_id}/results"
         results: list[dict[str, Any]] = self("GET", path, params=params).json()["results"]
         return results
-
-
-MET = json.dumps([{"treename": "Events", "filter_name": ["MET_pt"]}])
-"""A selection of uproot-raw."""
-
-
-@pytest.fixture(scope="session")
-def rest(endpoint: Endpoint) -> Rest:
-    """The endpoint's protocol."""
-    return Rest.of(endpoint)
 
 
 def wait_for(condition: Callable[[], Any]) -> Any:

@@ -1,4 +1,4 @@
-"""Digests of files, by which the endpoint and its client see that they have the same."""
+"""Digest of a file: the local ServiceX endpoint and its client compare files by it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ if TYPE_CHECKING:
 
 
 def digest_of(path: Path) -> str:
-    """SHA-256 of a file."""
+    """SHA-256 of a file's content, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from analysis.synthetic.events import GENERATOR_VERSION, SLIM_BRANCHES, digest, generate
+from analysis.synthetic.columns import digest
+from analysis.synthetic.events import GENERATOR_VERSION, SLIM_BRANCHES, generate
 from analysis.synthetic.writer import COMPRESSION_LEVELS, FORMATS, write_fileset
 
 __all__ = [

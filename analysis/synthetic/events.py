@@ -1,34 +1,28 @@
-"""Columns of synthetic events, and the identity of their contents."""
+"""Synthetic events: the columns of any range of events of a sample."""
 
 from __future__ import annotations
 
-import hashlib
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
-import awkward as ak
 import numpy as np
 
 from analysis.errors import InputError
 from analysis.samples import SAMPLE_VARIATIONS
-from analysis.synthetic.physics import (
-    MAX_JETS,
-    MAX_LEPTONS,
-    PROCESS_CODES,
-    PROCESS_TUNES,
-    TTBAR_TUNES,
-    Output,
-    Tune,
-    simulate,
-)
+from analysis.synthetic.columns import MANTISSA_BITS, jagged, offsets_of, truncate
+from analysis.synthetic.detector import Output
+from analysis.synthetic.full import extend_to_full
+from analysis.synthetic.partons import MAX_JETS, MAX_LEPTONS
+from analysis.synthetic.physics import simulate
 from analysis.synthetic.random import stream_key
+from analysis.synthetic.tunes import PROCESS_CODES, PROCESS_TUNES, TTBAR_TUNES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import numpy.typing as npt
 
-    Columns = dict[str, np.ndarray[Any, Any] | ak.Array]
+    from analysis.synthetic.columns import Columns
+    from analysis.synthetic.tunes import Tune
+
 
 GENERATOR_VERSION: Final = 1
 """Raised whenever the same seed no longer gives the same arrays."""
@@ -69,46 +63,9 @@ SLIM_BRANCHES: Final[tuple[str, ...]] = (
 
 BRANCH_SETS: Final = ("slim", "full")
 
-FULL_PRECISION: Final = 23
-MANTISSA_BITS: Final[dict[str, int]] = {
-    # As found in TTJets; pt of leptons and missing ET are stored whole there.
-    "eta": 12,
-    "phi": 12,
-    "mass": 10,
-    "sip3d": 10,
-    "pt": 10,
-    "btagCSVV2": 10,
-}
-
 EVENTS_PER_LUMINOSITY_BLOCK: Final = 100
 BLOCK: Final = 65_536
 """Events simulated at a time: bounds the memory, does not change the arrays."""
-
-
-def truncate(values: npt.NDArray[np.float32], bits: int) -> npt.NDArray[np.float32]:
-    """Round to a mantissa of `bits` bits, as CMS does before it stores a float.
-
-    Parameters
-    ----------
-    values
-        Finite float32 values of any shape.
-    bits
-        Mantissa bits to keep, 1 to 23.
-
-    Returns
-    -------
-    numpy.ndarray
-        float32; the dropped bits are zero, which is what makes NanoAOD compress. Like
-        ``MiniFloatConverter::reduceMantissaToNbitsRounding`` of CMSSW except that a mantissa of
-        all ones rounds up to the next power of two instead of staying.
-    """
-    dropped = FULL_PRECISION - bits
-    if dropped <= 0:
-        return values
-    raw = values.view(np.uint32)
-    half = np.uint32(1 << (dropped - 1))
-    mask = np.uint32((0xFFFFFFFF << dropped) & 0xFFFFFFFF)
-    return ((raw + half) & mask).view(np.float32)
 
 
 def check_sample(process: str, variation: str) -> None:
@@ -129,11 +86,6 @@ def check_branches(branches: str) -> None:
     if branches not in BRANCH_SETS:
         msg = f"unknown branches {branches!r}: choose from {', '.join(BRANCH_SETS)}"
         raise InputError(msg)
-
-
-def tune_of(process: str, variation: str) -> Tune:
-    """Shape parameters of a sample."""
-    return TTBAR_TUNES[variation] if process == "ttbar" else PROCESS_TUNES[process]
 
 
 def generate(
@@ -181,15 +133,13 @@ def generate(
         raise InputError(msg)
     columns = _slim(process, variation, start, stop, seed)
     if branches == "full":
-        from analysis.synthetic.full import extend_to_full  # noqa: PLC0415
-
         return extend_to_full(columns, stream_key(seed, process, variation, "full"), start)
     return columns
 
 
 def _slim(process: str, variation: str, start: int, stop: int, seed: int) -> Columns:
     key = stream_key(seed, process, variation)
-    tune = tune_of(process, variation)
+    tune = TTBAR_TUNES[variation] if process == "ttbar" else PROCESS_TUNES[process]
     edges = [*range(start, stop, BLOCK), stop] if stop > start else [start, start]
     parts = [
         _simulated(key, PROCESS_CODES[process], tune, low, high) for low, high in pairwise(edges)
@@ -213,25 +163,11 @@ def _slim(process: str, variation: str, start: int, stop: int, seed: int) -> Col
     return columns
 
 
-def offsets_of(counts: npt.NDArray[np.uint32]) -> npt.NDArray[np.int64]:
-    """Offsets of lists of these lengths: ``len(counts) + 1`` numbers from 0 on."""
-    offsets = np.zeros(len(counts) + 1, np.int64)
-    np.cumsum(counts, out=offsets[1:])
-    return offsets
-
-
-def jagged(offsets: npt.NDArray[np.int64], content: npt.NDArray[Any]) -> ak.Array:
-    """Awkward array of lists from offsets and flat content, without a copy."""
-    return ak.Array(
-        ak.contents.ListOffsetArray(ak.index.Index64(offsets), ak.contents.NumpyArray(content))
-    )
-
-
 def _simulated(
     key: np.uint64, code: int, tune: Tune, start: int, stop: int
 ) -> dict[str, npt.NDArray[Any]]:
     n = stop - start
-    # Pages of these that are never written take no memory.
+    # Memory pages that are never written take no memory.
     out = Output(
         n_electron=np.empty(n, np.uint32),
         n_muon=np.empty(n, np.uint32),
@@ -280,62 +216,3 @@ def _simulated(
         "MET_pt": out.met_pt,
         "MET_phi": truncate(out.met_phi, bits["phi"]),
     }
-
-
-class Digest:
-    """Identity of columns that arrive piece by piece.
-
-    Every column has two hashes, one over the list lengths and one over the values, so that the
-    result depends on the content alone, not on memory layout or chunks.
-    """
-
-    def __init__(self) -> None:
-        self._types: dict[str, str] = {}
-        self._counts: dict[str, Any] = {}
-        self._values: dict[str, Any] = {}
-
-    def update(self, columns: Mapping[str, np.ndarray[Any, Any] | ak.Array]) -> None:
-        """Append a chunk: the same names and types every time."""
-        for name, column in columns.items():
-            self._counts.setdefault(name, hashlib.sha256())
-            values = column
-            if column.ndim > 1:
-                counts = ak.to_numpy(ak.num(column, axis=1)).astype("<i4")
-                self._counts[name].update(counts)
-                values = ak.flatten(column, axis=1)
-            if isinstance(values, ak.Array):
-                values = ak.to_numpy(values)
-            little = np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
-            kind = f"{little.dtype.str}{' var' if column.ndim > 1 else ''}"
-            if self._types.setdefault(name, kind) != kind:
-                msg = f"column {name} is {kind} in one chunk, {self._types[name]} in another"
-                raise ValueError(msg)
-            self._values.setdefault(name, hashlib.sha256()).update(little)
-
-    def hexdigest(self) -> str:
-        """SHA-256 over names in sorted order, types, list lengths and values."""
-        total = hashlib.sha256()
-        for name in sorted(self._types):
-            counts, values = self._counts[name], self._values[name]
-            line = f"{name} {self._types[name]} {counts.hexdigest()} {values.hexdigest()}\n"
-            total.update(line.encode())
-        return total.hexdigest()
-
-
-def digest(columns: Mapping[str, np.ndarray[Any, Any] | ak.Array]) -> str:
-    """Identity of the content of columns.
-
-    Parameters
-    ----------
-    columns
-        Name to numpy array or to awkward array of lists (one level).
-
-    Returns
-    -------
-    str
-        Hexadecimal SHA-256 over names, types, list lengths and values: the same for equal
-        arrays, in whatever order, memory layout or byte order they come.
-    """
-    result = Digest()
-    result.update(columns)
-    return result.hexdigest()

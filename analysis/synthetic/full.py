@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 
 from analysis.kernels._compile import loop
-from analysis.synthetic.events import jagged, offsets_of, truncate
+from analysis.synthetic.columns import jagged, offsets_of, truncate
 from analysis.synthetic.random import (
     DROPPED_BITS,
     GAMMA,
@@ -32,7 +32,7 @@ from analysis.synthetic.random import (
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from analysis.synthetic.events import Columns
+    from analysis.synthetic.columns import Columns
 
 NORMAL, EXPONENTIAL, UNIFORM = range(3)
 
@@ -264,7 +264,7 @@ class Branch(NamedTuple):
 
     name: str
     collection: str
-    """Whose counts it has; empty for one value an event."""
+    """Whose counts it has; empty for one value per event."""
     letter: str
     target: str
     """Collection that an index points into."""
@@ -370,21 +370,9 @@ def _fill_counts(key: np.uint64, start: int, mean: float, out: npt.NDArray[np.ui
 
 
 def extend_to_full(columns: Columns, sample_key: np.uint64, start: int) -> Columns:
-    """Slim columns and all others of NanoAOD.
+    """The slim columns of the events from `start` on, and about 1450 other columns of NanoAOD.
 
-    Parameters
-    ----------
-    columns
-        Slim columns of the events from `start` on.
-    sample_key
-        Key of the sample's other branches.
-    start
-        Index of the first event in the sample.
-
-    Returns
-    -------
-    dict
-        The slim columns, unchanged, and about 1450 more.
+    `sample_key` is the key of the sample's other branches.
     """
     events = len(columns["event"])
     offsets: dict[str, npt.NDArray[np.int64]] = {"": np.arange(events + 1)}

@@ -20,18 +20,13 @@ from analysis.errors import InputError
 from analysis.files.output import check_folder
 from analysis.folders import alone
 from analysis.samples import CROSS_SECTIONS, SAMPLE_VARIATIONS, sample_name
-from analysis.synthetic.events import (
-    GENERATOR_VERSION,
-    Digest,
-    check_branches,
-    check_sample,
-    generate,
-)
+from analysis.synthetic.columns import Digest
+from analysis.synthetic.events import GENERATOR_VERSION, check_branches, check_sample, generate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from analysis.synthetic.events import Columns
+    from analysis.synthetic.columns import Columns
 
 FORMATS: Final[dict[str, str]] = {"ttree": ".root", "rntuple": ".root", "parquet": ".parquet"}
 """Suffix of the files of each format."""

@@ -121,7 +121,7 @@ class Store:
 
     def fileset_identity(self, events: int) -> Input:
         """Identity of the events of `fileset`: that of `events`, read a file at a time."""
-        from analysis.synthetic.events import Digest
+        from analysis.synthetic.columns import Digest
 
         total = -(-events // self.file_events) * self.file_events
         if total not in self._files:

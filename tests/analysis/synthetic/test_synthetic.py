@@ -30,7 +30,8 @@ from analysis.synthetic import (
     write_fileset,
     writer,
 )
-from analysis.synthetic.events import BLOCK, MANTISSA_BITS, truncate
+from analysis.synthetic.columns import MANTISSA_BITS, truncate
+from analysis.synthetic.events import BLOCK
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -13,20 +13,11 @@ backend at a time.
 from __future__ import annotations
 
 from analysis.inference.backends import OPTIMIZERS, Backend, Optimizer, open_backend
-from analysis.inference.fits import (
-    Fit,
-    GoodnessOfFit,
-    Impact,
-    Parameter,
-    Prediction,
-    Scan,
-    fit,
-    prediction,
-    ranking,
-    scan,
-)
+from analysis.inference.fits import Fit, GoodnessOfFit, Parameter, fit
 from analysis.inference.limits import Limit, Significance, significance, upper_limit
 from analysis.inference.model import Model, build, from_workspace
+from analysis.inference.predictions import Prediction, prediction
+from analysis.inference.profiles import Impact, Scan, ranking, scan
 from analysis.inference.templates import Templates, read
 from analysis.inference.workspace import workspace
 

@@ -21,8 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import OptimizeResult
 
-from analysis.inference.covariance import covariance_of
-from analysis.inference.optimizer import DirectOptimizer, Problem
+from analysis.inference.optimizer import DirectOptimizer, Problem, covariance_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

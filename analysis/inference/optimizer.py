@@ -174,3 +174,18 @@ class DirectOptimizer(ABC):
         for unknown in ("unc", "corr"):
             found.pop(unknown, None)
         return found
+
+
+def covariance_of(hessian: NDArray[np.float64], fixed: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Covariance of parameters, from the Hessian of twice the negative log likelihood.
+
+    It is 2 / Hessian: NaN if that is not positive definite, and 0 for fixed parameters.
+    """
+    covariance = np.zeros_like(hessian)
+    free = np.ix_(~fixed, ~fixed)
+    try:
+        np.linalg.cholesky(hessian[free])
+        covariance[free] = 2 * np.linalg.inv(hessian[free])
+    except np.linalg.LinAlgError:
+        covariance[free] = np.nan
+    return covariance

@@ -15,10 +15,12 @@ from rich.table import Table
 
 from analysis.files.output import check, provenance, write_json
 from analysis.inference.backends import open_backend
-from analysis.inference.fits import Fit, Impact, Prediction, fit, prediction, ranking, scan
+from analysis.inference.fits import Fit, fit
 from analysis.inference.limits import significance, upper_limit
 from analysis.inference.model import build
 from analysis.inference.optimizer import NotConvergedWarning
+from analysis.inference.predictions import Prediction, prediction
+from analysis.inference.profiles import Impact, ranking, scan
 from analysis.inference.templates import Templates, merged, read
 
 if TYPE_CHECKING:

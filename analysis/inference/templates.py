@@ -109,16 +109,6 @@ class Templates:
     regions: Mapping[str, Region]
     notes: tuple[str, ...] = field(default=())
 
-    def observing(self, data: Mapping[str, NDArray[np.float64]]) -> Templates:
-        """The same with other data: events in each bin of each region."""
-        return replace(
-            self,
-            regions={
-                name: replace(region, data=np.asarray(data[name], dtype=float))
-                for name, region in self.regions.items()
-            },
-        )
-
 
 def read(
     path: Path,

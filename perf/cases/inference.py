@@ -166,7 +166,7 @@ def identity(templates: Templates) -> Input:
 
 def minimum(model: Model) -> float:
     """Minimum of twice the negative log likelihood: the fit alone."""
-    from analysis.inference.fits import minimise
+    from analysis.inference.minimum import minimise
 
     return minimise(model, model.data)[1]
 

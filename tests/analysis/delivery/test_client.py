@@ -20,7 +20,7 @@ import yaml
 from servicex import General, OutputFormat, Sample, ServiceXSpec, dataset, query
 from servicex.servicex_client import deliver_async
 
-from analysis.delivery import client
+from analysis.delivery import session
 from analysis.delivery.client import Request, deliver
 from analysis.errors import InputError
 from analysis.servicex.endpoint import HOST, SETTINGS
@@ -340,7 +340,7 @@ def test_what_is_damaged_on_the_way_is_fetched_anew(
     endpoint: Endpoint, files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first time the endpoint says another digest than that of the file."""
-    monkeypatch.setattr(client, "RETRY_SECONDS", 0)
+    monkeypatch.setattr(session, "RETRY_SECONDS", 0)
     selection = raw("MET_pt >= -1")
     with closing(sqlite3.connect(endpoint.folder / "transforms.sqlite")) as database:
         database.execute(

@@ -1,1 +1,1 @@
-"""Delivery of input files by ServiceX: queries, a safe `deliver`, and an endpoint of its own."""
+"""Delivery of input files by ServiceX: queries, and a client that checks what it gets."""

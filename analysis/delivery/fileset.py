@@ -60,15 +60,15 @@ def deliver_fileset(
         ``parquet``, ``root-ttree`` or ``root-rntuple``.
     config, backend
         A servicex.yaml and the name of a deployment in it. Without both a local endpoint is
-        started, which may read the folders of the file set.
+        started, which may read the folders and servers of the file set.
     replacements
-        Branch to read in the place of another.
+        Branch to read in place of another.
     timeout
         Seconds that the delivery may take.
     workers
         Files that the local endpoint transforms at a time.
     ignore_cache
-        Whether to transform anew what was delivered before.
+        Whether to transform files again that were delivered before.
     progress
         Whether to show progress; by default if there is a terminal.
 
@@ -76,13 +76,12 @@ def deliver_fileset(
     -------
     dict
         The delivered file set. In the metadata of each data set ``nevts`` is the number of events
-        that it is to be normalised to, and ``cut_in_delivery`` how many events of its files were
-        not delivered.
+        to normalise to, and ``cut_in_delivery`` the number of events that were not delivered.
 
     Raises
     ------
     InputError
-        If a file cannot be used, or anything is not delivered whole.
+        If a file cannot be used, or is not delivered whole.
     """
     if query not in QUERIES:
         msg = f"there is no query {query}: use one of {', '.join(QUERIES)}"
@@ -95,7 +94,7 @@ def deliver_fileset(
     requests = {}
     for title, (name, tree) in _titles(fileset).items():
         listed = fileset[name]["files"].items()
-        sources = [_absolute(one) for one, own in listed if own == tree]
+        sources = [_absolute(source) for source, own in listed if own == tree]
         requests[title] = (name, tree, Request(title, sources, make(tree, replacements)))
     folders = _folders(fileset)
     private = _prepared(output, path, folders.values())
@@ -107,8 +106,8 @@ def deliver_fileset(
         except ImportError as error:
             msg = f"the local ServiceX needs the extra `servicex`: {error}"
             raise NotInstalledError(msg) from None
-        paths = [one for _, _, request in requests.values() for one in request.dataset]
-        # The user has named the servers, of which some know only where a file lies.
+        paths = [source for _, _, request in requests.values() for source in request.dataset]
+        # Servers that the user has named may redirect: some know only where a file lies.
         with serving(
             private / "endpoint", allow=_allowed(paths), workers=workers, follow=True
         ) as endpoint:
@@ -125,7 +124,7 @@ def deliver_fileset(
         ignore_cache=ignore_cache,
         progress=progress,
     )
-    # What is there from an earlier delivery is not this one's, until all of it is.
+    # An earlier delivery must not pass for this one while its files are replaced.
     (output / "fileset.json").unlink(missing_ok=True)
     written: dict[str, Any] = {}
     for name, dataset in fileset.items():
@@ -137,11 +136,10 @@ def deliver_fileset(
         for title, (own, tree, _) in requests.items():
             if own != name:
                 continue
-            found = delivered[title]
-            kept += sum(found.events)
+            kept += sum(delivered[title].events)
             new_tree = FUNCADL_TREE if query == "func-adl" and data_format != "parquet" else tree
-            for one in _placed(found, folder, len(files), SUFFIXES[data_format]):
-                files[str(one)] = new_tree
+            for target in _placed(delivered[title], folder, len(files), SUFFIXES[data_format]):
+                files[str(target)] = new_tree
         if kept > events[name]:
             msg = f"{name}: {kept} events were delivered of {events[name]}: correct its nevts"
             raise InputError(msg)
@@ -159,9 +157,9 @@ def deliver_fileset(
 
 
 def _prepared(output: Path, fileset: Path, folders: Iterable[str]) -> Path:
-    """Make the folder that keeps deliveries in the output, where nothing else is replaced."""
+    """Make the private folder in the output, unless the output has other files in the way."""
     private = output.resolve() / PRIVATE
-    there = [output / one for one in folders if (output / one).exists()]
+    there = [output / name for name in folders if (output / name).exists()]
     if there and not private.exists():
         msg = f"{there[0]} is there, and of no earlier delivery: name another folder"
         raise InputError(msg)
@@ -176,16 +174,16 @@ def _prepared(output: Path, fileset: Path, folders: Iterable[str]) -> Path:
 
 def _check_whole(fileset: FileSet) -> None:
     for dataset in fileset.datasets.values():
-        for one in dataset.files:
-            if one.steps is not None:
-                msg = f"{one.path}: ServiceX delivers whole files: list it without its steps"
+        for file in dataset.files:
+            if file.steps is not None:
+                msg = f"{file.path}: ServiceX delivers whole files: list it without its steps"
                 raise InputError(msg)
 
 
 def _count(
     fileset: Mapping[str, Any], replacements: Mapping[str, str] | None, *, must_open: bool
 ) -> dict[str, int]:
-    """Events of each data set in the files, before anything is cut."""
+    """Events of each data set before any cut: from its files, or from its metadata."""
     if must_open:
         files = inspection.inspect(
             fileset, queries.columns(), replacements=replacements, allow_empty=True
@@ -199,7 +197,7 @@ def _count(
         if "nevts" not in dataset["metadata"]:
             msg = (
                 f"{name} has no nevts in its metadata: give the number of events in its files, "
-                "which delivered ones do not tell"
+                "which delivered files do not tell"
             )
             raise InputError(msg)
         counts[name] = int(dataset["metadata"]["nevts"])
@@ -207,7 +205,7 @@ def _count(
 
 
 def _titles(fileset: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
-    """A title for each tree of each data set, whose names may be anything."""
+    """Data set and tree by title of the request: distinct titles, whatever the names."""
     titles: dict[str, tuple[str, str]] = {}
     for name, dataset in fileset.items():
         trees = sorted(set(dataset["files"].values()))
@@ -220,7 +218,7 @@ def _titles(fileset: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
 
 
 def _folders(names: Iterable[str]) -> dict[str, str]:
-    """A folder's name for each data set, whose own name may be anything."""
+    """Folder name of each data set: distinct and valid, whatever the names."""
     folders: dict[str, str] = {}
     for name in names:
         folder = re.sub(r"[^\w.+-]", "_", name).lstrip(".") or "_"
@@ -235,21 +233,21 @@ def _absolute(path: str) -> str:
 
 
 def _allowed(paths: list[str]) -> list[str]:
-    """What a local endpoint must be allowed to read these: folders, and servers of URLs."""
+    """Folders and servers that a local endpoint must be allowed to read for these paths."""
     allowed = set()
     for path in paths:
         scheme, separator, rest = path.partition("://")
         if separator and scheme != "file":
             allowed.add(f"{scheme}://{rest.partition('/')[0]}/")
         else:
-            # The folder of what a link leads to, because that is what is read.
+            # Of a link the folder of its target, which is what is read.
             allowed.add(str(Path(rest if separator else path).resolve().parent))
     return sorted(allowed)
 
 
-def _placed(found: Delivered, folder: Path, start: int, suffix: str) -> Iterator[Path]:
-    """Delivered files under short names in a folder, without a copy where that can be."""
-    for number, source in enumerate(found.files, start):
+def _placed(delivered: Delivered, folder: Path, start: int, suffix: str) -> Iterator[Path]:
+    """Put delivered files under short names into a folder, as hard links where possible."""
+    for number, source in enumerate(delivered.files, start):
         target = folder / f"{number}{suffix}"
         if suffix != PARQUET or not _without_treename(source, target):
             try:
@@ -260,12 +258,9 @@ def _placed(found: Delivered, folder: Path, start: int, suffix: str) -> Iterator
 
 
 def _without_treename(source: Path, target: Path) -> bool:
-    """Copy a Parquet file without the name of the tree, which is text: coffea cannot read text.
+    """Copy a Parquet file without its tree name, which is text: coffea cannot read text.
 
-    Returns
-    -------
-    bool
-        Whether there was need to.
+    False, and no copy, if it has none.
     """
     with pq.ParquetFile(source) as file:
         names = [name for name in file.schema_arrow.names if name != TREENAME]

@@ -1,18 +1,18 @@
-"""Queries for ServiceX that leave of each file what the ttbar analysis needs, and no more.
+"""Queries for ServiceX: the events and columns that the ttbar analysis needs.
 
-Which events are needed: those with exactly one selected lepton. No systematic variation touches a
-lepton, so a cut on leptons is safe under all of them. It is looser than the selection in two ways:
+The analysis needs events with exactly one selected lepton. No systematic variation changes a
+lepton, so a cut on leptons is safe for all of them. It is looser than the selection in two ways:
 
-- It asks for at least one lepton, not for one: which events have exactly one is decided where the
-  selection is made, so that both need not agree on every lepton.
-- Its bounds on eta and isolation are numbers that every precision holds exactly. ServiceX compares
-  float32 columns with a bound that is rounded to float32, the kernels compare in double precision;
-  2.1 would not be the same bound, and an electron next to it would be lost.
+- It requires at least one lepton, not exactly one, which the selection does: so the two need not
+  agree on every lepton.
+- Its bounds on eta and isolation are exact in float32. ServiceX rounds a bound to float32 before it
+  compares, the kernels compare in double precision; 2.1 would be two bounds, and an electron
+  between them would be lost.
 
-There is no cut on jets. pt_res_up multiplies pt by a number without an upper bound, so no cut on
-pt is safe; jets must not be dropped from an event, because their place in it chooses their random
-number; and with all events of one lepton the cutflow comes out whole. What is missing from it are
-the events that were cut, whose number `fileset` writes down.
+There is no cut on jets. pt_res_up multiplies pt by an unbounded number, so no cut on pt is safe;
+a jet must not be dropped from its event, because its position selects its random number; and with
+all one-lepton events the cutflow is complete but for the events that were cut, whose number
+`fileset` records.
 """
 
 from __future__ import annotations
@@ -49,24 +49,15 @@ _MUON: Final = {
 
 
 def columns(branches: Collection[str] = INPUTS) -> list[str]:
-    """Columns to deliver: branches, and what NanoEvents needs to make objects of them."""
-    return sorted({*form_of(branches)} - {"Jet_charge"})  # which NanoEvents makes up
+    """Columns to deliver: branches, and what NanoEvents needs to build objects from them."""
+    return sorted({*form_of(branches)} - {"Jet_charge"})  # NanoEvents adds it
 
 
 def uproot_raw(tree: str = "Events", replacements: Mapping[str, str] | None = None) -> Any:
-    """The query of the ttbar analysis for code generator uproot-raw.
+    """The query for code generator uproot-raw; `tree` is the tree's name before and after.
 
-    Parameters
-    ----------
-    tree
-        Of the input files, and of the delivered ones.
-    replacements
-        Branch to read in the place of another.
-
-    Returns
-    -------
-    servicex.query.UprootRaw
-        For `client.Request`.
+    `replacements` names the branch to read in place of another. Returns a
+    ``servicex.query.UprootRaw``.
     """
     from servicex import query  # noqa: PLC0415  (takes a second, and is an extra)
 
@@ -86,19 +77,9 @@ def uproot_raw(tree: str = "Events", replacements: Mapping[str, str] | None = No
 
 
 def funcadl(tree: str = "Events", replacements: Mapping[str, str] | None = None) -> Any:
-    """The query of the ttbar analysis in FuncADL, for code generator uproot.
+    """The same query in FuncADL, as a ``servicex.query.FuncADL_Uproot``.
 
-    Parameters
-    ----------
-    tree
-        Of the input files; in delivered ROOT files it is called ``servicex``.
-    replacements
-        Branch to read in the place of another.
-
-    Returns
-    -------
-    servicex.query.FuncADL_Uproot
-        For `client.Request`.
+    In delivered ROOT files the tree is called ``servicex``.
     """
     from servicex import query  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""Which files an endpoint may read."""
+"""Files that an endpoint may read: folders and beginnings of URLs."""
 
 from __future__ import annotations
 
@@ -16,74 +16,49 @@ class NotAllowedError(Exception):
 
 @dataclass(frozen=True)
 class Roots:
-    """Folders and servers whose files may be read.
-
-    Attributes
-    ----------
-    folders
-        Folders, with all that is in them.
-    urls
-        Beginnings of URLs: ``root://server:1094/``.
-    follow
-        Whether these servers may lead on to any other.
-    """
+    """Folders and servers whose files may be read."""
 
     folders: tuple[Path, ...] = ()
+    """With everything in them."""
     urls: tuple[str, ...] = ()
+    """Beginnings of URLs: ``root://server:1094/``."""
     follow: bool = False
+    """Whether these servers may redirect to any other."""
 
     @classmethod
     def of(cls, allowed: tuple[str | Path, ...], *, follow: bool = False) -> Roots:
-        """Roots from folders and URLs.
-
-        Raises
-        ------
-        NotAllowedError
-            If a folder does not exist, or a URL names no server.
-        """
+        """Roots from folders and URLs; NotAllowedError if there is no such folder or server."""
         folders, urls = [], []
-        for one in map(str, allowed):
-            if "://" in one:
-                parts = urlsplit(one)
+        for root in map(str, allowed):
+            if "://" in root:
+                parts = urlsplit(root)
                 if parts.scheme not in URL_SCHEMES or not parts.netloc:
-                    msg = f"{one} names no server: allow {'://..., '.join(URL_SCHEMES)}://..."
+                    msg = f"{root} names no server: allow {'://..., '.join(URL_SCHEMES)}://..."
                     raise NotAllowedError(msg)
-                urls.append(one if parts.path else f"{one}/")
-            elif (folder := Path(one).expanduser().resolve()).is_dir():
+                urls.append(root if parts.path else f"{root}/")
+            elif (folder := Path(root).expanduser().resolve()).is_dir():
                 folders.append(folder)
             else:
-                msg = f"there is no folder {one} to allow"
+                msg = f"there is no folder {root} to allow"
                 raise NotAllowedError(msg)
         return cls(tuple(folders), tuple(urls), follow)
 
     def resolve(self, path: str) -> str:
-        """What to open for a path of a request.
+        """The URL, or the path with links and ``..`` resolved, to open for a path of a request.
 
-        Parameters
-        ----------
-        path
-            Of a file, or URL.
-
-        Returns
-        -------
-        str
-            The URL, or the path with symbolic links and ``..`` resolved.
-
-        Raises
-        ------
-        NotAllowedError
-            If it is not below one of the roots. Whether there is such a file is not said.
+        NotAllowedError if it is not below one of the roots; it does not tell whether the file
+        exists.
         """
         msg = f"{path} is not in the folders that this endpoint may read"
-        # uproot would expand a pattern, and follow links of that name without a look at them.
-        if any(one in "*?[" or one < " " for one in path):
+        # uproot would expand a pattern, and follow links among its matches unchecked.
+        if any(character in "*?[" or character < " " for character in path):
             raise NotAllowedError(msg)
         scheme, separator, rest = path.partition("://")
         if separator and scheme != "file":
-            # The same server and a folder of it, however the path is written: no user before an @,
-            # no step upwards, plain or in per cent.
+            # The same server and one of its folders, however the path is written: no user before an
+            # @, no step upwards, plain or percent-encoded.
             plain = not {"..", "."} & set(rest.replace("\\", "/").split("/")) and "%" not in rest
-            if plain and any(path.startswith(one) for one in self.urls):
+            if plain and path.startswith(self.urls):
                 return path
             raise NotAllowedError(msg)
         resolved = Path(rest if separator else path)
@@ -93,6 +68,6 @@ class Roots:
             resolved = resolved.resolve()
         except (OSError, RuntimeError):
             raise NotAllowedError(msg) from None
-        if not any(resolved.is_relative_to(folder) for folder in self.folders):
+        if not any(map(resolved.is_relative_to, self.folders)):
             raise NotAllowedError(msg)
         return str(resolved)

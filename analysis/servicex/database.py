@@ -1,4 +1,4 @@
-"""What the endpoint knows of transforms, in SQLite: it outlives the process."""
+"""The endpoint's record of transforms, in SQLite: it outlives the process."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ CREATE TABLE IF NOT EXISTS files (
 );
 CREATE INDEX IF NOT EXISTS files_by_transform ON files(transform);
 """
-"""A file without status is still to be done; `claimed` while somebody does it."""
+"""A file without status is still to be done; it is `claimed` while a thread transforms it."""
 BUSY_SECONDS: Final = 1.0
-"""For which a call waits for others, of this process and of another, before it gives up."""
+"""How long a call waits for others, of this process or another, before it fails."""
 
 
 class Task(NamedTuple):
-    """A file that is to be transformed."""
+    """A file to transform."""
 
     id: int
     transform: int
@@ -64,11 +64,8 @@ class Task(NamedTuple):
 class State:
     """Transforms, their files and data sets.
 
-    Parameters
-    ----------
-    path
-        The database. Every method raises sqlite3.Error where it cannot be read or written: the
-        disk is full, or another process has locked it.
+    Every method raises sqlite3.Error if the database cannot be read or written: the disk is full,
+    or another process has locked it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -79,18 +76,18 @@ class State:
         )
         self._database.row_factory = sqlite3.Row
         self._database.execute("PRAGMA journal_mode=WAL")
-        # What the machine forgets when its power fails is done anew.
+        # Records lost in a power failure are only transformed again.
         self._database.execute("PRAGMA synchronous=NORMAL")
         self._database.execute("PRAGMA foreign_keys=ON")
         self._database.executescript(SCHEMA)
-        # What was at work when an earlier process ended is to be done again.
+        # Files that an earlier process was transforming when it ended.
         self._database.execute("UPDATE files SET claimed = 0 WHERE status IS NULL")
         self._last = datetime.min.replace(tzinfo=UTC)
         if row := self._one("SELECT max(created) AS last FROM files"):
             self._last = _time(row["last"]) if row["last"] else self._last
 
     def probe(self) -> None:
-        """Write something, to see whether the database can be written."""
+        """Write to the database, to find out whether that is possible."""
         with self._transaction() as database:
             database.execute("PRAGMA user_version = 1")
 
@@ -117,7 +114,7 @@ class State:
                 yield database
                 database.execute("COMMIT")
             except BaseException:
-                # Some errors, such as that of a full disk, have rolled it back already.
+                # Some errors, such as a full disk, have already rolled it back.
                 if database.in_transaction:
                     database.execute("ROLLBACK")
                 raise
@@ -127,8 +124,7 @@ class State:
             return database.execute(query, values).fetchall()
 
     def _one(self, query: str, *values: Any) -> sqlite3.Row | None:
-        found = self._all(query, *values)
-        return found[0] if found else None
+        return next(iter(self._all(query, *values)), None)
 
     def add(
         self,
@@ -140,15 +136,7 @@ class State:
         codegen: str,
         result_format: str,
     ) -> None:
-        """Add a transform; its files are to be done from now on.
-
-        Parameters
-        ----------
-        request_id, title, selection, codegen, result_format
-            Of the request.
-        files
-            Path of each file, and the name of the object that it becomes.
-        """
+        """Add a transform; `files` has the path of each file, and of its object the name."""
         now = timestamp(datetime.now(UTC))
         paths = [path for path, _ in files]
         name = hashlib.sha256(" ".join(paths).encode()).hexdigest()
@@ -178,7 +166,7 @@ class State:
             )
 
     def claim(self) -> Task | None:
-        """The next file to be done, which nobody else is given now; None if there is none."""
+        """The next file to transform, for this caller alone; None if there is none."""
         with self._transaction() as database:
             row = database.execute(
                 "SELECT files.id, transform, request_id, codegen, selection, result_format, path, "
@@ -193,7 +181,7 @@ class State:
             return Task(*row)
 
     def release(self, task: Task) -> None:
-        """Give a file back, to be done by another."""
+        """Give a claimed file back."""
         with self._transaction() as database:
             database.execute("UPDATE files SET claimed = 0 WHERE id = ?", (task.id,))
 
@@ -207,9 +195,9 @@ class State:
         sha256: str | None = None,
         reason: str | None = None,
     ) -> None:
-        """Note what came of a file: a reason if it failed."""
+        """Record the outcome of a file; it failed if there is a reason."""
         with self._transaction() as database:
-            # Clients ask for results later than the last that they saw, so no two are alike.
+            # Clients ask for results later than the last one they saw, so no two times are equal.
             self._last = max(datetime.now(UTC), self._last + timedelta(microseconds=1))
             database.execute(
                 "UPDATE files SET status = ?, claimed = 0, reason = ?, seconds = ?, events = ?, "
@@ -240,7 +228,7 @@ class State:
         return bool(changed)
 
     def object(self, request_id: str, name: str) -> dict[str, Any] | None:
-        """What a delivered object was made of; None if there is none of that name."""
+        """The file that a delivered object was made of; None if there is no such object."""
         row = self._one(
             "SELECT files.* FROM files JOIN transforms ON transforms.id = transform "
             "WHERE request_id = ? AND object = ? AND files.status = ?",
@@ -249,12 +237,12 @@ class State:
         return dict(row) if row else None
 
     def fetched(self, file: int) -> None:
-        """Note that somebody has fetched all of an object."""
+        """Record that all of an object was fetched."""
         with self._transaction() as database:
             database.execute("UPDATE files SET fetched = 1 WHERE id = ?", (file,))
 
     def delete(self, request_id: str) -> None:
-        """Forget a transform and its files."""
+        """Delete a transform and its files."""
         with self._transaction() as database:
             database.execute("DELETE FROM transforms WHERE request_id = ?", (request_id,))
 
@@ -265,8 +253,7 @@ class State:
 
     def transform(self, request_id: str) -> dict[str, Any] | None:
         """A transform with the counts of its files; None if there is none of that id."""
-        found = self._transforms("WHERE request_id = ?", request_id)
-        return found[0] if found else None
+        return next(iter(self._transforms("WHERE request_id = ?", request_id)), None)
 
     def transforms(self) -> list[dict[str, Any]]:
         """All transforms, the oldest first."""
@@ -287,15 +274,7 @@ class State:
         return [dict(row) for row in rows]
 
     def results(self, request_id: str, later_than: datetime | None = None) -> list[dict[str, Any]]:
-        """Files of a transform that are done, in the order in which they were.
-
-        Parameters
-        ----------
-        request_id
-            Of the transform.
-        later_than
-            Only those that were done after this.
-        """
+        """Finished files of a transform, in order of time; only those later than a time if given."""
         after = timestamp(later_than) if later_than else ""
         rows = self._all(
             "SELECT files.* FROM files JOIN transforms ON transforms.id = transform "
@@ -306,7 +285,7 @@ class State:
         return [dict(row) for row in rows]
 
     def datasets(self, *, stale: bool = False) -> list[dict[str, Any]]:
-        """Data sets, those that were deleted only if asked for."""
+        """Data sets; deleted ones only with `stale`."""
         rows = self._all(
             "SELECT datasets.*, count(dataset_files.id) AS files FROM datasets "
             "LEFT JOIN dataset_files ON dataset = datasets.id WHERE stale <= ? "
@@ -317,9 +296,8 @@ class State:
 
     def dataset_files(self, dataset: int) -> list[dict[str, Any]]:
         """Files of a data set."""
-        return [
-            dict(r) for r in self._all("SELECT * FROM dataset_files WHERE dataset = ?", dataset)
-        ]
+        rows = self._all("SELECT * FROM dataset_files WHERE dataset = ?", dataset)
+        return [dict(row) for row in rows]
 
     def delete_dataset(self, dataset: int) -> None:
         """Mark a data set as deleted."""
@@ -329,7 +307,7 @@ class State:
 
 def timestamp(time: datetime) -> str:
     """A time as it is stored: UTC, to the microsecond, so that text sorts as time does."""
-    # The first and last day that there is cannot be moved to another zone.
+    # The first and last day of the calendar cannot be converted to another zone.
     known = time.tzinfo is not None and 1 < time.year < MAXYEAR
     utc = time.astimezone(UTC) if known else time
     return utc.replace(tzinfo=None).isoformat(timespec="microseconds")

@@ -1,12 +1,11 @@
-"""What a request may ask for: selections are parsed and checked before anything is run.
+"""Selections of requests: parsed, and checked before anything is run.
 
 A selection becomes Python code. func_adl_uproot pastes names and attributes of a qastle query into
-source that is then executed, with every builtin function in reach; uproot evaluates expressions
-in which ``(1).__class__`` leads to the whole interpreter. So each is parsed first, and only those
-nodes, names and functions pass that an analysis needs.
+source that it executes with every builtin function in reach; uproot evaluates expressions in which
+``(1).__class__`` leads to the whole interpreter. So each selection is parsed first, and only the
+nodes, names and functions that an analysis needs are accepted.
 
-This runs in the worker process, under its limits of time and memory, because parsing alone can
-take as much of both as it likes.
+The check runs in the worker process, because parsing alone can take unlimited time and memory.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ MAX_LENGTH: Final = 100_000
 
 
 class SelectionError(Exception):
-    """A selection that is malformed, or asks for what none may ask for; one sentence."""
+    """A selection that is malformed, or holds what is not allowed; one sentence."""
 
 
 # --- uproot-raw
@@ -72,23 +71,11 @@ _EXPRESSION_NODES: Final = (
 
 
 def raw_queries(selection: str) -> list[dict[str, Any]]:
-    """Parse and check a selection for uproot-raw.
+    """Parse and check a selection for uproot-raw; SelectionError says what is wrong.
 
-    Parameters
-    ----------
-    selection
-        JSON: a list of ``{"treename": ..., "cut": ..., ...}`` or ``{"copy_histograms": ...}``.
-
-    Returns
-    -------
-    list[dict]
-        Without the keys that are null; ``treename`` as {name in the file: name in the output},
-        ``copy_histograms`` and the filters as lists.
-
-    Raises
-    ------
-    SelectionError
-        Says what is wrong.
+    `selection` is JSON: a list of ``{"treename": ..., "cut": ..., ...}`` or
+    ``{"copy_histograms": ...}``. Returned without the keys that are null, with ``treename`` as
+    {name in the file: name in the output} and ``copy_histograms`` and filters as lists.
     """
     _check_length(selection)
     try:
@@ -146,13 +133,7 @@ def _trees(given: Any) -> dict[str, str]:
 
 
 def check_expression(text: Any) -> None:
-    """Whether an expression holds nothing but branches, numbers, operators and known functions.
-
-    Raises
-    ------
-    SelectionError
-        If it holds anything else.
-    """
+    """Raise SelectionError unless a text holds only branches, constants, operators and calls."""
     if not isinstance(text, str):
         msg = f"an expression is a string, not {text!r}"
         raise SelectionError(msg)
@@ -166,12 +147,12 @@ def check_expression(text: Any) -> None:
         if isinstance(node, ast.Constant):
             wrong = not isinstance(node.value, (bool, int, float, str, type(None)))
         elif isinstance(node, ast.Call):
-            # Which functions there are uproot knows: what is called must be a name of its table.
+            # uproot has a table of functions: a call must be of a name, which it looks up.
             wrong = not isinstance(node.func, ast.Name)
         elif isinstance(node, ast.keyword):
             wrong = node.arg not in KEYWORDS
         elif isinstance(node, ast.Attribute):
-            # A branch whose name has dots, and no attribute of a value.
+            # Accept a branch name with dots, but no attribute of a value.
             wrong = _dotted(node) is None
         elif isinstance(node, ast.Name):
             wrong = node.id.startswith("__")
@@ -198,7 +179,7 @@ METHODS: Final = frozenset({
     *("add", "subtract", "dot", "cross", "scale", "unit", "boostCM_of", "boostX", "boostY"),
     *("boostZ", "rotateX", "rotateY", "rotateZ", "to_Vector2D", "to_Vector3D", "to_Vector4D"),
 })  # fmt: skip
-"""Methods that may be called: those of the generator, and of vectors."""
+"""Methods that may be called: those of the generator and of vectors."""
 CONSTANTS: Final = frozenset({"pi", "e", "inf", "nan", "euler_gamma"})
 
 _RESERVED: Final = frozenset({
@@ -206,8 +187,8 @@ _RESERVED: Final = frozenset({
     *("key_array", "classnames", "selection", "key", "value", "branch", "functools", "logging"),
     *("np", "dak", "uproot", "vector", "run_query"),
 })  # fmt: skip
-"""Names of the generator's own: a lambda's argument of that name would take their place, and with
-``input_filenames`` the place of the file that may be read."""
+"""Names of the generated code: a lambda's argument of such a name would replace it, and
+``input_filenames`` the file that may be read."""
 
 _FUNCADL_NODES: Final = (
     *(ast.Module, ast.Expr, ast.Load, ast.Param, ast.arguments, ast.arg, ast.Lambda, ast.IfExp),
@@ -218,23 +199,10 @@ _FUNCADL_NODES: Final = (
 
 
 def funcadl_query(selection: str) -> ast.AST:
-    """Parse and check a selection of FuncADL.
+    """Parse and check a selection of FuncADL (qastle); SelectionError says what is wrong.
 
-    Parameters
-    ----------
-    selection
-        qastle.
-
-    Returns
-    -------
-    ast.AST
-        For func_adl_uproot's generator. It holds nothing that becomes code other than what it
-        says: each name is one of the query's lambdas, of its own or of numpy's functions.
-
-    Raises
-    ------
-    SelectionError
-        Says what is wrong.
+    Returns the tree for func_adl_uproot's generator: each name in it is an argument of the query's
+    lambdas or one of the known functions, so that it becomes no other code than it says.
     """
     import numpy as np  # noqa: PLC0415  (not for uproot-raw's check)
     import qastle  # noqa: PLC0415
@@ -292,7 +260,7 @@ def funcadl_query(selection: str) -> ast.AST:
 
 @cache
 def _qastle_parser() -> Any:
-    """A parser of qastle's grammar whose time is linear; qastle's own takes twelve times as long."""
+    """A parser of qastle's grammar in linear time; qastle's own takes twelve times as long."""
     import lark  # noqa: PLC0415
     import qastle  # noqa: PLC0415
 
@@ -311,7 +279,7 @@ def _may_be_called(function: ast.expr, functions: set[str]) -> bool:
 
 
 def _is_name(text: Any) -> bool:
-    """Whether it is one Python name and nothing more, and none of the interpreter's own."""
+    """Whether a text is one Python name, and not a private one."""
     return (
         isinstance(text, str)
         and text.isidentifier()

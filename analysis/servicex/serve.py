@@ -25,29 +25,10 @@ def serve(
     keep_gigabytes: int,
     follow: bool,
 ) -> None:
-    """Serve until interrupted.
+    """Serve until interrupted; parameters as of `server.serving`.
 
-    Parameters
-    ----------
-    folder
-        For the state of the endpoint.
-    allow
-        Folders and beginnings of URLs whose files it may read.
-    port
-        To listen on.
-    workers
-        Files that are transformed at a time.
-    seconds, megabytes
-        What one file may take.
-    keep_days, keep_gigabytes
-        For how long results are kept, and how many.
-    follow
-        Whether servers may lead it on to any other.
-
-    Raises
-    ------
-    InputError
-        If it does not start, or ends for an error.
+    `seconds` and `megabytes` limit one file, `keep_days` and `keep_gigabytes` the results that are
+    kept. InputError if the endpoint does not start, or ends after an error.
     """
     try:
         from analysis.servicex.endpoint import Kept  # noqa: PLC0415

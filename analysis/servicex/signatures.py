@@ -1,4 +1,4 @@
-"""S3's signatures: which requests for delivered files were made by who has the endpoint's key."""
+"""S3 signatures: which requests for delivered files were signed with the endpoint's key."""
 
 from __future__ import annotations
 
@@ -16,36 +16,33 @@ if TYPE_CHECKING:
 
 REGION: Final = "us-east-1"
 CLOCKS: Final = timedelta(minutes=15)
-"""By how much clocks may differ, and how long a signed request is good, as S3 has it."""
+"""How much clocks may differ, and how long a signed request is valid, as in S3."""
 URL_SECONDS: Final = 7 * 24 * 3600
-"""How long a URL serves: the longest that these signatures allow."""
+"""How long a URL is valid: the longest that these signatures allow."""
 
 
 class Key(NamedTuple):
-    """What clients sign with; it is in the status of each transform."""
+    """The key that clients sign with; the status of each transform has it."""
 
     access: str
     secret: str
 
     def url(self, url: str) -> str:
-        """The URL with a signature, by which anyone can read the object for `URL_SECONDS`."""
+        """A signed URL, by which anyone can read the object for `URL_SECONDS`."""
         request = AWSRequest("GET", url)
         S3SigV4QueryAuth(Credentials(*self), "s3", REGION, URL_SECONDS).add_auth(request)
         return str(request.url)
 
     def signed(self, method: str, url: str, headers: Mapping[str, str]) -> bool:
-        """Whether a request was signed with this key, and not too long ago.
+        """Whether a request was signed with this key and has not expired.
 
-        Parameters
-        ----------
-        method, url, headers
-            Of the request; names of headers in lower case.
+        Header names are in lower case.
         """
         query = dict(parse_qsl(urlsplit(url).query))
         now = datetime.now(UTC)
         try:
             if "Expires" in query:
-                # Version 2, of which the client makes its URLs.
+                # Signature version 2, which the client uses for its URLs.
                 late = now.timestamp() > int(query["Expires"])
                 text = f"{method}\n\n\n{query['Expires']}\n{urlsplit(url).path}"
                 expected = HmacV1Auth(Credentials(*self)).sign_string(text)

@@ -1,8 +1,7 @@
-"""One file through one selection: read, cut, slimmed, and written anew. Runs in a worker process.
+"""Transform one file by one selection: read, cut, slim and write. Runs in a worker process.
 
-uproot-raw is interpreted here, by uproot; the language and its defaults are those that ServiceX
-documents. FuncADL is translated by func_adl_uproot, the generator that ServiceX itself uses, and
-what it generates is executed.
+uproot interprets uproot-raw, with the language and defaults that ServiceX documents. FuncADL is
+translated by func_adl_uproot, ServiceX's own generator, and the generated code is executed.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ FUNCADL_TREE: Final = "servicex"
 """Name that ServiceX gives the tree of a FuncADL query in ROOT files."""
 
 BATCH_BYTES: Final = 100_000_000
-"""Memory that the columns of a batch of events may take, about."""
+"""Approximate memory of the columns of a batch of events."""
 
 COMPRESSION: Final = uproot.ZSTD(1)
 
@@ -45,7 +44,7 @@ PATTERN: Final = re.compile(r"[*?\[\]]|^/.*/[a-z]*$")
 
 
 class Piece(NamedTuple):
-    """Events of an output tree, or an object that is copied."""
+    """Events of an output tree, or an object to copy."""
 
     name: str
     content: Any
@@ -63,13 +62,7 @@ class Writer(Protocol):
 
 
 def check(codegen: str, selection: str) -> None:
-    """Whether a selection can be run at all.
-
-    Raises
-    ------
-    SelectionError
-        Says why not.
-    """
+    """Raise SelectionError if a selection cannot be run."""
     if codegen == "uproot-raw":
         raw_queries(selection)
     else:
@@ -77,25 +70,10 @@ def check(codegen: str, selection: str) -> None:
 
 
 def transform(codegen: str, selection: str, source: str, target: Path, result_format: str) -> int:
-    """Read one file, and write what a selection leaves of it.
+    """Apply a selection to a ROOT file (path or URL), and write the result to `target`.
 
-    Parameters
-    ----------
-    codegen
-        ``uproot-raw`` or ``uproot``.
-    selection
-        JSON or qastle.
-    source
-        Path or URL of a ROOT file.
-    target
-        The file to write.
-    result_format
-        ``root-file``, ``root-rntuple`` or ``parquet``.
-
-    Returns
-    -------
-    int
-        Events written, over all trees.
+    `codegen` and `result_format` are as in `messages.Submission`. Returns the number of events
+    written, over all trees.
     """
     if codegen == "uproot-raw":
         pieces = read_raw(raw_queries(selection), source)
@@ -120,14 +98,14 @@ def transform(codegen: str, selection: str, source: str, target: Path, result_fo
 
 
 def confine(roots: Roots) -> None:
-    """Have this process follow no server that sends it on to where it may not read.
+    """Follow no redirection of a server to files outside the roots, in this process.
 
-    XRootD's client tells nobody where it is sent, so that it goes nowhere.
+    XRootD's client does not tell where it is redirected, so it follows none.
     """
     if not roots.urls or roots.follow:
         return
     os.environ["XRD_REDIRECTLIMIT"] = "0"
-    import aiohttp  # noqa: PLC0415  (needed for these alone)
+    import aiohttp  # noqa: PLC0415  (needed only here)
     import fsspec  # noqa: PLC0415
 
     async def look(_session: Any, _context: Any, asked: Any) -> None:
@@ -144,7 +122,7 @@ def confine(roots: Roots) -> None:
 
 
 def read_raw(queries: list[dict[str, Any]], source: str) -> Iterator[Piece]:
-    """What queries of uproot-raw select, in batches."""
+    """Events that queries of uproot-raw select, in batches."""
     with uproot.open({source: None}, **remote.options([source], remote.TIMEOUT)) as file:
         for query in queries:
             if names := query.get("copy_histograms"):
@@ -170,20 +148,20 @@ def _batches(tree: Any, query: Mapping[str, Any]) -> Iterator[ak.Array]:
         if key in query
     }
     for name in options.get("filter_name", ()):
-        # uproot leaves out what a filter does not match; a branch that is named is wanted.
+        # uproot ignores a filter that matches nothing; a branch given by name must exist.
         if not PATTERN.search(name) and name not in tree:
             msg = f"there is no branch {name} in the tree {tree.name}"
             raise SelectionError(msg)
     options["language"] = _language(standard_axis=bool(query.get("use_standard_awkward_axis")))
     filters = {key: options[key] for key in options if key.startswith("filter")}
-    # A number of events, because with a number of bytes uproot cannot read by root:// (it passes
-    # numpy's integers to XRootD).
+    # A number of events: given bytes, uproot cannot read by root:// (it passes numpy integers to
+    # XRootD).
     step = max(1, int(tree.num_entries_for(BATCH_BYTES, **filters))) if tree.num_entries else 1
-    # Without events, or without any that pass, there is still a tree with these columns.
     some = False
     for batch in tree.iterate(step_size=step, **options):
         some = True
         yield batch
+    # Without any event that passes there is still a tree with these columns.
     if not some:
         options.pop("cut", None)
         yield tree.arrays(entry_stop=0, **options)
@@ -207,20 +185,20 @@ def _with_axis(function: Callable[..., Any], axis: int) -> Callable[..., Any]:
 
 
 def generated(selection: str) -> str:
-    """Source that func_adl_uproot generates for a selection that was checked."""
+    """Source that func_adl_uproot generates for a selection, which is checked first."""
     from func_adl_uproot.translation import generate_python_source  # noqa: PLC0415
 
     tree = funcadl_query(selection)
     try:
         return str(generate_python_source(tree))
-    except Exception as error:  # noqa: BLE001  (the generator raises what Python raises)
+    except Exception as error:  # noqa: BLE001  (the generator raises anything)
         msg = f"FuncADL cannot be translated: {type(error).__name__}: {error}"
         raise SelectionError(msg) from None
 
 
 def read_funcadl(selection: str, source: str) -> Iterator[Piece]:
-    """What a FuncADL query selects."""
-    import dask  # noqa: PLC0415  (the environment of the other code generator has none to spare)
+    """Events that a FuncADL query selects."""
+    import dask  # noqa: PLC0415  (not for uproot-raw)
 
     names: dict[str, Any] = {}
     exec(compile(generated(selection), "<func_adl_uproot>", "exec"), names)  # noqa: S102
@@ -244,7 +222,7 @@ class RootWriter:
     """ROOT files: TTrees or RNTuples."""
 
     def __init__(self, target: Path, *, rntuple: bool) -> None:
-        # A file object, because uproot would take a colon in the name for a path inside the file.
+        # As a file object: uproot takes a colon in a name for a path inside the file.
         self._raw = target.open("w+b")
         self._file = uproot.recreate(self._raw, compression=COMPRESSION)
         self._rntuple = rntuple
@@ -278,7 +256,7 @@ class RootWriter:
 
 
 class ParquetWriter:
-    """Parquet: all trees in one table, which therefore must have the same columns."""
+    """Parquet: one table for all trees, which must have the same columns."""
 
     def __init__(self, target: Path, *, add_treename: bool) -> None:
         self._target = target

@@ -1,10 +1,9 @@
-"""A process that does jobs, each in a child of its own: ``python -m analysis.servicex.worker``.
+"""Worker process of the endpoint: ``python -m analysis.servicex.worker CODEGEN``.
 
-It imports once what a job needs, and then for each line of standard input forks a child that has
-limits of time and memory and does that one job. What a selection does to its process ends with
-the process. The answer is a line of standard output. `analysis.servicex.worker_pool` is the other end.
-
-It can run in another environment than the endpoint, as FuncADL needs.
+It imports once what jobs need. Then it forks, for each line of standard input, a child with limits
+of time and memory that does this one job: what a selection does to its process ends with it. The
+answer is a line of standard output. `analysis.servicex.worker_pool` is the other end. A worker can
+run in another environment than the endpoint, as FuncADL needs.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ SPARE_SECONDS: Final = 5
 def main() -> None:
     """Do jobs until standard input ends."""
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # What libraries print must not pass for an answer.
+    os.dup2(2, 1)  # Output of libraries must not pass for an answer.
     die_with_parent()
     codegen = sys.argv[1]
     # Imported before the first job, so that no child has to.
@@ -84,21 +83,21 @@ def _cause(status: int, job: dict[str, Any]) -> str:
 
 
 def _work(job: dict[str, Any], writing: int) -> NoReturn:
-    """Do a job and say what came of it, in the child."""
+    """Do a job and write its outcome: the body of the child."""
     from analysis.servicex import transform  # noqa: PLC0415
     from analysis.servicex.allowed_paths import Roots  # noqa: PLC0415
 
     code = 1
     try:
         die_with_parent()
-        # The endpoint looks at the clock; this is for when the endpoint is gone.
+        # The endpoint also watches the clock; this limit holds when the endpoint is gone.
         seconds = job["seconds"] + SPARE_SECONDS
         resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + SPARE_SECONDS))
-        # Libraries have set aside a gigabyte, most of which is never used, before the job begins.
+        # Libraries have reserved a gigabyte, mostly unused, before the job begins.
         memory = psutil.Process().memory_info().data + job["memory"]
         resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        # What libraries warn of in whatever a request asks for is of no use to the one who asked.
+        # Warnings of libraries about a request do not help the client.
         warnings.simplefilter("ignore")
         answer: dict[str, Any]
         try:
@@ -118,7 +117,7 @@ def _work(job: dict[str, Any], writing: int) -> NoReturn:
                 }
         except MemoryError:
             answer = {"error": f"it needs more than {job['memory'] >> 20} MB of memory"}
-        except Exception as error:  # noqa: BLE001  (whatever it is, the request is told)
+        except Exception as error:  # noqa: BLE001  (any error is reported to the request)
             answer = {"error": _sentence(error)}
         with os.fdopen(writing, "w") as pipe:
             pipe.write(json.dumps(answer))
@@ -128,7 +127,7 @@ def _work(job: dict[str, Any], writing: int) -> NoReturn:
 
 
 def _sentence(error: BaseException) -> str:
-    """What an exception says, in a line."""
+    """The message of an exception, in one line."""
     from uproot import KeyInFileError  # noqa: PLC0415
 
     from analysis.servicex.selection import SelectionError, shortened  # noqa: PLC0415

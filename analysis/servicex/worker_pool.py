@@ -1,4 +1,4 @@
-"""Worker processes of the endpoint, from its side: jobs are sent, waited for, and ended."""
+"""The endpoint's side of its worker processes: send jobs, wait for them, end them."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 FUNCADL_PYTHON: Final = "COFFEA_SCALING_DASK_AWKWARD_PYTHON"
-"""Variable that names the Python in which FuncADL runs: dask-awkward needs an older dask."""
+"""Variable with the Python that runs FuncADL: dask-awkward needs an older dask."""
 ROOT: Final = Path(__file__).parents[2]
 
 CHECK_SECONDS: Final = 10
 ATTEMPTS: Final = 3
-"""Of a job whose process dies."""
+"""At most, of a job whose process dies."""
 START_SECONDS: Final = 120
 """For a worker to import what it needs: far above what that takes."""
 POLL_SECONDS: Final = 0.1
@@ -34,30 +34,24 @@ ENVIRONMENT: Final = ("PATH", "HOME", "LANG", "TMPDIR", "NUMBA_CACHE_DIR", "X509
 
 @dataclass(frozen=True)
 class Limits:
-    """What one file may take.
-
-    Attributes
-    ----------
-    seconds
-        Of the clock, and of CPU time.
-    memory
-        Bytes of memory, beside what a worker has when it begins.
-    """
+    """Limits of one job."""
 
     seconds: int = 600
+    """Of elapsed time, and of CPU time."""
     memory: int = 4 << 30
+    """Bytes, beside what a worker has when the job begins."""
 
 
 class JobError(Exception):
-    """A job failed; one sentence, for the one who asked for it."""
+    """A job failed; one sentence, for the client."""
 
 
 class WorkerDiedError(JobError):
-    """A job failed because its process died, which need not be its fault."""
+    """The process of a job died, which need not be the job's fault."""
 
 
 class JobCanceled(Exception):
-    """A job was given up because nobody wants it any more."""
+    """A job was given up, because nothing needs it any more."""
 
 
 def funcadl_python() -> str | None:
@@ -67,23 +61,13 @@ def funcadl_python() -> str | None:
 
 
 def codegens() -> dict[str, str]:
-    """Code generators that can be had here, and the Python of each."""
+    """Code generators that are available here, and the Python of each."""
     pythons = {"uproot-raw": sys.executable, "uproot": funcadl_python()}
     return {name: python for name in CODEGENS if (python := pythons[name])}
 
 
 class Worker:
-    """One worker process for one code generator.
-
-    Parameters
-    ----------
-    codegen
-        Name of the code generator.
-    python
-        The Python to run it.
-    log
-        File that takes what it prints.
-    """
+    """One worker process for one code generator; `log` takes what it prints."""
 
     def __init__(self, codegen: str, python: str, log: Path) -> None:
         self._command = [python, "-P", "-m", "analysis.servicex.worker", codegen]
@@ -92,7 +76,7 @@ class Worker:
         self._ready = False
 
     def start(self) -> None:
-        """Start the process, if it is not there; it imports what it needs meanwhile."""
+        """Start the process, unless it runs; it imports what it needs in the background."""
         if self._process is None or self._process.poll() is not None:
             self.stop()
             with self._log.open("ab") as log:
@@ -101,32 +85,19 @@ class Worker:
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=log,
-                    # Of its own, so that it ends with its child, and Ctrl-C is not for it.
+                    # A session of its own: it ends with its child, and Ctrl-C does not reach it.
                     start_new_session=True,
-                    # No secret of the endpoint's environment is for what a request carries.
+                    # No secret of the environment may reach the code of a request.
                     env={key: os.environ[key] for key in ENVIRONMENT if key in os.environ},
                 )
 
     def run(
         self, job: dict[str, Any], limits: Limits, canceled: Callable[[], bool] | None = None
     ) -> dict[str, Any]:
-        """Have a job done.
+        """Run a job of `analysis.servicex.worker`, and return its answer.
 
-        Parameters
-        ----------
-        job
-            As `analysis.servicex.worker` takes it.
-        limits
-            What it may take.
-        canceled
-            Asked now and then whether to give it up.
-
-        Raises
-        ------
-        JobError
-            If it failed, or took more than it may.
-        JobCanceled
-            If it was given up.
+        JobError if it fails or exceeds its limits; JobCanceled if `canceled`, which is called now
+        and then, returns True.
         """
         line = json.dumps({**job, "seconds": limits.seconds, "memory": limits.memory})
         for left in reversed(range(ATTEMPTS)):
@@ -155,7 +126,7 @@ class Worker:
             msg = f"the worker process ended; {self._log} may say why"
             raise WorkerDiedError(msg) from None
         except BaseException:
-            # It may be at work still, and its answer is not that of the next job.
+            # It may still be working, and its answer must not pass for that of the next job.
             self.stop()
             raise
         if "error" in answer:

@@ -1,8 +1,8 @@
-"""pyhf's backends and optimisers, for as long as they are used.
+"""pyhf's backends and optimisers.
 
-pyhf keeps one backend for the whole process. NumPy with SciPy needs nothing beside pyhf; JAX with
-the Newton optimiser of this package is the fast one. PyTorch and TensorFlow are left
-out: pyhf 0.7.6 finds no limits with the first, and drops both.
+pyhf has one backend for the whole process. NumPy with SciPy needs nothing beside pyhf; JAX with
+the Newton optimiser of this package is the fast one. PyTorch and TensorFlow are left out: pyhf
+0.7.6 finds no limits with the first, and the next version drops both.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ OPTIMIZERS: Final[Mapping[Backend, tuple[Optimizer, ...]]] = {
     "numpy": ("least_squares", "scipy", "minuit"),
     "jax": ("newton", "scipy", "minuit"),
 }
-"""Of each backend; the first is the default."""
+"""Optimisers of each backend; the first is the default."""
 
 TOLERANCE: Final = 1e-9
-"""Of SciPy's SLSQP: change of the objective. By default it is 1e-6, which leaves ttbar_norm of the
-reference fit 1e-5 from the minimum; this costs a tenth more time."""
+"""Of SciPy's SLSQP: change of the objective. Its default, 1e-6, leaves ttbar_norm of the reference
+fit 1e-5 from the minimum; this takes a tenth longer."""
 
 PACKAGES: Final = {"jax": "jax", "minuit": "iminuit"}
-"""What is not installed with the project, by the backend or optimiser that needs it."""
+"""Packages that are not installed by default, by the backend or optimiser that needs them."""
 
 
 @contextmanager
 def open_backend(backend: Backend = "numpy", optimizer: Optimizer | None = None) -> Iterator[None]:
-    """Have pyhf use a backend and an optimiser, and give it back what it had at the end.
+    """Set pyhf's backend and optimiser, and restore the previous ones at the end.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def open_backend(backend: Backend = "numpy", optimizer: Optimizer | None = None)
             )
             raise NotInstalledError(msg)
     before = pyhf.get_backend()
-    # pyhf logs the whole result of a fit that fails, beside raising it.
+    # pyhf also logs the whole result of a fit whose failure it raises.
     logger = logging.getLogger("pyhf")
     level = logger.level
     logger.setLevel(logging.CRITICAL)
@@ -99,20 +99,19 @@ def _make(optimizer: Optimizer) -> Any:
     if optimizer == "least_squares":
         return least_squares_optimizer()
     if optimizer == "minuit":
-        # By default the strategy is 0 with gradients, which fails (pyhf issue 1928); and with its
-        # tolerance the reference fit ends 1e-4 above the minimum.
+        # The default strategy with gradients, 0, fails (pyhf issue 1928); with the default tolerance
+        # the reference fit ends 1e-4 above the minimum.
         return pyhf.optimize.minuit_optimizer(strategy=1, tolerance=0.01)
     return pyhf.optimize.scipy_optimizer(tolerance=TOLERANCE, maxiter=FALLBACK_STEPS)
 
 
 @contextmanager
 def profiling() -> Iterator[None]:
-    """Have pyhf's optimiser begin each fit at the best one known of the same data.
+    """Begin each fit of pyhf at the best known fit of the same data.
 
-    A hypothesis test takes five fits, of which three are the same whatever is tested: those are
-    not done twice. And data without a signal as large as ttbar have a second minimum, with much
-    signal and far pulls, which a fit that begins at nominal ends in; pyhf's test then divides by
-    zero.
+    A hypothesis test takes five fits, three of which do not depend on the tested strength: these
+    are done once. And data without a signal as large as ttbar have a second minimum, with much
+    signal and large pulls, in which a fit from nominal ends; pyhf's test then divides by zero.
     """
     backend, optimizer = pyhf.get_backend()
     pyhf.set_backend(backend, _Profiling(optimizer))
@@ -123,7 +122,7 @@ def profiling() -> Iterator[None]:
 
 
 class _Profiling:
-    """An optimiser that knows what another found before."""
+    """An optimiser that remembers the minima that another one found."""
 
     def __init__(self, optimizer: Any) -> None:
         self.name = "profiling"
@@ -140,7 +139,7 @@ class _Profiling:
         fixed_vals: Sequence[tuple[int, float]] | None = None,
         return_fitted_val: bool = False,  # noqa: FBT001, FBT002  (pyhf's signature)
     ) -> Any:
-        """As the other's: parameters, or parameters and minimum."""
+        """Parameters, or parameters and minimum, as of the other optimiser."""
         poi = int(pdf.config.poi_index)
         held = list(fixed_vals or ())
 
@@ -181,9 +180,9 @@ class FitError(InputError):
 
 @contextmanager
 def guarded() -> Iterator[None]:
-    """Turn what pyhf raises of a fit into one sentence, and keep its warnings back.
+    """Turn pyhf's error of a fit into one sentence, and suppress its warnings.
 
-    A minimiser tries parameters at which the likelihood has no value, and goes back.
+    They come from a minimiser that tries parameters where the likelihood has no value.
     """
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.filterwarnings("ignore", "Values in x were outside bounds", RuntimeWarning)

@@ -1,10 +1,10 @@
 """A pyhf optimiser for the NumPy backend: SciPy's least squares.
 
-Twice the negative log likelihood is, but for a constant, a sum of squares: of (observed -
-expected) / width for each auxiliary measurement, and for each bin of the square root of its
-deviance, 2 (expected - observed + observed log(observed / expected)). Least squares need first
-derivatives only, 35 predictions of a model of 34 parameters, and converge in some ten steps;
-SLSQP takes as many predictions for each of some hundred steps.
+Twice the negative log likelihood is, up to a constant, a sum of squares: (observed - expected) /
+width of each auxiliary measurement, and of each bin the square root of its deviance, 2 (expected -
+observed + observed log(observed / expected)). Least squares need first derivatives only, 35
+predictions for a model of 34 parameters, and converge in some ten steps; SLSQP takes as many
+predictions for each of some hundred steps.
 
 Baker and Cousins, Nucl. Instrum. Meth. 221 (1984) 437.
 """
@@ -25,28 +25,21 @@ if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
 
 MAX_PREDICTIONS: Final = 1000
-"""Without those for derivatives. The reference fit takes 11."""
+"""Not counting those for derivatives. The reference fit takes 11."""
 
 TOLERANCE: Final = 1e-10
 """Relative change of the sum of squares, or of the parameters, at which a fit ends."""
 
 UNOBSERVED: Final = 10.0
-"""Events. The larger, the less the residual of a bin without events bends, and the more of the
-tolerance it takes."""
+"""Events. A larger number bends the residual of a bin without events less, but uses up more of the
+tolerance."""
 
 
 class least_squares_optimizer(DirectOptimizer):
     """SciPy's ``least_squares`` for ``pyhf.set_backend("numpy", least_squares_optimizer())``.
 
-    For models whose auxiliary measurements are all normal, as they are where uncertainties are
-    ``normsys``, ``histosys``, ``lumi`` and ``staterror``.
-
-    Parameters
-    ----------
-    tolerance
-        Relative change at which a fit ends.
-    maxiter
-        Predictions before it gives up.
+    For models whose auxiliary measurements are all normal: uncertainties are ``normsys``,
+    ``histosys``, ``lumi`` and ``staterror``. `maxiter` counts predictions.
     """
 
     name = "least_squares"
@@ -56,13 +49,7 @@ class least_squares_optimizer(DirectOptimizer):
         super().__init__(tolerance, maxiter)
 
     def find(self, problem: Problem, tolerance: float, maxiter: int) -> OptimizeResult:
-        """As `DirectOptimizer.find`.
-
-        Raises
-        ------
-        pyhf.exceptions.Unsupported
-            If an auxiliary measurement is not normal.
-        """
+        """As `DirectOptimizer.find`; Unsupported if an auxiliary measurement is not normal."""
         config = problem.pdf.config
         auxiliary = [config.param_set(name) for name in config.auxdata_order]
         if any(one.pdf_type != "normal" for one in auxiliary):
@@ -103,7 +90,7 @@ class least_squares_optimizer(DirectOptimizer):
                     max_nfev=maxiter,
                 )
             except ValueError as error:
-                # A derivative that reached over the edge of the likelihood is not a number.
+                # Where the likelihood ends, a derivative is not a number.
                 found = scipy.optimize.OptimizeResult(
                     x=start, nfev=1, success=False, message=str(error)
                 )
@@ -121,16 +108,16 @@ class least_squares_optimizer(DirectOptimizer):
 def _deviance(observed: NDArray[np.float64], expected: NDArray[np.float64]) -> NDArray[np.float64]:
     """Square root of the deviance of each bin, with the sign of expected - observed.
 
-    As accurate where both agree as where they do not, or the derivatives would be rounding. Where
-    hardly any events are expected it goes on as the likelihood does (`model.LEAST`). Of a bin
-    without events the deviance is twice what is expected, whose root has no slope at zero: it is
-    counted from -UNOBSERVED, a constant in the sum of squares.
+    It is accurate also where both agree, or derivatives would be rounding errors. Below
+    `model.LEAST` expected events it continues as the likelihood does. In a bin without events the
+    deviance is twice the expectation, whose root has no slope at zero: it is counted from
+    -UNOBSERVED, which adds a constant to the sum of squares.
     """
     seen = observed > 0
     rate = np.maximum(expected, LEAST)
     excess = np.divide(rate, observed, out=np.ones_like(rate), where=seen) - 1
     half = observed * (excess - np.log1p(excess) + (rate - expected) / LEAST)
-    # Below zero by rounding alone.
+    # Negative only by rounding.
     size = np.sqrt(2 * np.maximum(half + np.abs(expected) - rate, 0.0))
     empty = np.sqrt(2 * (np.abs(expected) + UNOBSERVED))
     return np.where(seen, np.sign(expected - observed) * size, empty)

@@ -1,8 +1,8 @@
 """Upper limit and discovery significance of the strength of a signal, by asymptotic formulae.
 
 G. Cowan, K. Cranmer, E. Gross, O. Vitells, Eur. Phys. J. C 71 (2011) 1554; the tests are pyhf's.
-Limits are found here: pyhf 0.7.6 fails at that on JAX (its issue 2466) and does not heed the
-level it is asked for (2564).
+Limits are found here, because pyhf 0.7.6 fails at that on JAX (its issue 2466) and ignores the
+level (2564).
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ PRECISION: Final = 1e-3
 """Relative, of a limit."""
 
 LOWEST: Final = 0.05
-"""Strength that a search begins at, over its uncertainty: at 0 CLs is 0 / 0 (pyhf issue 2722), and
-so is it where what the test finds is no more than fits are apart by rounding."""
+"""Strength at which a search begins, over its uncertainty: at 0, CLs is 0 / 0 (pyhf issue 2722), and
+also where the test statistic is no larger than the rounding errors of fits."""
 
 BANDS: Final = (-2, -1, 0, 1, 2)
 """Of the expected limits, in standard deviations; pyhf's order."""
@@ -47,7 +47,7 @@ class Limit:
     poi
         Name of the strength.
     level
-        Of confidence: CLs is 1 - level at the limit.
+        Confidence level: CLs is 1 - level at the limit.
     observed
         In the data.
     expected
@@ -62,7 +62,7 @@ class Limit:
 
 @dataclass(frozen=True)
 class Significance:
-    """How surely there is a signal.
+    """Significance of a signal.
 
     Attributes
     ----------
@@ -71,7 +71,7 @@ class Significance:
     observed, expected
         Standard deviations from no signal: in the data, and for a strength of 1.
     observed_p, expected_p
-        Probability of as much without signal; 0 beyond some 38 standard deviations.
+        Probability of at least as much without signal; 0 beyond some 38 standard deviations.
     """
 
     poi: str
@@ -91,20 +91,20 @@ def upper_limit(
     model
         The likelihood.
     level
-        Of confidence, between 0 and 1.
+        Confidence level, between 0 and 1.
     tick
-        Called with each strength that is tested.
+        Called with each tested strength.
 
     Raises
     ------
     InputError
-        If the level is none, the limit lies beyond the bounds of the strength, or a fit fails.
+        If the level is invalid, the limit lies beyond the bounds of the strength, or a fit fails.
     """
     if not 0 < level < 1:
         msg = f"a confidence level lies between 0 and 1, and {level:g} does not: 0.95 is usual"
         raise InputError(msg)
     parameter = fit(model).parameters[model.names[model.poi]]
-    # At a bound it may have none.
+    # At a bound the uncertainty may be 0.
     sigma = parameter.uncertainty or 1.0
     bound = float(model.pdf.config.suggested_bounds()[model.poi][1])
     data = tensor(model.data)
@@ -117,7 +117,7 @@ def upper_limit(
             observed, expected = pyhf.infer.hypotest(
                 strength, data, model.pdf, test_stat="qtilde", return_expected_set=True
             )
-            known[strength] = np.array([float(observed), *(float(one) for one in expected)])
+            known[strength] = np.array([float(observed), *(float(value) for value in expected)])
             if not np.isfinite(known[strength]).all():
                 msg = (
                     f"CLs has no value at {parameter.name} = {strength:g}: look for bins with "
@@ -143,8 +143,7 @@ def upper_limit(
         def excess(strength: float) -> float:
             return math.log(max(test(strength)[which], 1e-300) / (1 - level))
 
-        found = scipy.optimize.brentq(excess, low, high, xtol=1e-12, rtol=PRECISION)
-        return float(found)
+        return float(scipy.optimize.brentq(excess, low, high, xtol=1e-12, rtol=PRECISION))
 
     with profiling(), guarded():
         observed, *expected = (crossing(which) for which in range(1 + len(BANDS)))
@@ -152,7 +151,7 @@ def upper_limit(
 
 
 def significance(model: Model) -> Significance:
-    """Test the absence of the signal.
+    """Test the hypothesis of no signal.
 
     Parameters
     ----------
@@ -188,7 +187,7 @@ def significance(model: Model) -> Significance:
         model.names[model.poi],
         observed,
         expected,
-        *(float(scipy.stats.norm.sf(one)) for one in (observed, expected)),
+        *(float(scipy.stats.norm.sf(sigmas)) for sigmas in (observed, expected)),
     )
 
 

@@ -21,9 +21,8 @@ if TYPE_CHECKING:
 INTERPOLATION: Final = {"normsys": {"interpcode": "code4"}, "histosys": {"interpcode": "code4p"}}
 """As in ROOT's HistFactory and cabinetry: smooth at nominal."""
 
-
 LEAST: Final = 1e-3
-"""Events expected in a bin, below which the likelihood is one that leads back (`_Counts`)."""
+"""Expected events of a bin below which the likelihood is changed so that a fit returns (`_Counts`)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +40,7 @@ class Model:
     edges
         Of the bins of each region in GeV.
     notes
-        Where it differs from its definition: one sentence each.
+        Differences from the definition of the model: one sentence each.
     """
 
     spec: dict[str, Any]
@@ -52,7 +51,7 @@ class Model:
 
     @property
     def names(self) -> list[str]:
-        """Of the parameters, in pyhf's order."""
+        """Names of the parameters, in pyhf's order."""
         return list(self.pdf.config.par_names)
 
     @property
@@ -61,13 +60,7 @@ class Model:
         return int(self.pdf.config.poi_index)
 
     def index(self, name: str) -> int:
-        """Index of a parameter.
-
-        Raises
-        ------
-        InputError
-            If there is none of this name.
-        """
+        """Index of a parameter; InputError if there is none of this name."""
         if name not in self.names:
             msg = f"the model has no parameter {name!r}: it has {', '.join(self.names)}"
             raise InputError(msg)
@@ -91,7 +84,7 @@ class Model:
 
     @property
     def fixed(self) -> NDArray[np.bool_]:
-        """Of each parameter, whether it is."""
+        """Whether each parameter is fixed."""
         return np.array(self.pdf.config.suggested_fixed(), dtype=bool)
 
     def expected(self, parameters: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -99,29 +92,17 @@ class Model:
         return numpy(self.pdf.expected_actualdata(tensor(parameters)))
 
     def asimov(self, parameters: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
-        """Data that are what is expected, auxiliary data included; by default before the fit."""
+        """Asimov data, auxiliary data included: the expectation, by default before the fit."""
         at = self.nominal if parameters is None else parameters
         return numpy(self.pdf.expected_data(tensor(at)))
 
     def toys(
         self, parameters: NDArray[np.float64], number: int, rng: np.random.Generator
     ) -> NDArray[np.float64]:
-        """Data sets drawn from the model.
+        """Draw data sets from the model with these true parameters.
 
-        Parameters
-        ----------
-        parameters
-            The truth.
-        number
-            Of data sets.
-        rng
-            Source of the random numbers.
-
-        Returns
-        -------
-        numpy.ndarray
-            Data sets x (bins and auxiliary data): Poisson counts, and auxiliary measurements
-            around the parameters by their widths, all of which are normal in this model.
+        Returns data sets x (bins and auxiliary data): Poisson counts, and auxiliary measurements,
+        all of which are normal in this model.
         """
         main = rng.poisson(self.expected(parameters), (number, self.pdf.config.nmaindata))
         expected = self.asimov(parameters)[self.pdf.config.nmaindata :]
@@ -134,7 +115,7 @@ class Model:
 
 
 def build(templates: Templates, signal: str = SIGNAL) -> Model:
-    """Make the model of histograms.
+    """Build the statistical model of histograms.
 
     Parameters
     ----------
@@ -158,7 +139,7 @@ def from_workspace(
     edges: Mapping[str, NDArray[np.float64]],
     notes: tuple[str, ...] = (),
 ) -> Model:
-    """Make the model of a workspace, which pyhf checks against its schema."""
+    """Build the model of a workspace, which pyhf checks against its schema."""
     checked = pyhf.Workspace(spec)
     pdf = checked.model(modifier_settings=INTERPOLATION)
     pdf.main_model.make_pdf = lambda parameters: pyhf.probability.Independent(
@@ -168,16 +149,15 @@ def from_workspace(
 
 
 class _Counts(pyhf.probability.Poisson):
-    """Poisson distributions that have a value where fewer than no events are expected.
+    """Poisson distributions that have a value where the predicted yield is negative.
 
     A histogram that is moved far along a variation goes below zero. There pyhf's likelihood is
-    not a number, and without events in the bin larger than anywhere else; a minimiser that looks
-    there once does not come back. This one gets smaller the further it goes, with a slope that
-    leads back.
+    NaN or, without events in the bin, larger than anywhere else; a minimiser that tries it does
+    not return. This likelihood falls the further it goes below zero, so that a fit returns.
     """
 
     def log_prob(self, observed: Any) -> Any:
-        """As pyhf's where at least LEAST are expected."""
+        """As pyhf's where at least LEAST events are expected."""
         lib = pyhf.tensorlib
         rate = lib.clip(self.rate, LEAST, None)
         steep = observed * (rate - self.rate) / LEAST
@@ -190,5 +170,5 @@ def tensor(numbers: NDArray[np.float64]) -> Any:
 
 
 def numpy(numbers: Any) -> NDArray[np.float64]:
-    """An array of numpy's, which can be written to."""
+    """A writable array of numpy."""
     return np.array(pyhf.tensorlib.to_numpy(numbers), dtype=float)

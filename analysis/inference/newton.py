@@ -1,9 +1,9 @@
 """A pyhf optimiser for the JAX backend: projected Newton on the exact gradient and Hessian.
 
-A HistFactory likelihood has tens to hundreds of parameters, is smooth, and all of it is known to
-JAX: the Hessian costs about what ten gradients do, and with it a fit takes some ten steps. The
-whole minimisation is one compiled function of data, start, bounds and of which parameters are
-fixed, so that fits of toys, of a scan or of a ranking compile nothing anew.
+A HistFactory likelihood is smooth, has tens to hundreds of parameters, and JAX can differentiate
+all of it: the Hessian costs about ten gradients, and with it a fit takes some ten steps. The whole
+minimisation is one compiled function of data, start, bounds and fixed parameters, so that fits of
+toys, of a scan or of a ranking compile nothing anew.
 
 Method: D. P. Bertsekas, Projected Newton methods for optimization problems with simple
 constraints, SIAM J. Control Optim. 20 (1982) 221. Parameters at a bound that the gradient pushes
@@ -29,52 +29,39 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_STEPS: Final = 1000
-"""Newton steps, of a millisecond each. The reference fit takes 9; from nominal to data without
-ttbar, a million away in likelihood, it is 105."""
+"""Newton steps, of a millisecond each. The reference fit takes 9, and a fit of data without ttbar,
+which begins a million away in likelihood, 105."""
 
 TOLERANCE: Final = 1e-8
-"""Largest decrease that the quadratic model still predicts where a fit ends, in twice the negative
-log likelihood. Minuit's, as pyhf sets it, is 2e-4."""
+"""Largest decrease in twice the negative log likelihood that the quadratic model may still predict at
+the end of a fit. Minuit's, as pyhf sets it, is 2e-4."""
 
 MAX_HALVINGS: Final = 40
 SUFFICIENT: Final = 1e-4
 """Share of the decrease predicted by the gradient that a step must reach (Armijo's rule)."""
 
 ROUNDING: Final = 1e-13
-"""Relative: decreases below it are noise. The likelihood is a sum of large terms that cancel."""
+"""Relative decrease below which all is noise: the likelihood is a sum of large terms that cancel."""
 
 AT_BOUND: Final = 1e-9
-"""Distance from a bound, relative to that between both, at which a parameter is at it."""
+"""Distance from a bound, relative to the range, within which a parameter is at the bound."""
 
 MIN_CURVATURE: Final = 1e-8
-"""Of the eigenvalues of the Hessian, scaled so that its diagonal is 1; a smaller one, or a
-negative one, is no base for a step."""
+"""Smallest eigenvalue that a step may use, of the Hessian scaled to a diagonal of 1."""
 
 
 class State(NamedTuple):
-    """Where a minimisation is.
-
-    Attributes
-    ----------
-    x
-        Parameters.
-    value, gradient, hessian
-        Of the objective there.
-    decrease
-        That the next step is expected to bring; at the end, the distance to the minimum.
-    steps
-        Newton steps so far.
-    stuck
-        Whether no smaller objective was found along the last step.
-    """
+    """State of a minimisation: parameters, and the objective with its derivatives there."""
 
     x: jax.Array
     value: jax.Array
     gradient: jax.Array
     hessian: jax.Array
     decrease: jax.Array
+    """Expected of the next step; at the end, the distance to the minimum."""
     steps: jax.Array
     stuck: jax.Array
+    """Whether no smaller objective was found along the last step."""
 
 
 @partial(jax.jit, static_argnames=("objective", "pdf", "max_steps"))
@@ -118,8 +105,8 @@ def _minimise(
         scaled = jnp.where(free, hessian * scale[:, None] * scale[None, :], 0.0)
         scaled += jnp.diag(jnp.where(held, 1.0, 0.0))
 
-        # Where the Hessian is not positive definite: downhill along each of its axes, by the size
-        # of the curvature.
+        # Where the Hessian is not positive definite, go downhill along each of its axes, by the
+        # absolute curvature.
         values, vectors = jnp.linalg.eigh(scaled)
         size = jnp.maximum(jnp.abs(values), MIN_CURVATURE * jnp.max(jnp.abs(values)))
         step = -scale * (vectors @ ((vectors.T @ (g * scale)) / size))
@@ -127,7 +114,7 @@ def _minimise(
         return step, -0.5 * jnp.dot(g, step)
 
     def search(state: State, step: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Halve the step until the objective decreases; where to go, and whether it did not."""
+        """Halve the step until the objective decreases; the new point, and whether it is stuck."""
         noise = ROUNDING * jnp.abs(state.value)
 
         def at(length: jax.Array) -> jax.Array:
@@ -136,7 +123,7 @@ def _minimise(
         def short(carry: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
             length, halvings, f = carry
             promised = jnp.dot(state.gradient, state.x - at(length))
-            # Not a number, as where an expectation is negative, is not a decrease.
+            # NaN, as of a negative expectation, is not a decrease.
             enough = f <= state.value - SUFFICIENT * promised + noise
             return ~enough & (halvings <= MAX_HALVINGS)
 
@@ -147,7 +134,7 @@ def _minimise(
             length = length / 2
             return length, halvings + 1, value(at(length))
 
-        # Begins with the whole step.
+        # The first halving gives the whole step.
         begin = (jnp.asarray(2.0), jnp.asarray(0), jnp.asarray(jnp.inf))
         length, halvings, _ = jax.lax.while_loop(short, halve, begin)
         stuck = halvings > MAX_HALVINGS
@@ -164,8 +151,8 @@ def _minimise(
         step, decrease = direction(x, gradient, hessian)
         return State(x, f, gradient, hessian, decrease, state.steps + 1, stuck), step
 
-    # The first turn goes nowhere and evaluates the start: the likelihood is in the compiled
-    # function but twice, which is what compiling it takes time for.
+    # The first iteration only evaluates the start, so that the compiled function contains the
+    # likelihood just twice: that is what takes time to compile.
     x = jnp.where(fixed, start, jnp.clip(start, lower, upper))
     nowhere = State(
         x,
@@ -174,7 +161,7 @@ def _minimise(
         jnp.zeros((len(x), len(x))),
         jnp.asarray(jnp.inf),
         jnp.asarray(-1),
-        jnp.asarray(False),  # noqa: FBT003  (an array of it)
+        jnp.asarray(False),  # noqa: FBT003  (an array)
     )
     last: State
     last, _ = jax.lax.while_loop(unfinished, advance, (nowhere, jnp.zeros_like(x)))
@@ -184,14 +171,8 @@ def _minimise(
 class newton_optimizer(DirectOptimizer):
     """Projected Newton for ``pyhf.set_backend("jax", newton_optimizer())``.
 
-    Uncertainties are those of the inverse Hessian; that of a fixed parameter is 0.
-
-    Parameters
-    ----------
-    tolerance
-        Largest decrease of the objective that may be left.
-    maxiter
-        Newton steps before it gives up.
+    Uncertainties are those of the inverse Hessian, 0 for a fixed parameter. `tolerance` is the
+    largest decrease of the objective that may be left, `maxiter` counts Newton steps.
     """
 
     name = "newton"
@@ -216,12 +197,12 @@ class newton_optimizer(DirectOptimizer):
 
 
 def _result(state: State, fixed: NDArray[np.bool_], tolerance: float) -> OptimizeResult:
-    """What SciPy calls a result, of numpy arrays."""
-    x, value, gradient, hessian, decrease, steps, stuck = (np.asarray(one) for one in state)
+    """The state as a result of SciPy's, of numpy arrays."""
+    x, value, gradient, hessian, decrease, steps, stuck = (np.asarray(array) for array in state)
     finite = bool(
         np.isfinite(value) and np.isfinite(gradient).all() and np.isfinite(hessian).all()
     )
-    # A step that finds nothing smaller is at the minimum if what it promised is rounding.
+    # A step that finds nothing smaller is at the minimum if it promised only rounding errors.
     noise = 1e3 * ROUNDING * abs(float(value))
     success = finite and bool(decrease <= max(tolerance, noise if stuck else 0.0))
     if not finite:

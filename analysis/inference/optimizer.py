@@ -1,4 +1,4 @@
-"""What pyhf asks of an optimiser, once for those of this package."""
+"""pyhf's interface of an optimiser, for the optimisers of this package."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 FALLBACK_STEPS: Final = 1000
-"""Of SLSQP, which takes some 100; pyhf's own bound is 100,000, which is hours."""
+"""Of SLSQP, which takes some 100; pyhf's own limit is 100,000, which is hours."""
 
 
 class NotConvergedWarning(RuntimeWarning):
@@ -27,41 +27,23 @@ class NotConvergedWarning(RuntimeWarning):
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """What is to be minimised.
-
-    Attributes
-    ----------
-    objective
-        Of parameters, data and pdf: `pyhf.infer.mle.twice_nll`.
-    pdf, data
-        pyhf's model, and all of its data.
-    start
-        Parameters to begin with; what fixed ones are held at.
-    bounds
-        Parameters x (lower, upper).
-    fixed
-        Of each parameter, whether it is.
-    """
+    """A minimisation: the objective is a function of parameters, data and pdf."""
 
     objective: Callable[..., Any]
     pdf: Any
     data: Any
     start: NDArray[np.float64]
+    """Parameters to begin with; the values of fixed ones."""
     bounds: NDArray[np.float64]
+    """Parameters x (lower, upper)."""
     fixed: NDArray[np.bool_]
 
 
 class DirectOptimizer(ABC):
     """An optimiser that is given the model itself, not just a function of parameters.
 
-    If it does not converge it warns, and SciPy's SLSQP takes over: pyhf's default.
-
-    Parameters
-    ----------
-    tolerance
-        What it calls converged.
-    maxiter
-        Steps before it gives up.
+    If it does not converge within `maxiter` steps, it warns and falls back to SciPy's SLSQP, pyhf's
+    default.
     """
 
     name: ClassVar[str]
@@ -73,13 +55,10 @@ class DirectOptimizer(ABC):
 
     @abstractmethod
     def find(self, problem: Problem, tolerance: float, maxiter: int) -> OptimizeResult:
-        """Find the minimum.
+        """Find the minimum, as a result of numpy arrays.
 
-        Returns
-        -------
-        OptimizeResult
-            Of numpy arrays: `x` of all parameters, `fun`, `nit`, `success` and `message`; `hess`,
-            `unc` and `corr` if they are known.
+        It has `x` of all parameters, `fun`, `nit`, `success` and `message`, and `hess`, `unc` and
+        `corr` if they are known.
         """
 
     def minimize(
@@ -98,17 +77,9 @@ class DirectOptimizer(ABC):
         do_stitch: bool = False,  # noqa: ARG002, FBT001, FBT002
         **options: Any,
     ) -> Any:
-        """Find the minimum, with the signature and the results of pyhf's own optimisers.
+        """Find the minimum, with the signature, results and errors of pyhf's own optimisers.
 
-        ``do_grad`` and ``do_stitch`` change nothing: fixed parameters cost nothing here.
-
-        Raises
-        ------
-        pyhf.exceptions.FailedMinimization
-            If SciPy's SLSQP does not converge either.
-        pyhf.exceptions.Unsupported
-            If this is another backend, an option is not known, or uncertainties are asked for
-            that are not known.
+        ``do_grad`` and ``do_stitch`` have no effect: fixed parameters cost nothing here.
         """
         if pyhf.tensorlib.name != self.backend:
             msg = f"{self.name} needs the backend {self.backend}, this is {pyhf.tensorlib.name}"
@@ -130,7 +101,7 @@ class DirectOptimizer(ABC):
             if not np.isfinite(
                 np.asarray(objective(pyhf.tensorlib.astensor(within), data, pdf))
             ).all():
-                # No optimiser gets away from there.
+                # No optimiser can leave such a point.
                 reason = "the likelihood has no value where it begins"
                 raise pyhf.exceptions.FailedMinimization(OptimizeResult(message=reason))
             warnings.warn(
@@ -151,7 +122,7 @@ class DirectOptimizer(ABC):
         if return_correlations:
             returned.append(tensor(result.corr))
         if return_fitted_val:
-            # Of no dimension, as pyhf's own.
+            # Without a dimension, as pyhf's own.
             returned.append(tensor([result.fun])[0])
         if return_result_obj:
             returned.append(result)
@@ -170,7 +141,7 @@ class DirectOptimizer(ABC):
         )
         found.x = np.array(found.x, dtype=float)
         found.fun = float(found.fun)
-        # pyhf puts None for what SciPy does not know.
+        # pyhf sets to None what SciPy does not know.
         for unknown in ("unc", "corr"):
             found.pop(unknown, None)
         return found

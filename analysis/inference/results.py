@@ -1,4 +1,4 @@
-"""What ``python -m analysis fit`` and ``limit`` do: read, fit, write, print."""
+"""The commands ``fit`` and ``limit``: read, fit, write and print."""
 
 from __future__ import annotations
 
@@ -38,17 +38,7 @@ SHOWN: Final = 10
 
 @dataclass(frozen=True)
 class Source:
-    """What to make a model of, and with what to fit it.
-
-    Attributes
-    ----------
-    histograms, inputs, files_per_process, data
-        As of `templates.read`.
-    signal
-        As of `model.build`.
-    backend, optimizer
-        As of `backends.open_backend`.
-    """
+    """Histograms of a model, and how to fit it: arguments of `read`, `build`, `open_backend`."""
 
     histograms: Path
     inputs: Path | None = None
@@ -60,7 +50,7 @@ class Source:
 
     @property
     def files(self) -> list[Path]:
-        """That are read."""
+        """Files that are read."""
         return [self.histograms, *filter(None, [self.inputs])]
 
     def read(self) -> Templates:
@@ -76,18 +66,9 @@ class Source:
 def fit_command(
     source: Source, output: Path, *, workspace: Path | None = None, rank: bool = True
 ) -> None:
-    """Fit, and write all that is learnt from it.
+    """Fit, and write the result to `output` and the pyhf workspace, if wanted, to `workspace`.
 
-    Parameters
-    ----------
-    source
-        Of what, with what.
-    output
-        Where the result goes, JSON.
-    workspace
-        Where the pyhf workspace goes, if anywhere.
-    rank
-        Whether to rank the parameters by their impact, which takes four fits of each.
+    `rank` tells whether to rank the parameters by impact, which takes four fits of each.
     """
     for path in filter(None, (output, workspace)):
         check(path, inputs=source.files)
@@ -151,17 +132,7 @@ def fit_command(
 
 
 def limit_command(source: Source, output: Path | None, *, level: float) -> None:
-    """Find the upper limit and the significance of the signal.
-
-    Parameters
-    ----------
-    source
-        Of what, with what.
-    output
-        Where the result goes, JSON, if anywhere.
-    level
-        Of confidence of the limit.
-    """
+    """Find the upper limit at a confidence level, and the significance of the signal."""
     if output is not None:
         check(output, inputs=source.files)
     templates = merged(source.read(), source.signal)
@@ -203,7 +174,7 @@ def _say(console: Console, notes: list[str] | tuple[str, ...]) -> None:
 
 @contextmanager
 def _spoken(console: Console) -> Iterator[None]:
-    """Print what optimisers warn of, once each, as a sentence."""
+    """Print each warning of optimisers once, as a sentence."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", NotConvergedWarning)
         yield

@@ -1,9 +1,9 @@
-"""Histograms as the statistical model takes them: read, checked, and merged into its bins."""
+"""Histograms in the bins of the statistical model: read, checked, and merged."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -28,18 +28,11 @@ MERGED: Final = 2
 
 @dataclass(frozen=True)
 class Template:
-    """One histogram in the bins of the model.
-
-    Attributes
-    ----------
-    values
-        Sums of weights, one a bin: events expected.
-    variances
-        Sums of squared weights; None where they are not known, as of published variations.
-    """
+    """One histogram in the bins of the model: sums of weights (expected events), and squared."""
 
     values: NDArray[np.float64]
     variances: NDArray[np.float64] | None
+    """None where they are not known, as of published variations."""
 
     def merge(self, starts: NDArray[np.intp]) -> Template:
         """Merge bins: each new one begins at one of `starts`."""
@@ -52,34 +45,27 @@ class Template:
 
 @dataclass(frozen=True)
 class Region:
-    """The histograms of one region.
-
-    Attributes
-    ----------
-    edges
-        Of the bins in GeV, one more than there are bins.
-    data
-        Events observed in each bin.
-    templates
-        By process and variation.
-    """
+    """The histograms of one region."""
 
     edges: NDArray[np.float64]
+    """Of the bins in GeV, one more than there are bins."""
     data: NDArray[np.float64]
+    """Events observed in each bin."""
     templates: Mapping[tuple[str, str], Template]
+    """By process and variation."""
 
     @property
     def processes(self) -> list[str]:
-        """That are predicted, with events or without."""
+        """Names of the processes, with events or without."""
         return list(dict.fromkeys(process for process, _ in self.templates))
 
     @property
     def nominal(self) -> dict[str, Template]:
         """Nominal template of each process that has events here."""
         return {
-            process: one
-            for (process, variation), one in self.templates.items()
-            if variation == NOMINAL and one.values.any()
+            process: template
+            for (process, variation), template in self.templates.items()
+            if variation == NOMINAL and template.values.any()
         }
 
     def merge(self, starts: NDArray[np.intp]) -> Region:
@@ -87,27 +73,19 @@ class Region:
         return Region(
             np.append(self.edges[starts], self.edges[-1]),
             np.add.reduceat(self.data, starts),
-            {key: one.merge(starts) for key, one in self.templates.items()},
+            {key: template.merge(starts) for key, template in self.templates.items()},
         )
 
 
 @dataclass(frozen=True)
 class Templates:
-    """All histograms that a model is made of.
-
-    Attributes
-    ----------
-    source
-        Where they come from, for messages.
-    regions
-        By name.
-    notes
-        What was done to them that is not in the definition of the model: one sentence each.
-    """
+    """All histograms of a model."""
 
     source: str
+    """Where they come from, for messages."""
     regions: Mapping[str, Region]
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
+    """Changes that are not in the definition of the model: one sentence each."""
 
 
 def read(
@@ -126,24 +104,24 @@ def read(
         that the AGC publishes: ``{name: {"contents", "edges"}}``, with underflow and overflow or
         without.
     inputs
-        Of published histograms, which have no variances: the AGC's ``nanoaod_inputs.json``. Every
+        For published histograms, which have no variances: the AGC's ``nanoaod_inputs.json``. Every
         event of a sample has the same weight there, so that variance = content x weight.
     files_per_process
         The number of files of each process that published histograms were made from.
     data
-        Process that is taken for data.
+        Process that is used as data.
 
     Returns
     -------
     Templates
         In the bins of the model: from 110 GeV up, merged in pairs. A bin in which no process has
-        events is merged into the next, which `notes` then say.
+        events is merged into the next, and `notes` say so.
 
     Raises
     ------
     InputError
-        If the file cannot be read, is of another form, lacks a nominal histogram or the data, or
-        has contents that no prediction can have.
+        If the file cannot be read, has another format, lacks a nominal histogram or the data, or
+        has invalid contents.
     """
     run = histogram_io.read(path, data)
     weights = _weights(inputs, files_per_process) if inputs else {}
@@ -212,7 +190,7 @@ def _load(path: Path, what: str, maker: str) -> dict[str, Any]:
 
 
 def _weights(path: Path, files_per_process: int | None) -> dict[str, float]:
-    """Weight of an event of each nominal sample, of so many of the files that the AGC lists."""
+    """Weight of an event of each nominal sample, for this many of the files that the AGC lists."""
     if files_per_process is None or files_per_process < 1:
         msg = "--inputs needs --files-per-process: how many files of each process, at least one"
         raise InputError(msg)
@@ -221,7 +199,7 @@ def _weights(path: Path, files_per_process: int | None) -> dict[str, float]:
     for process, section in CROSS_SECTIONS.items():
         try:
             files = listed[process][NOMINAL]["files"][:files_per_process]
-            weights[process] = event_weight(section, sum(one["nevts"] for one in files))
+            weights[process] = event_weight(section, sum(file["nevts"] for file in files))
         except (KeyError, TypeError, ValueError):
             msg = (
                 f"{path} does not list files of {process} with their numbers of events (nevts): "
@@ -235,18 +213,15 @@ def _read_one(
     run: histogram_io.Run, name: Name, weight: float | None
 ) -> tuple[NDArray[np.float64], Template]:
     """Edges and contents in the bins of the model."""
-    one = run.histograms[name]
-    edges = np.array(one.edges)
-    values = histogram_io.inside(run.source, name, "values", one.values, len(edges) - 1)
-    variances: NDArray[np.float64] | None
-    if one.variances is not None:
-        variances = histogram_io.inside(
-            run.source, name, "variances", one.variances, len(edges) - 1
-        )
-    else:
-        variances = None if weight is None else values * weight
+    histogram = run.histograms[name]
+    edges = np.array(histogram.edges)
+    bins = len(edges) - 1
+    values = histogram_io.inside(run.source, name, "values", histogram.values, bins)
+    variances = None if weight is None else values * weight
+    if histogram.variances is not None:
+        variances = histogram_io.inside(run.source, name, "variances", histogram.variances, bins)
     first_bin = np.flatnonzero(np.isclose(edges, FIRST_EDGE))
-    number = len(edges) - 1 - int(first_bin[0]) if len(first_bin) else 0
+    number = bins - int(first_bin[0]) if len(first_bin) else 0
     if number < MERGED or number % MERGED or not (np.diff(edges) > 0).all():
         msg = (
             f"{run.source}: {name.published} has bins from {edges[0]:g} to {edges[-1]:g}, and the "
@@ -262,31 +237,20 @@ def _read_one(
 
 
 def merged(templates: Templates, signal: str | None = None) -> Templates:
-    """Merge bins that no simulated event is in into the next; the last one into that before.
+    """Merge each bin without simulated events into the next; the last one into the one before.
 
-    A likelihood has no value where nothing is expected and something is observed.
-
-    Parameters
-    ----------
-    templates
-        In the bins of the model.
-    signal
-        Process whose events do not count, because its absence is to be tested: where nothing else
-        is expected, one event would be proof of it.
-
-    Raises
-    ------
-    InputError
-        If a region has no simulated events, or none has data.
+    A likelihood has no value where nothing is expected and something is observed. Events of
+    `signal`, whose absence is to be tested, do not count: where nothing else is expected, one event
+    would prove it. InputError if a region has no simulated events, or none has data.
     """
     events = "no simulated event" if signal is None else f"no simulated event but of {signal}"
     regions, notes = {}, list(templates.notes)
     for name, region in templates.regions.items():
-        nominal = [one for process, one in region.nominal.items() if process != signal]
+        nominal = [template for process, template in region.nominal.items() if process != signal]
         if not nominal:
             msg = f"{templates.source} has {events} in {name}: process more events"
             raise InputError(msg)
-        filled = np.flatnonzero(np.sum([one.values for one in nominal], axis=0))
+        filled = np.flatnonzero(np.sum([template.values for template in nominal], axis=0))
         # Each filled bin ends a new one, and the last of them takes what follows it.
         starts = np.append(0, filled[:-1] + 1)
         regions[name] = region.merge(starts)

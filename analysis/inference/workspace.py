@@ -1,10 +1,11 @@
 """The HistFactory model of the ttbar cross section, as a pyhf workspace.
 
-Five samples in two regions (and those that a user adds), a free normalisation of ttbar, eleven systematic variations and the
-statistical uncertainty of the total in each bin: 34 parameters. Definition: the statistical model
-of the Analysis Grand Challenge, version 2 (``cabinetry_config.yml``), which cabinetry builds
-likewise: of a variation, the change of the total is a ``normsys`` and the change of the shape a
-``histosys`` of one parameter; a variation with no other side is mirrored, each part by itself.
+Five samples in two regions (and those that a user adds), a free normalisation of ttbar, eleven
+systematic variations and the statistical uncertainty of the total in each bin: 34 parameters. The
+definition is the statistical model of the Analysis Grand Challenge, version 2
+(``cabinetry_config.yml``), which cabinetry builds likewise: of a variation, the change of the total
+is a ``normsys`` and the change of the shape a ``histosys`` of one parameter; of a variation with
+one side, each part is mirrored.
 """
 
 from __future__ import annotations
@@ -31,32 +32,25 @@ SIGNAL_BOUNDS: Final = (0.0, 10.0)
 """Of ttbar_norm (AGC version 2)."""
 
 OTHER_SIGNAL_BOUNDS: Final = (0.0, 1000.0)
-"""Of the strength of another process: its cross section may be far below the uncertainties."""
+"""Of another process: its cross section may be far below the uncertainties."""
 
 LUMINOSITY: Final = 0.03
 """Relative uncertainty of the luminosity (AGC version 2)."""
 
 
 class Systematic(NamedTuple):
-    """A variation of normalisation and shape.
-
-    Attributes
-    ----------
-    name
-        Of its parameter.
-    up, down
-        Variations of the histograms at +1 and -1; with one of them, it is mirrored.
-    samples
-        Which it acts on; None for all.
-    """
+    """A systematic variation of normalisation and shape."""
 
     name: str
+    """Of its parameter."""
     up: str | None
     down: str | None
+    """Variations of the histograms at +1 and -1; if one of them is None, it is mirrored."""
     samples: tuple[str, ...] | None
+    """Which it acts on; None for all."""
 
     def acts_on(self, process: str) -> bool:
-        """Whether it is one of this process."""
+        """Whether it varies this process."""
         return self.samples is None or process in self.samples
 
 
@@ -72,10 +66,10 @@ SYSTEMATICS: Final = (
     ),
     Systematic("wjets_scale", "scale_var_up", "scale_var_down", ("wjets",)),
 )
-"""Beside them: the luminosity, and of each process what its histograms have of others."""
+"""Besides these: the luminosity, and for each process the other variations of its histograms."""
 
 NORMALISATION: Final = 0.5
-"""Relative uncertainty of the total of a process that is not one of the AGC's."""
+"""Relative uncertainty of the total of a process outside the AGC."""
 
 
 def norm(process: str) -> str:
@@ -84,12 +78,9 @@ def norm(process: str) -> str:
 
 
 def systematics(templates: Templates) -> list[Systematic]:
-    """SYSTEMATICS, and of each process those of its other variations, uncorrelated.
+    """SYSTEMATICS, and for each process its other variations, uncorrelated.
 
-    Raises
-    ------
-    InputError
-        If two of them would be one parameter.
+    InputError if two of them would be one parameter.
     """
     every = dict.fromkeys(key for region in templates.regions.values() for key in region.templates)
     found = {one.name: one for one in SYSTEMATICS}
@@ -104,7 +95,7 @@ def systematics(templates: Templates) -> list[Systematic]:
         name = f"{process}_{source}"
         up, down = (None, variation) if side == "down" else (variation, None)
         one = found.get(name, Systematic(name, None, None, (process,)))
-        # Only up and down of one source are together.
+        # Only up and down of the same source share a parameter.
         pair = one.samples == (process,) and side and not (one.up if up else one.down)
         pair = pair and all(side_of(other)[1] for other in (one.up, one.down) if other)
         if name in taken or (name in found and not pair):
@@ -130,16 +121,15 @@ def workspace(templates: Templates, signal: str = SIGNAL) -> tuple[dict[str, Any
     templates
         Histograms in the bins of the model.
     signal
-        Process whose strength is the parameter of interest. ttbar has a free normalisation in any
-        case.
+        Process whose strength is the parameter of interest. ttbar always has a free normalisation.
 
     Returns
     -------
     dict, list of str
         The workspace, and what had to be left out of it: one sentence each. A sample without
         events in a region is not in that region; a variation that leaves no events of a sample,
-        or has more than twice as many and is mirrored, does not act on it. A process that is not
-        one of the AGC's has a normalisation of NORMALISATION, and what variations it has.
+        or is mirrored and more than doubles them, does not act on it. A process outside the AGC
+        has a normalisation uncertainty of NORMALISATION, and the variations of its histograms.
 
     Raises
     ------
@@ -224,7 +214,7 @@ def workspace(templates: Templates, signal: str = SIGNAL) -> tuple[dict[str, Any
 def _modifiers(
     source: str, name: str, region: Region, process: str, systematic: Systematic
 ) -> list[dict[str, Any]]:
-    """Change of total and of shape; nothing if it cannot be told."""
+    """Change of total and of shape; nothing if there are too few events for it."""
     nominal = region.templates[process, NOMINAL].values
     varied = {}
     for side, variation in (("hi", systematic.up), ("lo", systematic.down)):

@@ -36,15 +36,14 @@ class Kernel:
     name
         Name of the module in `analysis.kernels`.
     inputs
-        The columns that the implementations take, in their order: NanoAOD branches, or names in
-        DERIVED.
+        Columns that the implementations take, in order: NanoAOD branches, or names in DERIVED.
     scales_with
         What its cost should grow with.
     options
-        Keyword arguments other than the defaults, for proofs and benchmarks.
+        Keyword arguments that differ from the defaults, for proofs and benchmarks.
     dense
-        Whether it is measured on the selected jets of events with at least four of them, as the
-        analysis calls it, rather than on all objects of all events.
+        Whether it is measured on the selected jets of events with at least four of them, as in the
+        analysis, instead of on all objects of all events.
     """
 
     name: str
@@ -62,12 +61,12 @@ class Kernel:
     def exact(self) -> bool:
         """Whether the implementations agree to the last bit.
 
-        Otherwise the module defines `agree`, whose docstring states the bound and its reason.
+        Otherwise the module defines `agree`, whose docstring gives the bound and its reason.
         """
         return not hasattr(self.module, "agree")
 
     def arguments(self, columns: Mapping[str, Any]) -> tuple[Any, ...]:
-        """The inputs, taken or derived from columns of events."""
+        """The inputs, read or derived from columns of events."""
         return tuple(column(columns, name) for name in self.inputs)
 
     def run(self, implementation: Implementation, *arguments: Any) -> Any:
@@ -76,10 +75,10 @@ class Kernel:
         return function(*arguments, **self.options)
 
     def agree(self, got: Any, want: Any, *arguments: Any) -> bool:
-        """Whether two implementations' results on `arguments` are equal.
+        """Whether the results of two implementations on `arguments` are equal.
 
-        To the last bit and of equal types, or within the bound that the module states. NaN
-        equals NaN. Descriptions that a file gives its branches are no part of a type.
+        Types must be equal, values equal to the last bit or within the bound of the module. NaN
+        equals NaN. Descriptions of branches in a file are not part of a type.
         """
         if _types(got) != _types(want):
             return False
@@ -90,17 +89,7 @@ class Kernel:
 
 
 def bind(implementation: Implementation) -> Callable[..., Any]:
-    """The kernels of one implementation, to compose an analysis of.
-
-    Parameters
-    ----------
-    implementation
-        One of IMPLEMENTATIONS.
-
-    Returns
-    -------
-    Callable
-        Takes the name of a kernel, its arguments and its options; gives its result.
+    """A function that calls kernels of one implementation: by name, with arguments and options.
 
     Raises
     ------
@@ -122,7 +111,7 @@ def _parts(result: Any) -> tuple[Any, ...]:
 
 
 def _types(result: Any) -> tuple[str, ...]:
-    # Of a jagged array the type of its objects: its length is compared with its values.
+    # Of a jagged array the type of its objects; lengths are compared together with the values.
     return tuple(
         str(ak.without_parameters(part).type.content)
         if isinstance(part, ak.Array)
@@ -141,7 +130,7 @@ def _identical(got: Any, want: Any) -> bool:
 
 
 def column(columns: Mapping[str, Any], name: str) -> Any:
-    """A column of events by name: a branch, or made from branches as DERIVED says."""
+    """A column of events by name: a branch, or derived from branches by DERIVED."""
     if name in columns:
         return columns[name]
     return DERIVED[name](columns)
@@ -197,7 +186,7 @@ DERIVED: Final[dict[str, Callable[[Mapping[str, Any]], Any]]] = {
     "category": _category,
     "weights": _run("btag_weights"),
 }
-"""Inputs of kernels that are not branches: made by the columnar kernels they come from."""
+"""Inputs of kernels that are not branches: results of columnar kernels."""
 
 _P4: Final = ("pt", "eta", "phi", "mass")
 

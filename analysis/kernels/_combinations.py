@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 NONE = -1
-"""Index of an object that is not there."""
+"""Index of a missing object."""
 
 
 def combine(
@@ -38,8 +38,7 @@ def combine(
         `size` arrays of flat indices into the collection's contents (combinations).
     """
     slots = join(offsets, np.arange(offsets[-1]))
-    found = ak.unzip(ak.combinations(slots, size))
-    return split(*found)
+    return split(*ak.unzip(ak.combinations(slots, size)))
 
 
 def pick_largest(
@@ -78,9 +77,9 @@ def picks_agree(
     objects: tuple[NDArray[Any], ...],
     merit: Callable[..., tuple[Any, Any]],
 ) -> bool:
-    """Whether two picks are the same, or their merits differ by less than rounding can.
+    """Whether two picks are the same, or their merits differ by no more than rounding.
 
-    Combinations of equal objects are equal whatever rounds: of them the first must be picked.
+    Combinations of equal objects have equal merits exactly: of them the first must be picked.
 
     Parameters
     ----------
@@ -90,10 +89,10 @@ def picks_agree(
     offsets
         Offsets of the objects.
     objects
-        The columns that the merit is made of.
+        The columns that the merit is computed from.
     merit
-        Takes `size` arrays of flat indices, gives the merit of each combination and the bound
-        on its rounding error.
+        Takes `size` arrays of flat indices, and returns the merit of each combination and the
+        bound on its rounding error.
     """
     if got.shape != want.shape or not np.array_equal(got == NONE, want == NONE):
         return False

@@ -1,8 +1,8 @@
-"""Cartesian components of (pt, eta, phi, mass), and what rounding does to a mass.
+"""Cartesian components of (pt, eta, phi, mass), and the rounding error of a mass.
 
 Everything is in double precision: px = pt cos(phi), py = pt sin(phi), pz = pt sinh(eta),
-E^2 = pt^2 + pz^2 + mass^2. An object of which a coordinate is not finite (or their sum, beyond
-1.8e308) has NaN in all. The mass of a sum of four-vectors is sqrt(max(0, E^2 - p^2)), and NaN
+E^2 = pt^2 + pz^2 + mass^2. An object with a coordinate that is not finite (or whose sum of
+coordinates exceeds 1.8e308) has NaN in all components. The mass of a sum of four-vectors is sqrt(max(0, E^2 - p^2)), and NaN
 where the squares are not finite.
 
 Sine, cosine and hyperbolic sine come from the C library in Python, from numpy's vector code in
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BLOCK: Final = 256
-"""Events whose objects a compiled kernel converts in one go: enough for vector instructions, and
-few enough for their components to stay in the processor's first cache."""
+"""Events whose objects a compiled kernel converts at a time: enough for vector instructions, few
+enough for their components to stay in the first-level cache."""
 
 ROUNDING: Final = 64 * 2.0**-52
 """Bound on a relative rounding error: each component carries at most about 4 + 1 units in the
@@ -117,7 +117,7 @@ def mass_columnar(vector: FourVector) -> Any:
 
 @loop
 def scratch(offsets) -> Any:  # type: ignore[no-untyped-def]
-    """Four arrays long enough for the components of any block of BLOCK events."""
+    """Four arrays, long enough for the components of any block of BLOCK events."""
     size = 0
     for first in range(0, len(offsets) - 1, BLOCK):
         last = min(first + BLOCK, len(offsets) - 1)
@@ -180,7 +180,7 @@ def mass_compiled(px, py, pz, energy) -> Any:  # type: ignore[no-untyped-def]
 def mass_agrees(
     mass: NDArray[np.float64], other: NDArray[np.float64], energy: NDArray[np.float64]
 ) -> NDArray[np.bool_]:
-    """Whether masses are equal within what rounding can do to them.
+    """Whether masses are equal within rounding.
 
     A small mass is the difference of large squares, so the bound is on the squared mass:
     ROUNDING x energy^2 + TINY, with the energy of the system in GeV.
@@ -192,7 +192,7 @@ def mass_agrees(
 
 
 def mass_bound(mass: NDArray[np.float64], energy: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What rounding can do to a mass, in GeV, by the bound of `mass_agrees`."""
+    """Bound on the rounding error of a mass in GeV, by that of `mass_agrees`."""
     error2 = ROUNDING * energy * energy + TINY
     # From mass^2 - error2 (not below zero) to mass: the wider side of the interval.
     bound: NDArray[np.float64] = mass - np.sqrt(np.maximum(mass * mass - error2, 0.0))

@@ -1,4 +1,4 @@
-"""Between awkward arrays and the contents and offsets that compiled kernels loop over.
+"""Conversion between awkward arrays and the contents and offsets that compiled kernels loop over.
 
 A jagged array of *n* events is ``offsets`` (int64, *n* + 1 entries, starting at 0) and flat
 ``contents``: the objects of event *i* are ``contents[offsets[i]:offsets[i + 1]]``.
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 quiet: Final = np.errstate(over="ignore", invalid="ignore")
-"""Decorates columnar kernels: that overflow gives infinity, and infinity less infinity NaN, is
-part of their definitions and no reason for numpy to warn."""
+"""Decorator of columnar kernels: overflow to infinity, and infinity minus infinity as NaN, belong to
+their definitions, so numpy must not warn."""
 
 
 class Jagged(NamedTuple):
@@ -29,7 +29,7 @@ class Jagged(NamedTuple):
 def split(*columns: ak.Array) -> Jagged:
     """Offsets and flat contents of the columns of one collection, without a copy.
 
-    Takes what coffea's NanoEvents give: virtual columns are read here, and nowhere else in a
+    Columns of coffea's NanoEvents are accepted: virtual ones are read here, and nowhere else in a
     compiled kernel.
 
     Parameters
@@ -58,8 +58,8 @@ def split(*columns: ak.Array) -> Jagged:
 
 def _split_one(column: ak.Array) -> tuple[NDArray[np.int64], NDArray[Any]]:
     layout = column.layout
-    # What NanoEvents give and `join` makes needs no conversion, which would cost more than many
-    # a kernel on a small chunk.
+    # Arrays of NanoEvents and of `join` need no conversion, which would cost more than many kernels
+    # do on a small chunk.
     if isinstance(layout, ak.contents.ListOffsetArray) and isinstance(
         layout.content, ak.contents.NumpyArray
     ):
@@ -72,7 +72,7 @@ def _split_one(column: ak.Array) -> tuple[NDArray[np.int64], NDArray[Any]]:
         ):
             return offsets, values[: offsets[-1]]
     layout = ak.to_layout(ak.materialize(column))
-    if layout.is_indexed:  # of events that were chosen before the column was taken
+    if layout.is_indexed:  # events were selected before the column was taken
         layout = layout.project()
     layout = layout.to_ListOffsetArray64(start_at_zero=True)
     offsets = layout.offsets.data
@@ -84,7 +84,7 @@ def _same_memory(one: NDArray[np.int64], other: NDArray[np.int64]) -> bool:
 
 
 def _flat(content: ak.contents.Content) -> NDArray[Any]:
-    """One-dimensional array of a content that holds numbers (or nothing at all)."""
+    """One-dimensional array of a content of numbers, or of an empty one of unknown type."""
     if content.is_unknown:  # of ak.Array([[], []])
         return np.empty(0, dtype=np.float64)
     if content.is_indexed and not content.is_option:
@@ -121,7 +121,7 @@ def _plain(column: Any) -> list[Any]:
 
 
 def from_lists(lists: list[list[Any]], dtype: type[np.generic]) -> ak.Array:
-    """Jagged array of lists, of one type also where all lists are empty."""
-    counts = np.fromiter((len(one) for one in lists), np.int64, len(lists))
-    contents = np.array([value for one in lists for value in one], dtype=dtype)
+    """Jagged array of lists; its type does not depend on whether lists are empty."""
+    counts = np.fromiter((len(values) for values in lists), np.int64, len(lists))
+    contents = np.array([value for values in lists for value in values], dtype=dtype)
     return join(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), contents)

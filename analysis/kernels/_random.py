@@ -1,13 +1,13 @@
-"""Random numbers that are a pure function of what they belong to.
+"""Random numbers that are a pure function of a counter and a key.
 
 Counter-based: the generator Philox4x32-10 (J. K. Salmon et al., "Parallel random numbers: as
-easy as 1, 2, 3", SC11) turns a counter and a key into bits, and algorithm AS241 (M. J. Wichura,
-Applied Statistics 37 (1988) 477) turns the bits into a standard normal number. There is no
-state: whatever the chunk, the executor or the order, the same counter gives the same number.
+easy as 1, 2, 3", SC11) turns them into bits, and algorithm AS241 (M. J. Wichura, Applied Statistics
+37 (1988) 477) turns the bits into a standard normal number. There is no state: in any chunk,
+executor and order, the same counter gives the same number.
 
-Only additions, multiplications, divisions and square roots are used (the logarithm too is made
-of them), each of which IEEE 754 rounds in one way only. So the three implementations agree to
-the last bit, on every machine.
+Only additions, multiplications, divisions and square roots are used, also for the logarithm; IEEE
+754 defines the rounding of each. So the three implementations agree to the last bit, on every
+machine.
 """
 
 from __future__ import annotations

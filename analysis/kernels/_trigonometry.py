@@ -1,8 +1,7 @@
-"""Sine and cosine that numba turns into vector instructions.
+"""Sine and cosine that numba compiles to vector instructions.
 
-The C library computes one at a time; these take a vector of them, and differ from the true value
-by less than 2^-52. That is what a momentum's component needs; relative to a sine that is almost
-zero the error can be larger.
+The C library computes one at a time. These differ from the true value by less than 2^-52, as a
+momentum component needs; the relative error of a sine that is almost zero can be larger.
 
 Source: fdlibm's argument reduction (e_rem_pio2.c) and polynomials (k_sin.c, k_cos.c), Copyright
 (C) 1993 by Sun Microsystems, Inc.: "Permission to use, copy, modify, and distribute this software
@@ -18,7 +17,7 @@ import numpy as np
 from analysis.kernels._compile import loop
 
 ANGLE_MAX: Final = 1e5
-"""Larger angles (in rad) need a longer argument reduction: leave them to the C library."""
+"""Larger angles (in rad) need a longer argument reduction, and are left to the C library."""
 
 _TWO_OVER_PI: Final = 0.6366197723675814
 # pi / 2 in two parts; the first has 33 bits, so that its product with a small integer is exact.

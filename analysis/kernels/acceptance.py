@@ -28,7 +28,7 @@ def reference(
     pt, eta
         Transverse momentum in GeV and pseudorapidity (events x objects).
     pt_min, eta_max
-        The cuts; each passes what it can compare with when it is left out.
+        The cuts; by default each passes every finite value.
 
     Returns
     -------

@@ -144,7 +144,7 @@ def agree(
     low: float = LOW,
     high: float = HIGH,
 ) -> bool:
-    """Whether results are equal, but for a mass that rounding can move across the window's edge."""
+    """Whether results are equal, except where rounding can move a mass across an edge of the window."""
     if got.shape != want.shape:
         return False
     differ = got != want

@@ -1,7 +1,7 @@
 """Jet-lepton cleaning: which jets are not close to any lepton.
 
 A jet is dropped when a lepton lies within dR < 0.4, dR^2 = deta^2 + dphi^2 in double precision
-with dphi wrapped into [0, pi]. A jet or lepton with NaN in its direction is close to nothing.
+with dphi wrapped into [0, pi]. A jet or lepton with NaN in its direction is close to no other.
 
 Source: query 7 of iris-hep/adl-benchmarks-index.
 """

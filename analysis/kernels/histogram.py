@@ -3,7 +3,7 @@
 A regular axis with underflow and overflow, a category for each entry, and for each weight
 variation the sum of weights and the sum of squared weights. Bins are closed below and open
 above; the upper edge, infinity and NaN belong to the overflow (boost-histogram's rule). Entries
-are added in their order, so that all implementations round alike.
+are added in order, so that all implementations round alike.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ def _largest(offsets, values, indices) -> Any:  # type: ignore[no-untyped-def]
         best = -np.inf
         for i in indices[event]:
             value = values[offsets[event] + i]
-            # Also true for NaN, which then stays: no comparison with it is true.
+            # True also for NaN, which then stays, because no comparison with it is true.
             if not value <= best:
                 best = value
                 if np.isnan(value):

@@ -1,7 +1,7 @@
 """Lepton counting: the channel of an event.
 
-The single-lepton channel asks for exactly one selected lepton, electron or muon (AGC
-version 2). Which of the two it is makes the channel.
+The single-lepton channel requires exactly one selected lepton (AGC version 2); the channel is its
+flavour, electron or muon.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ NEITHER: Final = 0
 ELECTRON: Final = 1
 MUON: Final = 2
 SEVERAL: Final = 3
-"""More than one lepton: only on the way to NEITHER."""
+"""More than one lepton: an intermediate value, which becomes NEITHER."""
 
 
 def reference(electron_mask: ak.Array, muon_mask: ak.Array) -> NDArray[np.int8]:
@@ -79,8 +79,8 @@ def _channel(electron_offsets, electrons, muon_offsets, muons) -> Any:  # type: 
 
 @loop
 def _count(offsets, selected, channel, channels) -> Any:  # type: ignore[no-untyped-def]
-    # Over the leptons rather than the events, since few of them are selected: the branch is
-    # foreseen by the processor, and the event of a lepton is found by walking along.
+    # Loop over leptons, not events: few leptons are selected, so the processor predicts the
+    # branch, and the event of a lepton is found by advancing an index.
     event = 0
     for i in range(len(selected)):
         if selected[i]:

@@ -1,4 +1,4 @@
-"""One column of the selected objects of the selected events: what a skim keeps."""
+"""One column of the selected objects of the selected events."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def reference(column: ak.Array, object_mask: ak.Array, event_mask: NDArray[np.bo
 
 def columnar(column: ak.Array, object_mask: ak.Array, event_mask: NDArray[np.bool_]) -> ak.Array:
     """As `reference`, in awkward."""
-    # Events first: the objects of an event that is dropped are never looked at.
+    # Events first, so that objects of dropped events are not read.
     keeps = object_mask[event_mask]
     if keeps.layout.is_regular:  # would be taken for a numpy mask, and flatten the result
         keeps = ak.from_regular(keeps)

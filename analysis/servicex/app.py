@@ -100,17 +100,17 @@ def application(endpoint: Endpoint) -> Starlette:
     """The web application of an endpoint."""
     submissions = asyncio.Semaphore(SUBMISSIONS)
 
-    async def in_order(answer: Callable[[Request, bytes], Any], *arguments: Any) -> Any:
+    async def in_order(answer: Callable[[Request], Any], request: Request) -> Any:
         """Answer submissions one after the other: their check is slow, and others must not wait."""
         if submissions.locked():
             msg = f"{SUBMISSIONS} requests wait already: try again later"
             raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, msg)
         async with submissions:
-            return await asyncio.wrap_future(endpoint.in_order(answer, *arguments))
+            return await asyncio.wrap_future(endpoint.in_order(answer, request))
 
     def route(
         path: str,
-        answer: Callable[[Request, bytes], Any],
+        answer: Callable[[Request], Any],
         *methods: str,
         free: bool = False,
         run: Callable[..., Any] = run_in_threadpool,
@@ -119,9 +119,9 @@ def application(endpoint: Endpoint) -> Starlette:
             try:
                 if not free:
                     endpoint.authorize(_bearer(request))
-                # A route without a token reads no body from a stranger.
-                body = b"" if free else await _body(request)
-                content = await run(answer, request, body)
+                    # A route without a token reads no body from a stranger.
+                    request.state.body = await _body(request)
+                content = await run(answer, request)
                 return content if isinstance(content, Response) else JSONResponse(content)
             except Refusal as refusal:
                 return JSONResponse({"message": str(refusal)}, refusal.status)
@@ -166,7 +166,7 @@ def _s3_error(code: str, status: HTTPStatus) -> Response:
     return Response(text, status, media_type="application/xml")
 
 
-def _http_error(request: Request, error: Exception) -> JSONResponse:  # noqa: ARG001
+def _http_error(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     return JSONResponse({"message": error.detail}, error.status_code)
 
@@ -190,19 +190,19 @@ async def _body(request: Request) -> bytes:
 
 
 class _Answers:
-    """One method for each route: it takes a request and its body, and returns JSON."""
+    """One method for each route: it takes a request, and returns JSON or a response."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
         self._state = endpoint.state
 
-    def health(self, request: Request, body: bytes) -> Any:  # noqa: ARG002
+    def health(self, _: Request) -> Any:
         if trouble := self._endpoint.trouble():
             answer = {"status": "failing", "reason": trouble}
             return JSONResponse(answer, HTTPStatus.SERVICE_UNAVAILABLE)
         return {"status": "ok"}
 
-    def fetch(self, request: Request, body: bytes) -> Any:  # noqa: ARG002
+    def fetch(self, request: Request) -> Any:
         url = f"{self._endpoint.url}{request.scope['raw_path'].decode()}"
         if query := request.scope["query_string"].decode():
             url = f"{url}?{query}"
@@ -216,19 +216,19 @@ class _Answers:
         sent = partial(self._endpoint.sent, file["id"], file["bytes"])
         return _Object(path, file["sha256"], sent)
 
-    def refresh(self, request: Request, body: bytes) -> Any:  # noqa: ARG002
+    def refresh(self, request: Request) -> Any:
         return {"access_token": self._endpoint.access_token(_bearer(request))}
 
-    def info(self, request: Request, body: bytes) -> Any:  # noqa: ARG002
+    def info(self, _: Request) -> Any:
         return {
             "app-version": VERSION,
             "code-gen-image": dict.fromkeys(self._endpoint.codegens, VERSION),
             "capabilities": list(CAPABILITIES),
         }
 
-    def submit(self, request: Request, body: bytes) -> Any:  # noqa: ARG002
+    def submit(self, request: Request) -> Any:
         try:
-            asked = Submission.model_validate(json.loads(body))
+            asked = Submission.model_validate(json.loads(request.state.body))
         except (ValueError, RecursionError):
             raise Refusal(HTTPStatus.BAD_REQUEST, MALFORMED) from None
         if asked.codegen not in self._endpoint.codegens:
@@ -276,7 +276,7 @@ class _Answers:
             raise Refusal(HTTPStatus.NOT_FOUND, msg)
         return transform
 
-    def status(self, request: Request, body: bytes) -> Any:  # noqa: ARG002
+    def status(self, request: Request) -> Any:
         return {
             **transform_json(self._transform(request)),
             "minio-endpoint": self._endpoint.address,
@@ -285,16 +285,16 @@ class _Answers:
             "minio-secret-key": self._endpoint.key.secret,
         }
 
-    def list_all(self, request: Request, body: bytes) -> Any:  # noqa: ARG002
+    def list_all(self, _: Request) -> Any:
         return {"requests": [transform_json(transform) for transform in self._state.transforms()]}
 
-    def details(self, request: Request, body: bytes) -> Any:  # noqa: ARG002
+    def details(self, request: Request) -> Any:
         transform = self._transform(request)
         results = self._state.results(transform["request_id"])
         details = request.query_params.get("details", "") not in {"", "0", "false"}
         return status_json(transform, results, details=details)
 
-    def results(self, request: Request, body: bytes) -> Any:  # noqa: ARG002
+    def results(self, request: Request) -> Any:
         request_id = self._transform(request)["request_id"]
         text = request.query_params.get("later_than")
         try:
@@ -305,14 +305,14 @@ class _Answers:
         results = self._state.results(request_id, later_than)
         return {"results": [result_json(request_id, result) for result in results]}
 
-    def cancel(self, request: Request, body: bytes) -> Any:  # noqa: ARG002
+    def cancel(self, request: Request) -> Any:
         request_id = self._transform(request)["request_id"]
         if not self._state.cancel(request_id):
             msg = f"Transform request with id {request_id} is not in progress."
             raise Refusal(HTTPStatus.BAD_REQUEST, msg)
         return {"message": f"Canceled transformation request {request_id}"}
 
-    def delete(self, request: Request, body: bytes) -> Any:  # noqa: ARG002
+    def delete(self, request: Request) -> Any:
         transform = self._transform(request)
         request_id = transform["request_id"]
         if transform["status"] == database.RUNNING:
@@ -321,9 +321,9 @@ class _Answers:
         self._endpoint.delete(request_id)
         return {"message": f"Transform request with id {request_id} has been archived."}
 
-    def urls(self, request: Request, body: bytes) -> Any:  # noqa: ARG002
+    def urls(self, request: Request) -> Any:
         try:
-            asked = UrlRequest.model_validate(json.loads(body))
+            asked = UrlRequest.model_validate(json.loads(request.state.body))
         except (ValueError, RecursionError):
             raise Refusal(HTTPStatus.BAD_REQUEST, MALFORMED) from None
         self._transform_of(asked.request_id)
@@ -336,7 +336,7 @@ class _Answers:
             }
         }
 
-    def datasets(self, request: Request, body: bytes) -> Any:  # noqa: ARG002
+    def datasets(self, request: Request) -> Any:
         query = request.query_params
         stale = query.get("show-deleted", "").lower() in {"1", "true"}
         if query.get("did-finder", "user") != "user":
@@ -350,12 +350,12 @@ class _Answers:
                 return dataset
         raise Refusal(HTTPStatus.NOT_FOUND, f"Dataset {number} not found")
 
-    def dataset(self, request: Request, body: bytes) -> Any:  # noqa: ARG002
+    def dataset(self, request: Request) -> Any:
         dataset = self._dataset(request)
         files = map(dataset_file_json, self._state.dataset_files(dataset["id"]))
         return {**dataset_json(dataset), "files": list(files)}
 
-    def delete_dataset(self, request: Request, body: bytes) -> Any:  # noqa: ARG002
+    def delete_dataset(self, request: Request) -> Any:
         dataset = self._dataset(request)
         if dataset["stale"]:
             msg = f"Dataset {dataset['id']} has already been deleted"

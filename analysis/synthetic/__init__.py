@@ -1,4 +1,4 @@
-"""Deterministic synthetic CMS NanoAOD: events that the analysis makes sense of, and a writer."""
+"""Deterministic synthetic CMS NanoAOD: events with realistic physics, and a writer of files."""
 
 from __future__ import annotations
 

@@ -167,7 +167,7 @@ def quantile(table: Floats, row: int, probability: float) -> float:
 
 @loop
 def soft_activity(ev: Scratch) -> None:
-    """Add jets of pile-up and leptons that no W, b or c made."""
+    """Add jets of pile-up, and leptons that come from no W, b or c."""
     state = ev.state
     for _ in range(poisson(state, PILE_UP_JETS)):
         n = ev.number[N_JETS]
@@ -264,7 +264,7 @@ def measure_jets(ev: Scratch, tune: Tune) -> None:
 
 @loop
 def descending(rows: Floats, column: int, n: int, order: npt.NDArray[np.int64]) -> None:
-    """Put the order of falling values into `order`: insertion sort, stable, for few rows."""
+    """Write the order of falling values into `order`: a stable insertion sort for few rows."""
     for i in range(n):
         j = i
         while j > 0 and rows[order[j - 1], column] < rows[i, column]:
@@ -274,7 +274,7 @@ def descending(rows: Floats, column: int, n: int, order: npt.NDArray[np.int64]) 
 
 
 class Output(NamedTuple):
-    """Flat columns of a run of events; the first `offsets[-1]` entries are used."""
+    """Flat columns of a range of events, filled from the front."""
 
     n_electron: npt.NDArray[np.uint32]
     n_muon: npt.NDArray[np.uint32]

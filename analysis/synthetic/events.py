@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 GENERATOR_VERSION: Final = 1
-"""Raised whenever the same seed no longer gives the same arrays."""
+"""Increased whenever the same seed no longer gives the same arrays."""
 
 SLIM_BRANCHES: Final[tuple[str, ...]] = (
     "run",
@@ -65,11 +65,11 @@ BRANCH_SETS: Final = ("slim", "full")
 
 EVENTS_PER_LUMINOSITY_BLOCK: Final = 100
 BLOCK: Final = 65_536
-"""Events simulated at a time: bounds the memory, does not change the arrays."""
+"""Events simulated at a time: limits the memory, and does not change the arrays."""
 
 
 def check_sample(process: str, variation: str) -> None:
-    """Refuse a process or a variation that there is no sample of."""
+    """Raise InputError if there is no sample of this process and variation."""
     if process not in SAMPLE_VARIATIONS:
         msg = f"unknown process {process!r}: choose from {', '.join(SAMPLE_VARIATIONS)}"
         raise InputError(msg)
@@ -82,7 +82,7 @@ def check_sample(process: str, variation: str) -> None:
 
 
 def check_branches(branches: str) -> None:
-    """Refuse an unknown set of branches."""
+    """Raise InputError if there is no such set of branches."""
     if branches not in BRANCH_SETS:
         msg = f"unknown branches {branches!r}: choose from {', '.join(BRANCH_SETS)}"
         raise InputError(msg)
@@ -99,8 +99,8 @@ def generate(
 ) -> Columns:
     """Columns of the events [start, stop) of one sample.
 
-    Every event has a random stream of its own, so any division of a sample into ranges gives
-    the same arrays.
+    Every event has its own random stream, so any division of a sample into ranges gives the same
+    arrays.
 
     Parameters
     ----------

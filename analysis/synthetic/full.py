@@ -1,10 +1,10 @@
-"""The other branches of CMS NanoAOD: what makes a real file slow to open, and large.
+"""The other branches of CMS NanoAOD, which make a real file large and slow to open.
 
-Nothing reads these branches, so only what they cost is imitated: names, types, multiplicities,
-entropy (mantissas cut to the bits that CMS keeps) and valid indices into other collections.
-Names and multiplicities are those of NanoAOD version 5; the latter were counted in TTJets (see
-`analysis.synthetic.physics`). Each value is a function of the sample, the branch, the event and
-the place in the list, so chunks do not matter.
+Nothing reads these branches, so only their cost is imitated: names, types, multiplicities, entropy
+(mantissas rounded to the bits that CMS keeps) and valid indices into other collections. Names and
+multiplicities are those of NanoAOD version 5; the latter were counted in TTJets (see
+`analysis.synthetic.physics`). Each value depends on the sample, the branch, the event and the
+position in the list alone, so chunks do not matter.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ FLOAT_SHAPES: Final[tuple[tuple[str, Shape], ...]] = (
     (r"area", Shape(NORMAL, 0.5, 0.01)),
     (r"", Shape(NORMAL, 0.0, 1.0)),
 )
-"""Shape of a float branch: that of the first pattern found in its name."""
+"""Shape of a float branch, by the first pattern that its name matches."""
 
 INTEGER_SHAPES: Final[tuple[tuple[str, Shape], ...]] = (
     (r"pdgId", Shape(UNIFORM, -6.0, 13.0)),
@@ -331,7 +331,7 @@ def _fill_index(
     sizes: npt.NDArray[np.int64],
     out: npt.NDArray[np.int32],
 ) -> None:
-    """Fill an index: from -1 to below the size given, or to below the own place without sizes."""
+    """Fill an index from -1 to below the given size or, without sizes, below the own position."""
     for i in range(len(offsets) - 1):
         state = event_state(key, start + i)
         for k in range(offsets[i], offsets[i + 1]):
@@ -349,7 +349,7 @@ def _fill_bits(
     activity: npt.NDArray[np.float32],
     out: npt.NDArray[np.bool_],
 ) -> None:
-    """Fill a trigger bit: a rare one is likelier in events of much activity, as others are."""
+    """Fill a trigger bit; rare bits fire together, in events of high activity."""
     for i in range(len(out)):
         unit = float(mixed(event_state(key, start + i)) >> DROPPED_BITS) * TO_UNIT
         out[i] = unit < (probability * activity[i] if probability < 0.5 else probability)
@@ -408,8 +408,7 @@ def _values(
     dtype = TYPES[branch.letter]
     if branch.letter == "x":
         index = np.empty(size, np.int32)
-        # An index into the own collection, such as that of the mother, points to what stands
-        # before.
+        # An index into the own collection, such as that of the mother, points to an earlier object.
         itself = branch.target == branch.collection
         sizes = np.empty(0, np.int64) if itself else np.diff(offsets[branch.target])
         _fill_index(key, start, own, sizes, index)
@@ -432,7 +431,7 @@ def _values(
 
 
 def _probability(name: str) -> float:
-    """Mean of a bit stored once an event; a function of its name alone."""
+    """Mean of a bit stored once per event; a function of its name alone."""
     prefix = name.partition("_")[0]
     if prefix == "Flag":
         return FLAG_PASSES

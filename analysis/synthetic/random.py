@@ -1,8 +1,8 @@
-"""Random numbers that depend on nothing but their key, for use inside numba kernels.
+"""Random numbers that depend only on their key, for numba loops.
 
-Every event owns a SplitMix64 stream (Steele, Lea, Flood 2014, doi:10.1145/2714064.2660195)
-that starts from a hash of (seed, sample, event number). An event is therefore the same
-whatever the chunk, the process or the machine that makes it: all is 64-bit integer arithmetic.
+Every event has its own SplitMix64 stream (Steele, Lea, Flood 2014, doi:10.1145/2714064.2660195)
+that starts from a hash of (seed, sample, event number). All is 64-bit integer arithmetic, so an
+event is the same in every chunk, process and machine.
 """
 
 from __future__ import annotations
@@ -37,25 +37,14 @@ ROUGH_SCALE: Final = math.sqrt(3.0)  # the variance of four uniform numbers is 1
 
 
 def stream_key(*parts: object) -> np.uint64:
-    """Key of a family of streams: 64 bits of the BLAKE2 hash of the parts.
-
-    Parameters
-    ----------
-    *parts
-        What tells this family from all others, for example seed, process and variation.
-
-    Returns
-    -------
-    numpy.uint64
-        The same on every machine and in every run.
-    """
+    """Key of a family of streams: 64 bits of the BLAKE2 hash of what identifies it."""
     text = "\x1f".join(str(part) for part in parts)
     return np.uint64(int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()))
 
 
 @loop
 def mixed(value: np.uint64) -> np.uint64:
-    """Finaliser of SplitMix64: a bijection of 64 bits in which every bit counts."""
+    """Finaliser of SplitMix64: a bijection of 64 bits."""
     value = (value ^ (value >> SHIFT_1)) * MIX_1
     value = (value ^ (value >> SHIFT_2)) * MIX_2
     return value ^ (value >> SHIFT_3)
@@ -78,14 +67,14 @@ def rough_normal_of(raw: np.uint64) -> float:
 
 @loop
 def uniform(state: npt.NDArray[np.uint64]) -> float:
-    """Uniform number inside (0, 1), ends excluded, so that its logarithm is finite."""
+    """Uniform number in the open interval (0, 1): its logarithm is finite."""
     state[0] += GAMMA
     return float(mixed(state[0]) >> DROPPED_BITS) * TO_UNIT + HALF_STEP
 
 
 @loop
 def normal(state: npt.NDArray[np.uint64]) -> float:
-    """Normal number of mean 0 and variance 1 (Box and Muller, one of the pair)."""
+    """Standard normal number (Box and Muller, one of the pair)."""
     radius = math.sqrt(-2.0 * math.log(uniform(state)))
     value: float = radius * math.cos(2.0 * math.pi * uniform(state))
     return value
@@ -93,7 +82,7 @@ def normal(state: npt.NDArray[np.uint64]) -> float:
 
 @loop
 def rough_normal(state: npt.NDArray[np.uint64]) -> float:
-    """Normal number but for the tails: the sum of four uniform ones, within 3.5 deviations."""
+    """Nearly normal number, within 3.5 deviations: the sum of four uniform ones."""
     state[0] += GAMMA
     value: float = rough_normal_of(mixed(state[0]))
     return value
@@ -107,7 +96,7 @@ def exponential(state: npt.NDArray[np.uint64]) -> float:
 
 @loop
 def poisson(state: npt.NDArray[np.uint64], mean: float) -> int:
-    """Poisson number, by multiplication (Knuth); meant for small means."""
+    """Poisson number, by multiplication (Knuth), for small means."""
     limit = math.exp(-mean)
     product = uniform(state)
     count = 0

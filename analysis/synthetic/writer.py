@@ -6,7 +6,7 @@ import json
 import os
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import awkward as ak
 import numpy as np
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from analysis.synthetic.columns import Columns
+
+    Sink = Callable[[Columns], None]
 
 FORMATS: Final[dict[str, str]] = {"ttree": ".root", "rntuple": ".root", "parquet": ".parquet"}
 """Suffix of the files of each format."""
@@ -53,14 +55,7 @@ TREE: Final = "Events"
 FILESET: Final = "fileset.json"
 PROVENANCE: Final = "provenance.json"
 PART_PREFIX: Final = ".part-"
-"""Name of a file that is not whole yet; what an interrupted run leaves goes by it."""
-
-
-class Sink(Protocol):
-    """A file that takes clusters."""
-
-    def __call__(self, columns: Columns, /) -> None:
-        """Append one cluster."""
+"""Of the name of an unfinished file; an interrupted run leaves such files behind."""
 
 
 class Piece(NamedTuple):
@@ -176,7 +171,7 @@ def write_fileset(
         "cluster": cluster,
     }
     fileset = _fileset(directory, pieces, events)
-    # Who finds all there, as measurements do, does not get into another's way.
+    # A caller that finds everything there, as measurements do, takes no lock.
     if _read_json(directory / FILESET) != fileset or _missing(directory, pieces, options):
         try:
             directory.mkdir(parents=True, exist_ok=True)
@@ -194,10 +189,10 @@ def _write(
 ) -> None:
     """Write the files that are missing."""
     for stale in directory.glob(f"{PART_PREFIX}*"):
-        stale.unlink()  # of a run that was interrupted
+        stale.unlink()  # of an interrupted run
     recorded, missing = _recorded(directory), _missing(directory, pieces, options)
     if missing:
-        # What an older list of files says no longer holds once the first of them is replaced.
+        # The older list of files is wrong once the first of them is replaced.
         (directory / FILESET).unlink(missing_ok=True)
     with _bar(sum(piece.stop - piece.start for piece in missing), shown=shown) as advance:
         for piece in missing:
@@ -249,14 +244,14 @@ def _entry(piece: Piece, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _recorded(directory: Path) -> dict[str, dict[str, Any]]:
-    """What is known of the files of earlier runs; nothing if the record cannot be read."""
+    """Options and sizes of the files of earlier runs; nothing if the record cannot be read."""
     content = _read_json(directory / PROVENANCE)
     files = content.get("files") if isinstance(content, dict) else None
     return files if isinstance(files, dict) else {}
 
 
 def _read_json(path: Path) -> Any:
-    """None if it cannot be read."""
+    """Content of a JSON file; None if it cannot be read."""
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError):
@@ -343,10 +338,10 @@ def _root_compression(options: dict[str, Any]) -> uproot.compression.Compression
 
 
 def collections_of(columns: Columns) -> dict[str, Any]:
-    """Columns as uproot's TTree writer takes them: a record for each collection.
+    """Columns as uproot's TTree writer takes them: one record array for each collection.
 
-    Branches of a collection then share its counter (nJet for Jet_pt and the others), which the
-    writer makes itself.
+    Branches of a collection then share its counter (nJet for Jet_pt and others), which the writer
+    adds itself.
     """
     jagged: dict[str, dict[str, ak.Array]] = {}
     plain: dict[str, Any] = {}
@@ -358,7 +353,7 @@ def collections_of(columns: Columns) -> dict[str, Any]:
             plain[name] = column
     for collection, fields in jagged.items():
         plain.pop(f"n{collection}")
-        # A collection that is one branch, such as LHEPdfWeight.
+        # A collection of one branch, such as LHEPdfWeight, has no attribute names.
         plain[collection] = fields[""] if "" in fields else _zipped(fields)
     return plain
 

@@ -6,7 +6,9 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
-# pydantic takes a fifth of a second, which --help need not wait for.
+from analysis.errors import NotInstalledError
+
+# pydantic takes a fifth of a second to import, which --help need not wait for.
 # ruff: noqa: PLC0415
 
 if TYPE_CHECKING:
@@ -56,14 +58,25 @@ def open_executor(
     given = parse_options(name, {**options, "modules": modules}, workers=workers)
     from analysis.executors.code import sent
 
-    module = import_module(f"{__name__}.{name}")
+    module = import_executor(name)
     reserved = getattr(given, "environment", {})
     with sent(given.modules, reserved), module.start(given, workers) as executor:
         yield executor
 
 
+def import_executor(name: str) -> Any:
+    """The module of an executor; raises NotInstalledError if its engine is not installed."""
+    try:
+        return import_module(f"{__name__}.{name}")
+    except ImportError as error:
+        from analysis.executors.options import MODELS
+
+        msg = f"the {name} executor needs {MODELS[name].install} ({error})"
+        raise NotInstalledError(msg) from error
+
+
 def parse_options(name: str, options: Mapping[str, Any], *, workers: int = 1) -> Options:
-    """As of `analysis.executors.options`."""
+    """See `analysis.executors.options`."""
     from analysis.executors import options as models
 
     return models.parse_options(name, options, workers=workers)

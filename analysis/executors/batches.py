@@ -1,32 +1,33 @@
-"""Items in batches, each merged where it was processed: few results travel, few tasks are managed.
+"""Items in batches, each merged on its worker: few results are sent, few tasks are managed.
 
-What every engine of this package has in common. An engine has to bring a batch to a worker, call
+The base of all executors of this package. An engine has to bring a batch to a worker, call
 `process_batch` there and bring the payload back; the rest is here.
 """
 
 from __future__ import annotations
 
-import mmap
-import os
 import pickle
-import socket
 import sys
-import tempfile
 import time
-import traceback
 from abc import abstractmethod
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Final
 
 import cloudpickle
-import lz4.frame
 from coffea.processor import accumulate
 from coffea.processor.executor import ExecutorBase, rich_bar
 
 from analysis.executors.code import dumps, entered
 from analysis.executors.limit import limit
+from analysis.executors.payload import (
+    Payload,
+    RaisedError,
+    Spent,
+    only_raised_errors,
+    pack,
+    worker_name,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -38,197 +39,31 @@ BATCHES_AHEAD: Final = 2
 large, which spares tasks, the last are single, so that no worker is waited for (guided
 self-scheduling; Polychronopoulos and Kuck, IEEE Trans. Comput. C-36 (1987) 1425)."""
 
-SAMPLE: Final = 1 << 16
-"""Bytes by which it is judged whether compressing pays."""
-
-PAYING_RATIO: Final = 0.5
-"""Compression pays where it halves: lz4 takes 2 ms a MB and loopback 1 ms."""
-
-SMALL: Final = 1 << 12
-"""Bytes that are not worth compressing: one packet or three, either way."""
-
-LARGE: Final = 1 << 20
-"""Bytes from which a payload goes by a file. By Spark, 16 MB take 20 ms of CPU time then, and 50
-through its Java process, whose memory and arrays (2 GB) would limit them too."""
-
-
-class RaisedError(Exception):
-    """What a task raised, on its way from a worker: of text and bytes, which always travel.
-
-    What users raise may not unpickle, or only where a package is; engines take that for the death
-    of a worker, or wait for ever.
-
-    Parameters
-    ----------
-    words
-        Type and message.
-    details
-        The traceback.
-    data
-        Pickles of it and of its causes, as far as there are any: coffea's Runner looks at all.
-    """
-
-    original: BaseException | None = None
-    """It itself, in the process in which it was raised."""
-
-    def __init__(self, words: str, details: str, data: Sequence[bytes] = ()) -> None:
-        super().__init__(words, details, data)
-        self.words = words
-        self.details = details
-        self.data = data
-
-    @classmethod
-    def of(cls, error: BaseException) -> Self:
-        """Make ready to travel."""
-        words = type(error).__name__
-        with suppress(Exception):
-            words = f"{words}: {error}"
-        # What would end the client without a word, as SystemExit, travels as words only.
-        data: list[bytes] = []
-        one: BaseException | None = error
-        with suppress(Exception):
-            while isinstance(one, Exception):
-                data.append(cloudpickle.dumps(one))
-                one = one.__cause__
-        made = cls(words, "".join(traceback.format_exception(error)), data)
-        made.original = error
-        return made
-
-    def __reduce__(self) -> tuple[type[Self], tuple[Any, ...]]:
-        """Without the original."""
-        return type(self), self.args
-
-    def restored(self) -> BaseException:
-        """What was raised, or an exception that says as much."""
-        if self.original is not None:
-            return self.original
-        chain: list[BaseException] = []
-        with suppress(Exception):
-            found = map(pickle.loads, self.data)
-            chain.extend(one for one in found if isinstance(one, Exception))
-        chain = chain or [RuntimeError(self.words)]
-        causes = [*chain[1:], RaisedError(f"on a worker:\n{self.details}", "")]
-        for one, cause in zip(chain, causes, strict=True):
-            one.__cause__ = cause
-        return chain[0]
-
-    def __str__(self) -> str:
-        return self.words
-
-
-@contextmanager
-def _travelling() -> Iterator[None]:
-    """Raise nothing but RaisedError."""
-    try:
-        yield
-    except (RaisedError, KeyboardInterrupt):
-        raise
-    except BaseException as error:  # noqa: BLE001 - SystemExit too, which engines take for theirs
-        raise RaisedError.of(error) from None
-
-
-class Spent(NamedTuple):
-    """Where the time of batches went, summed over them.
-
-    Attributes
-    ----------
-    processing, merging, packing
-        Wall seconds in the function, in adding up its results, and in (un)pickling and
-        (de)compressing them, where a worker did it.
-    cpu
-        CPU seconds of the threads that did it.
-    tasks
-        Number of batches and of merges of batches.
-    """
-
-    processing: float = 0.0
-    merging: float = 0.0
-    packing: float = 0.0
-    cpu: float = 0.0
-    tasks: int = 0
-
-    def plus(self, other: Spent) -> Spent:
-        """Sum of two."""
-        return Spent._make(a + b for a, b in zip(self, other, strict=True))
-
-
-class Payload(NamedTuple):
-    """Merged result of some items, on its way to the client.
-
-    Attributes
-    ----------
-    kind
-        How `data` is packed: ``pickle``, ``lz4`` or ``plain`` (the accumulator itself).
-    data
-        The accumulator, None if no item gave any.
-    items
-        How many items it is the result of.
-    worker
-        Host and process that made it.
-    spent
-        What it took.
-    error
-        The first, if items that raise are left out.
-    """
-
-    kind: str
-    data: Any
-    items: int
-    worker: str
-    spent: Spent
-    error: RaisedError | None = None
-
-    def unpack(self) -> Any:
-        """The accumulator."""
-        if self.kind == "plain":
-            return self.data
-        return pickle.loads(lz4.frame.decompress(self.data) if self.kind == "lz4" else self.data)
-
 
 @dataclass
-class Ledger:
-    """What the runs of an executor took; shared by its copies, which coffea's Runner makes.
-
-    Attributes
-    ----------
-    spent
-        On the workers.
-    unpacking, merging
-        Wall seconds on the client.
-    batches
-        Number of payloads that the client received.
-    lost
-        Batches that were given to another worker because theirs had died.
-    """
+class Statistics:
+    """What the runs of an executor took; shared by its copies, which coffea's Runner makes."""
 
     spent: Spent = field(default_factory=Spent)
+    """Of the workers."""
+
     unpacking: float = 0.0
     merging: float = 0.0
+    """Wall seconds of the client."""
+
     batches: int = 0
+    """Number of payloads that the client received."""
+
     lost: int = 0
+    """Batches that were given to another worker because theirs had died."""
 
     def clear(self) -> None:
-        """Begin anew."""
+        """Set all to zero."""
         self.__init__()  # type: ignore[misc]
 
 
 def guided(items: int, workers: int, largest: int | None = None) -> list[int]:
-    """Sizes of batches: large ones first, single items last.
-
-    Parameters
-    ----------
-    items
-        Number of items.
-    workers
-        Number of workers that take a batch when they are idle.
-    largest
-        Most items in a batch; by default there is no such bound.
-
-    Returns
-    -------
-    list[int]
-        They add up to `items`.
-    """
+    """Sizes of batches, large ones first and single items last, none above `largest`."""
     sizes = []
     while items:
         size = max(1, items // (BATCHES_AHEAD * workers))
@@ -250,25 +85,25 @@ def split(items: Sequence[Any], sizes: Iterable[int]) -> list[list[Any]]:
 # --- on workers
 
 
-@_travelling()
+@only_raised_errors()
 def process_batch(
     code: bytes, batch: bytes | Sequence[Any], compression: int | str | None = None
 ) -> Payload:
-    """Call a function on each item of a batch and add up what it gives.
+    """Call a function on each item of a batch and merge the results.
 
     Parameters
     ----------
     code
-        The function, and what it needs, as of `code.dumps`.
+        The function, and what it needs, as `code.dumps` gives it.
     batch
         Items, or their pickle.
     compression
-        As of `pack`.
+        See `payload.pack`.
 
     Raises
     ------
     RaisedError
-        In the place of whatever is raised.
+        In place of every exception.
     """
     clock, cpu = time.perf_counter, time.thread_time()
     begin = clock()
@@ -305,27 +140,27 @@ def process_batch(
     return Payload(kind, data, len(items), worker_name(), spent, failed)
 
 
-@_travelling()
+@only_raised_errors()
 def merge_payloads(
     payloads: Iterable[Payload],
     compression: int | str | None = None,
     code: bytes | None = None,
 ) -> Payload:
-    """Merge some payloads into one, on a worker.
+    """Merge payloads of batches, or of earlier merges, into one, on a worker.
 
     Parameters
     ----------
     payloads
-        Of batches or of earlier merges.
+        At least one.
     compression
-        As of `pack`.
+        See `payload.pack`.
     code
-        As of `process_batch`: what is merged may be of a class that came with it.
+        See `process_batch`: accumulators may be of a class that was sent with it.
 
     Raises
     ------
     RaisedError
-        In the place of whatever is raised.
+        In place of every exception.
     """
     clock, cpu = time.perf_counter, time.thread_time()
     begin = clock()
@@ -336,16 +171,16 @@ def merge_payloads(
         nonlocal items, packing, spent, failed
         for payload in payloads:
             start = clock()
-            one = payload.unpack()
+            accumulator = payload.unpack()
             packing += clock() - start
             items += payload.items
             spent = spent.plus(payload.spent)
             failed = failed or payload.error
-            yield one
+            yield accumulator
 
     with nullcontext() if code is None else entered(code):
-        # In one call, which adds to none of its arguments: of a thread they are what the function
-        # returned, and may keep.
+        # In one call, which changes none of its arguments: those of a thread are the objects
+        # that the function returned, and it may still hold them.
         total = accumulate(unpacked())
         merging = clock() - begin - packing
         start = clock()
@@ -355,84 +190,6 @@ def merge_payloads(
     return Payload(kind, data, items, worker_name(), spent.plus(own), failed)
 
 
-def worker_name() -> str:
-    """Host and process."""
-    return f"{socket.gethostname()}-{os.getpid()}"
-
-
-def pack(accumulator: Any, compression: int | str | None) -> tuple[str, Any]:
-    """Make an accumulator ready to travel.
-
-    Parameters
-    ----------
-    accumulator
-        Anything that can be pickled.
-    compression
-        Level of lz4; None does not compress; ``auto`` does where a sample shrinks to
-        PAYING_RATIO; ``plain`` does not even pickle, for workers that are threads.
-
-    Returns
-    -------
-    kind, data
-        As of `Payload`.
-    """
-    if accumulator is None or compression == "plain":
-        return "plain", accumulator
-    try:
-        data = pickle.dumps(accumulator, protocol=pickle.HIGHEST_PROTOCOL)
-    except (pickle.PicklingError, AttributeError, TypeError):
-        # A defaultdict of a lambda, say, or a class that was sent by value.
-        data = cloudpickle.dumps(accumulator)
-    if compression == "auto":
-        compression = 1 if _compressible(data) else None
-    if compression is None:
-        return "pickle", data
-    return "lz4", lz4.frame.compress(data, compression_level=int(compression))
-
-
-class Spilled(NamedTuple):
-    """Data of a payload in a file, which pipes and sockets need not carry."""
-
-    path: Path
-
-
-def spill(payload: Payload, folder: Path | None) -> Payload:
-    """Leave what is large in a file, where worker and client share a folder.
-
-    Parameters
-    ----------
-    payload
-        Packed.
-    folder
-        Where; None if there is none.
-    """
-    if folder is None or payload.kind == "plain" or len(payload.data) < LARGE:
-        return payload
-    with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
-        file.write(payload.data)
-    return payload._replace(data=Spilled(Path(file.name)))
-
-
-def fetch(payload: Payload, *, keep: bool = False) -> Payload:
-    """The payload with its data; the file is gone then, unless it is to be kept."""
-    if not isinstance(payload.data, Spilled):
-        return payload
-    path = payload.data.path
-    with path.open("rb") as file:
-        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    if not keep:
-        path.unlink()
-    return payload._replace(data=data)
-
-
-def _compressible(data: bytes) -> bool:
-    if len(data) < SMALL:
-        return False
-    middle = max(0, len(data) // 2 - SAMPLE // 2)
-    sample = data[middle : middle + SAMPLE]
-    return len(lz4.frame.compress(sample)) < PAYING_RATIO * len(sample)
-
-
 # --- on the client
 
 
@@ -440,36 +197,20 @@ def _compressible(data: bytes) -> bool:
 class BatchedExecutor(ExecutorBase):
     """Base of the executors of this package.
 
-    Parameters
-    ----------
-    compression
-        As of `pack`; of what workers send.
-    workers
-        Number of workers that batches are made for.
-    retries
-        How often coffea tries a chunk again that failed, and how often a batch is given to
-        another worker when its worker died.
-    batch
-        Most items in a batch; 1 makes a task of each.
-    fan_in
-        Payloads that are merged in one task on the workers, where the engine can.
-    chunk_timeout
-        Seconds that a chunk may take, with all attempts; None for no limit.
-    recoverable
-        Whether to leave out chunks that fail, and to return the first exception beside what the
-        others gave, for which coffea's Runner has ``partial_output``.
-    ledger
-        Told what every run took.
+    What its fields mean is said of the options of the same names in `options.py`.
     """
 
     compression: int | str | None = "auto"
     workers: int = 1
+    """Number of workers that batches are made for."""
     retries: int = 3
+    """How often coffea tries a failed chunk again, and how often a batch whose worker died is
+    given to another."""
     batch: int | None = None
     fan_in: int = 16
     chunk_timeout: float | None = None
     recoverable: bool = False
-    ledger: Ledger = field(default_factory=Ledger)
+    statistics: Statistics = field(default_factory=Statistics)
 
     @property
     def inside(self) -> bool:
@@ -479,21 +220,10 @@ class BatchedExecutor(ExecutorBase):
     def __call__(
         self, items: Iterable[Any], function: Callable[[Any], Any], accumulator: Any
     ) -> tuple[Any, int | BaseException]:
-        """Call the function on every item and merge what it gives.
+        """Call the function on every item and merge the results into the accumulator.
 
-        Parameters
-        ----------
-        items
-            Chunks or files.
-        function
-            Gives an accumulator, or None.
-        accumulator
-            Merged with the results; None for nothing.
-
-        Returns
-        -------
-        accumulator, 0
-            As coffea's Runner expects; or an exception in place of 0.
+        As coffea's Runner expects, the second value is 0, or an exception if items that failed
+        were left out.
         """
         todo = list(items)
         batches = split(todo, guided(len(todo), self.workers, self.batch))
@@ -508,16 +238,16 @@ class BatchedExecutor(ExecutorBase):
                 nonlocal done, failed
                 for payload in self._restored(code, batches):
                     start = time.perf_counter()
-                    one = payload.unpack()
+                    result = payload.unpack()
                     merged = time.perf_counter()
-                    self.ledger.unpacking += merged - start
-                    self.ledger.spent = self.ledger.spent.plus(payload.spent)
-                    self.ledger.batches += 1
+                    self.statistics.unpacking += merged - start
+                    self.statistics.spent = self.statistics.spent.plus(payload.spent)
+                    self.statistics.batches += 1
                     done += payload.items
                     if payload.error is not None and failed is None:
                         failed = payload.error.restored()
-                    yield one
-                    self.ledger.merging += time.perf_counter() - merged
+                    yield result
+                    self.statistics.merging += time.perf_counter() - merged
                     progress.update(bar, completed=done)
 
             def recovered() -> Iterator[Any]:
@@ -529,8 +259,7 @@ class BatchedExecutor(ExecutorBase):
                         raise
                     failed = error
 
-            # In one call, which adds to none of its arguments: those of a thread are what the
-            # function returned, and may keep.
+            # In one call, as in `merge_payloads`.
             accumulator = accumulate(recovered(), accumulator)
         if failed is not None:
             if accumulator is None:
@@ -549,13 +278,13 @@ class BatchedExecutor(ExecutorBase):
             raise raised from raised.__cause__
 
     def packed(self, batch: Sequence[Any]) -> bytes | Sequence[Any]:
-        """A batch for `process_batch`: workers unpickle it when they have what it may be of."""
+        """A batch for `process_batch`: workers unpickle it once they have the user's modules."""
         data: bytes | Sequence[Any] = batch if self.inside else cloudpickle.dumps(batch)
         return data
 
     @abstractmethod
     def results(self, code: bytes, batches: Sequence[Sequence[Any]]) -> Iterator[Payload]:
-        """Process batches on the workers, and yield payloads in any order as they come.
+        """Process batches on the workers, and yield their payloads in any order.
 
         Parameters
         ----------
@@ -567,7 +296,7 @@ class BatchedExecutor(ExecutorBase):
         Raises
         ------
         RaisedError
-            If a task did.
+            If a task raised.
         WorkerLostError
             If workers died more often than `retries` allows.
         """

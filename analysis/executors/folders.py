@@ -1,4 +1,4 @@
-"""Folders and users as engines take them."""
+"""Folders and user names that every engine accepts."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PLAIN: Final = re.compile(r"[\w./+=@-]{,50}", re.ASCII)
-"""A path that all programs take: shells and Java divide at blanks, Java and zmq do not know umlauts
-in every locale, and Unix allows sockets 107 bytes, names that Python gives them included."""
+"""A path that all programs accept: shells and Java split at blanks, Java and zmq fail at umlauts
+in some locales, and Unix allows the name of a socket 107 bytes, of which Python takes some."""
 
 
 @contextmanager
 def plain_folder(prefix: str) -> Iterator[Path]:
-    """A folder that only this user can enter, with a plain path, whatever TMPDIR is."""
+    """A folder that only this user can enter, with a PLAIN path whatever TMPDIR is."""
     folder = Path(tempfile.mkdtemp(prefix=prefix))
     plain = folder if PLAIN.fullmatch(str(folder)) else Path("/tmp", folder.name)
     try:
@@ -35,7 +35,7 @@ def plain_folder(prefix: str) -> Iterator[Path]:
 
 
 def unlisted() -> str | None:
-    """A name for the user if no list of users has one, as in a container; else None."""
+    """The user's number if the user has no name, as in some containers; else None."""
     try:
         getpass.getuser()
     except (KeyError, OSError):

@@ -1,7 +1,7 @@
 """A pool of worker processes or threads on this machine, warm before the first chunk.
 
 coffea's FuturesExecutor by default makes a new loky pool in every call, each worker of which
-imports coffea anew (seconds). Here one pool serves all calls.
+imports coffea again (seconds). Here one pool serves all calls.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from coffea.processor import FuturesExecutor
 from loky.backend import resource_tracker
 from loky.process_executor import BrokenProcessPool
 
-from analysis.executors.batches import fetch, process_batch, spill
+from analysis.executors.batches import process_batch
+from analysis.executors.payload import fetch, spill
 from analysis.executors.pool import PoolExecutor
 from analysis.executors.worker import environment as worker_environment
 from analysis.executors.worker import warm
@@ -35,12 +36,12 @@ if TYPE_CHECKING:
 
     from coffea.processor.executor import ExecutorBase
 
-    from analysis.executors.batches import Payload
     from analysis.executors.options import FuturesOptions
+    from analysis.executors.payload import Payload
 
 ENVIRONMENT: Final = {
-    # By default loky ends a worker that grew by 300 MB, which any chunk of 250,000 events does,
-    # and starts another: seconds. What keeps memory small is `analysis.runner.run`.
+    # By default loky replaces a worker that grew by 300 MB, as it does with any chunk of 250,000
+    # events, which takes seconds. `analysis.runner.run` keeps the memory small.
     "LOKY_MAX_MEMORY_LEAK_SIZE": "1e12",
 }
 """Environment variables of the workers."""
@@ -48,23 +49,15 @@ ENVIRONMENT: Final = {
 
 @dataclass
 class FuturesPool(PoolExecutor):
-    """Batches on a pool of this machine.
-
-    Parameters
-    ----------
-    pool
-        Holds the pool; a death breaks a loky pool for good, and `make` then gives another.
-    make
-        Starts a pool.
-    folder
-        Where workers leave large results; None for threads.
-    """
+    """Batches on a pool of this machine."""
 
     lost: ClassVar[tuple[type[BaseException], ...]] = (BrokenProcessPool,)
 
     pool: list[Executor] = field(default_factory=list)
+    """Holds the pool; a death breaks a loky pool for good, and `make` then starts another."""
     make: Callable[[], Executor] | None = None
     folder: Path | None = None
+    """Where workers leave large results; None for threads."""
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the pool, which stays here."""
@@ -72,25 +65,25 @@ class FuturesPool(PoolExecutor):
 
     @property
     def inside(self) -> bool:
-        """As of `BatchedExecutor`."""
+        """Whether workers are threads."""
         return self.folder is None
 
     def submit(self, code: bytes, batch: Sequence[Any]) -> Future[Payload]:
-        """As `PoolExecutor.submit`."""
+        """Submit to the pool, to a new one if it is broken."""
         task = partial(_work, code, self.packed(batch), self.compression, self.folder)
         try:
             return self.pool[-1].submit(task)
         except self.lost:
-            # Its workers died in a run before, which had no use for others.
+            # Its workers died in an earlier run, which needed no others.
             self.revive()
             return self.pool[-1].submit(task)
 
     def results(self, code: bytes, batches: Sequence[Sequence[Any]]) -> Iterator[Payload]:
-        """As `PoolExecutor.results`."""
+        """Read what workers left in files."""
         return map(fetch, super().results(code, batches))
 
     def revive(self) -> None:
-        """As `PoolExecutor.revive`."""
+        """Start another pool."""
         assert self.make is not None
         self.pool[-1].shutdown(wait=True)
         self.pool[-1] = self.make()
@@ -118,7 +111,7 @@ def start(options: FuturesOptions, workers: int) -> Iterator[ExecutorBase]:
             yield FuturesPool(workers=workers, pool=held, make=make, folder=folder, **fields)
             finished = True
         finally:
-            # After an exception or Ctrl-C nobody waits for chunks that are still at work.
+            # After an exception or Ctrl-C chunks that are still at work are not waited for.
             if threads:
                 held[-1].shutdown(wait=True, cancel_futures=True)
             else:
@@ -128,10 +121,7 @@ def start(options: FuturesOptions, workers: int) -> Iterator[ExecutorBase]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep to one sentence: what breaks a pool is raised, and need not be logged as well.
-
-    After Ctrl-C, which reaches workers too, the thread that manages them may fail and say so.
-    """
+    """Have nothing logged by the thread that manages a pool, whose errors are raised anyway."""
     logger = logging.getLogger("concurrent.futures")
     before, logger.disabled = logger.disabled, True
     try:
@@ -151,7 +141,7 @@ def _processes(workers: int, environment: Mapping[str, str]) -> Executor:
     start_tracker()
     pool = loky.ProcessPoolExecutor(max_workers=workers, initializer=begin, env=environment)
     with postponed():
-        # One task for each worker starts them all.
+        # One task a worker starts them all.
         started = pool.map(abs, range(workers))
     try:
         list(started)
@@ -162,10 +152,10 @@ def _processes(workers: int, environment: Mapping[str, str]) -> Executor:
 
 
 def start_tracker() -> None:
-    """Start the process in which loky keeps account of semaphores, and have it say nothing.
+    """Start the process in which loky keeps account of semaphores, and have it print nothing.
 
-    It removes what is left of a client that a signal ended, and would warn of it after the one
-    sentence that the client has said.
+    It removes what a client that a signal ended has left, and would warn of it after the one
+    sentence that the client has printed.
     """
     quiet = "ignore:resource_tracker:UserWarning"
     sys.warnoptions.append(quiet)

@@ -5,24 +5,22 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from analysis.executors.batches import BatchedExecutor, Payload, process_batch
+from analysis.executors.batches import BatchedExecutor, process_batch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from analysis.executors.options import IterativeOptions
+    from analysis.executors.payload import Payload
 
 
 class Iterative(BatchedExecutor):
     """Batches, one item each, in the thread that calls it."""
 
-    @property
-    def inside(self) -> bool:
-        """As of `BatchedExecutor`."""
-        return True
+    inside = True
 
     def results(self, code: bytes, batches: Sequence[Sequence[Any]]) -> Iterator[Payload]:
-        """As of `BatchedExecutor`."""
+        """Process items as their results are asked for."""
         return (process_batch(code, [item], "plain") for batch in batches for item in batch)
 
 

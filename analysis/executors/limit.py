@@ -1,7 +1,7 @@
-"""A time limit for a chunk: it ends in one sentence, whatever the processor is doing.
+"""A time limit for a chunk, which ends in one sentence whatever the processor is doing.
 
-Python code is ended by an exception. Code in C that does not come back to Python is not, so that
-a worker process then ends as a whole; it has written down which chunk it was.
+Python code is ended by an exception. Code in C that does not return to Python is ended with its
+worker process, which has written down the chunk that it was at.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 GRACE: Final = 2.0
-"""Seconds that code in C has to come back to Python, before its worker is ended."""
+"""Seconds that code in C has to return to Python before its worker is ended."""
 
 AGAIN: Final = 1.0
 """Seconds after which an exception that was caught is raised again."""
@@ -32,39 +32,21 @@ ENDED: Final = "Timeout ("
 
 
 class _OverdueError(BaseException):
-    """The chunk takes too long; no Exception, which coffea would try again and processors catch."""
+    """The chunk takes too long. Coffea would retry an Exception, and processors catch it."""
 
 
 class Limit(NamedTuple):
-    """A time limit.
-
-    Attributes
-    ----------
-    seconds
-        For a chunk, with all attempts at it.
-    folder
-        Where workers write down which chunk they are at.
-    """
+    """A time limit."""
 
     seconds: float
+    """For a chunk, with all attempts at it."""
     folder: Path
+    """Where workers write down which chunk they are at."""
 
     def call(self, function: Callable[[Any], Any], item: Any, *, inside: bool) -> Any:
-        """Call a function on an item.
+        """Call a function on an item, in the client (`inside`) or in a worker that may be ended.
 
-        Parameters
-        ----------
-        function
-            Of one argument.
-        item
-            A chunk, or a file.
-        inside
-            Whether this is the client's process, which is not to be ended.
-
-        Raises
-        ------
-        InputError
-            If it takes longer, or took longer in a worker that was ended.
+        Raises InputError if it takes longer, or took longer in a worker that was ended.
         """
         sentence = (
             f"{_name(item)} took longer than {self.seconds:g} s: raise chunk_timeout, ask for "
@@ -95,13 +77,7 @@ class Limit(NamedTuple):
 
 @contextmanager
 def limit(seconds: float | None) -> Iterator[Limit | None]:
-    """A limit for the chunks of one run, and none for None.
-
-    Raises
-    ------
-    InputError
-        In place of what comes of it, if a worker was ended.
-    """
+    """Limit of the chunks of one run; InputError replaces what the end of a worker raises."""
     if seconds is None:
         yield None
         return
@@ -123,7 +99,7 @@ def _name(item: Any) -> str:
 
 
 class _Soft:
-    """Raises _OverdueError in this thread, again and again while it is caught."""
+    """Raises _OverdueError in this thread, again while it is caught."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -136,7 +112,7 @@ class _Soft:
 
     def __enter__(self) -> Self:
         if self._main:
-            # It ends waiting too: for a file, or for another process.
+            # A signal also ends waiting, for a file or for another process.
             self._before = signal.signal(signal.SIGALRM, self._alarm)
             signal.setitimer(signal.ITIMER_REAL, self.seconds, AGAIN)
         else:
@@ -151,15 +127,15 @@ class _Soft:
         while not self._is_over():
             pass
         if self.struck:
-            # What may be on its way is taken here. Taken back, it would leave Python 3.11 and 3.12
-            # looking for it for ever: all code is slower then, and a profiler hangs.
+            # Catch here what may be on its way. If it were cancelled, Python 3.11 and 3.12 would
+            # look for it for ever: all code is slower then, and a profiler hangs.
             with suppress(_OverdueError):
                 _raise_in(self._thread, _OverdueError)
                 while True:
                     pass
 
     def _is_over(self) -> bool:
-        """Have nothing more raised; whether that came to its end, and not to an exception."""
+        """Have nothing more raised; whether that ended without an exception."""
         try:
             self._over.set()
             with self._lock:
@@ -182,14 +158,14 @@ class _Soft:
 
 
 def _raise_in(thread: int, error: type[BaseException]) -> None:
-    """Raise in a thread when it next does anything in Python, in place of what is on its way."""
+    """Raise in a thread when it next runs Python, in place of what was to be raised."""
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(error))
 
 
 class _Hard:
-    """Ends this process when Python code did not get a turn; C's clock needs no lock of Python's.
+    """Ends this process by a timer in C, which needs no lock of Python's.
 
-    Python has one such clock, which threads of a worker share: it is set for the first.
+    Python has one such timer, which the threads of a worker share: it is set for the first.
     """
 
     _lock = threading.Lock()

@@ -1,4 +1,4 @@
-"""Batches on any pool of workers that hands out `concurrent.futures.Future`: loky, threads, Parsl."""
+"""Batches on a pool that hands out `concurrent.futures.Future`: loky, threads, Parsl."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from analysis.errors import WorkerLostError
-from analysis.executors.batches import BatchedExecutor, Payload
+from analysis.executors.batches import BatchedExecutor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from analysis.executors.payload import Payload
 
-class _Try(NamedTuple):
-    """A batch, and on how many workers it was that died."""
+
+class _Attempt(NamedTuple):
+    """A batch, and how many workers have died with it."""
 
     batch: Sequence[Any]
     deaths: int = 0
@@ -36,41 +38,42 @@ class PoolExecutor(BatchedExecutor):
         """Make the pool ready for work again after a worker died."""
 
     def results(self, code: bytes, batches: Sequence[Sequence[Any]]) -> Iterator[Payload]:
-        """As `BatchedExecutor.results`; what a dead worker had is done again, item by item."""
-        pending = {self.submit(code, batch): _Try(batch) for batch in batches}
+        """Do what a dead worker had again, item by item."""
+        pending = {self.submit(code, batch): _Attempt(batch) for batch in batches}
         try:
             while pending:
                 done, _ = wait(pending, return_when=FIRST_COMPLETED)
-                again: list[_Try] = []
+                again: list[_Attempt] = []
                 cause: BaseException | None = None
                 for future in done:
-                    one = pending.pop(future)
+                    attempt = pending.pop(future)
                     try:
                         payload = future.result()
                     except self.lost as error:
-                        again.append(one)
+                        again.append(attempt)
                         cause = error
                     else:
                         yield payload
                 if cause is None:
                     continue
                 again.extend(self._broken(pending))
-                # Of each item: one death may end many tasks, and be told of each in turn.
-                deaths = 1 + max(one.deaths for one in again)
+                # Counted for each item: one death may end many tasks, reported one by one.
+                deaths = 1 + max(attempt.deaths for attempt in again)
                 if deaths > self.retries:
                     msg = f"workers died {deaths} times"
                     raise WorkerLostError(msg) from cause
-                self.ledger.lost += len(again)
+                self.statistics.lost += len(again)
                 self.revive()
-                # One item a task: what kills workers is then alone, and all else gets done.
-                for one in again:
-                    for item in one.batch:
-                        pending[self.submit(code, [item])] = _Try([item], one.deaths + 1)
+                # One item a task: the item that kills is then alone, and all others get done.
+                for attempt in again:
+                    for item in attempt.batch:
+                        retry = _Attempt([item], attempt.deaths + 1)
+                        pending[self.submit(code, [item])] = retry
         finally:
             for future in pending:
                 future.cancel()
 
-    def _broken(self, pending: dict[Future[Payload], _Try]) -> list[_Try]:
+    def _broken(self, pending: dict[Future[Payload], _Attempt]) -> list[_Attempt]:
         """Take out of `pending` what the same death ended: with loky it is the whole pool."""
         return [
             pending.pop(future)

@@ -23,35 +23,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import ndcctools.taskvine as vine
 import psutil
 from coffea.processor import TaskVineExecutor, taskvine_executor
 
-from analysis.errors import InputError, NotInstalledError, WorkerLostError
-from analysis.executors.batches import (
-    BatchedExecutor,
-    RaisedError,
-    process_batch,
-    worker_name,
-)
-from analysis.executors.worker import environment as allocator
-from analysis.executors.worker import warm
-
-try:
-    import ndcctools.taskvine as vine
-except ImportError as error:
-    _msg = (
-        f"the taskvine executor needs TaskVine ({error}), which conda has and pip has not: "
-        "conda install -c conda-forge ndcctools"
-    )
-    raise NotInstalledError(_msg) from error
+from analysis.errors import InputError, WorkerLostError
+from analysis.executors.batches import BatchedExecutor, process_batch
+from analysis.executors.payload import RaisedError, worker_name
+from analysis.executors.worker import environment as worker_environment
+from analysis.executors.worker import stock_environment, warm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from coffea.processor.executor import ExecutorBase
 
-    from analysis.executors.batches import Payload
     from analysis.executors.options import TaskvineOptions
+    from analysis.executors.payload import Payload
 
 LIBRARY: Final = "analysis"
 """Name of the library that workers hold."""
@@ -62,26 +50,19 @@ GRACE: Final = 5.0
 
 @dataclass
 class VinePool(BatchedExecutor):
-    """Batches on a TaskVine manager.
-
-    Parameters
-    ----------
-    manager
-        With workers and the library.
-    lives
-        Raises if no worker does any more.
-    """
+    """Batches on a TaskVine manager, which has workers and the library."""
 
     manager: Any = None
-    lives: Callable[[], None] | None = None
+    check_workers: Callable[[], None] | None = None
+    """Raises if all workers are dead."""
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the manager, which stays here."""
-        return {**self.__dict__, "manager": None, "lives": None}
+        return {**self.__dict__, "manager": None, "check_workers": None}
 
     def results(self, code: bytes, batches: Sequence[Sequence[Any]]) -> Iterator[Payload]:
-        """As `BatchedExecutor.results`; what a dead worker had is done again, item by item."""
-        assert self.lives is not None
+        """Do what a dead worker had again, item by item."""
+        assert self.check_workers is not None
         pending: dict[int, Sequence[Any]] = {}
 
         def submit(batch: Sequence[Any]) -> None:
@@ -97,7 +78,7 @@ class VinePool(BatchedExecutor):
         deaths = 0
         try:
             while pending:
-                self.lives()
+                self.check_workers()
                 call = self.manager.wait(1)
                 if call is None:
                     continue
@@ -112,7 +93,7 @@ class VinePool(BatchedExecutor):
                 if deaths > self.retries:
                     msg = f"workers died {deaths} times"
                     raise WorkerLostError(msg)
-                self.ledger.lost += 1
+                self.statistics.lost += 1
                 for item in batch:
                     submit([item])
         finally:
@@ -124,10 +105,10 @@ class VinePool(BatchedExecutor):
 
 
 class Untuned(TaskVineExecutor):
-    """coffea's own, which can be called again, and leaves Ctrl-C as it was."""
+    """coffea's own executor, made fit to be called again; Ctrl-C stays as it was."""
 
     def __call__(self, *args: Any) -> Any:
-        """As of coffea's."""
+        """Run, and forget coffea's global manager."""
         handler = signal.getsignal(signal.SIGINT)
         # The manager of an earlier run keeps the port until it is collected.
         taskvine_executor.manager = None
@@ -147,7 +128,7 @@ class Untuned(TaskVineExecutor):
 def _work(
     code: bytes, batch: bytes, compression: int | str | None
 ) -> tuple[Payload | None, RaisedError | None]:
-    """As `process_batch`; what it raises is returned, since TaskVine keeps only its traceback."""
+    """`process_batch`, which returns what is raised: TaskVine would keep only the traceback."""
     try:
         return process_batch(code, batch, compression), None
     except RaisedError as error:
@@ -155,7 +136,7 @@ def _work(
 
 
 def _ready() -> str:
-    """Name of a worker; it takes long enough that the others come too."""
+    """Name of a worker; slow enough that the others get calls too."""
     time.sleep(0.1)
     return worker_name()
 
@@ -178,7 +159,7 @@ def start(options: TaskvineOptions, workers: int) -> Iterator[ExecutorBase]:
         # The virtual environment need not be activated.
         "PATH": os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", "")]),
         "PYTHONPATH": os.pathsep.join(str(Path(path).absolute()) for path in sys.path),
-        **_given(options.environment, tuned=tuned),
+        **(worker_environment if tuned else stock_environment)(options.environment),
     }
     with ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="coffea-vine-"))
@@ -204,8 +185,8 @@ def start(options: TaskvineOptions, workers: int) -> Iterator[ExecutorBase]:
             _work,
             _ready,
             add_env=False,
-            # Each call in a fork: a death costs 0.1 s. Called in the library itself, it ends the
-            # library, and TaskVine takes 18 s to start another, for ever.
+            # Each call in a fork, whose death costs 0.1 s. In the library itself it would end the
+            # library, and TaskVine takes 18 s to start another.
             exec_mode="fork",
             library_context_info=[warm, [], {}],
         )
@@ -216,9 +197,9 @@ def start(options: TaskvineOptions, workers: int) -> Iterator[ExecutorBase]:
 
         buried: set[int] = set()
 
-        def lives() -> None:
+        def check_workers() -> None:
             dead = {process.pid for process in processes if process.poll() is not None}
-            # What a dead worker had started holds its connection open: to the manager it lives.
+            # Its children hold the connection of a dead worker open: to the manager it lives.
             for one in _sessions(dead - buried):
                 with suppress(psutil.NoSuchProcess):
                     one.kill()
@@ -227,15 +208,11 @@ def start(options: TaskvineOptions, workers: int) -> Iterator[ExecutorBase]:
                 msg = "all workers died"
                 raise WorkerLostError(msg)
 
-        pool = VinePool(workers=workers, manager=manager, lives=lives, **options.batched())
+        pool = VinePool(
+            workers=workers, manager=manager, check_workers=check_workers, **options.batched()
+        )
         _wait(manager, processes, workers, options.patience)
         yield pool
-
-
-def _given(more: Mapping[str, str | None], *, tuned: bool) -> dict[str, str]:
-    """Environment variables of workers; without the allocator's for coffea's own executor."""
-    plain: dict[str, str | None] = {} if tuned else dict.fromkeys(allocator())
-    return allocator({**plain, **more})
 
 
 @contextmanager
@@ -279,7 +256,7 @@ def _workers(
 
 
 def _sessions(leaders: set[int]) -> list[psutil.Process]:
-    """Processes of workers and all that they started, whether the worker itself lives or not."""
+    """Workers, dead or alive, with all processes that they started."""
     found = []
     for process in psutil.process_iter() if leaders else ():
         with suppress(OSError):
@@ -291,7 +268,7 @@ def _sessions(leaders: set[int]) -> list[psutil.Process]:
 def _wait(
     manager: Any, processes: Sequence[subprocess.Popen[bytes]], workers: int, patience: float
 ) -> None:
-    """Wait until each worker is warm: the library takes calls when it has imported."""
+    """Wait until each worker has answered, which it does when its library is warm."""
     until = time.monotonic() + patience
     ready: set[str] = set()
     while len(ready) < workers:

@@ -17,47 +17,44 @@ ALLOCATOR: Final = {
     "MALLOC_ARENA_MAX": "1",
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
 }
-"""Environment variables that set glibc's allocator; it reads them when a process starts.
+"""Environment variables that set glibc's allocator, which reads them when a process starts.
 
 By default it maps each large array afresh from the kernel and gives it back when it is free, and
-every page of it is faulted in again (the more so in threads other than the first, where Dask and
-others compute). With these a worker keeps what it had for the next chunk: no page faults. And it
-asks for pages of 2 MB where the kernel gives them to who asks (glibc 2.35 and newer; older ones
-do not know the tunable), whose addresses take less time to look up, in a virtual machine above all.
-What each is worth: `python -m perf ablation`.
+every page of it is faulted in again (the more so in threads other than the first, in which Dask
+and others compute). With these a worker keeps its memory for the next chunk: no page faults. It
+also asks for pages of 2 MB where the kernel gives them on request (glibc 2.35 and newer; older
+ones do not know the tunable), whose addresses are faster to look up, above all in a virtual
+machine. What each is worth: `python -m perf ablation`.
 """
 
 FREEZE: Final = "COFFEA_SCALING_FREEZE"
-"""Environment variable of a worker that has it collect garbage as Python does, where it is 0."""
-
+"""Environment variable of a worker; 0 leaves out `gc.freeze`."""
 
 HASH_SEED: Final = "6640"
 """PYTHONHASHSEED of all workers, so that what is made from a set has the same order in each: axes
-of histograms above all, which could else not be merged. It is the one that Dask gives its workers,
-those of a cluster of the user's too."""
+of histograms above all, which could otherwise not be merged. It is the one that Dask gives its
+workers, on a user's own cluster too."""
 
 
 def environment(more: Mapping[str, str | None] | None = None) -> dict[str, str]:
-    """Environment variables of a worker process.
-
-    Parameters
-    ----------
-    more
-        The user's, over ALLOCATOR and HASH_SEED; None leaves a variable out.
-    """
+    """Environment variables of a worker process: ours, and over them the user's; None removes."""
     given = {**ALLOCATOR, "PYTHONHASHSEED": HASH_SEED, **(more or {})}
     return {name: value for name, value in given.items() if value is not None}
+
+
+def stock_environment(more: Mapping[str, str | None]) -> dict[str, str]:
+    """The same for coffea's own executor, whose workers have the default allocator."""
+    return environment({**dict.fromkeys((*ALLOCATOR, "PYTHONHASHSEED")), **more})
 
 
 def warm() -> None:
     """Import what every chunk needs, and keep it out of garbage collections.
 
-    A collection looks at every object that lives: with the analysis imported, 0.1 s and more.
-    Warnings are off: they would come out at the user's terminal, from every worker.
+    A collection looks at every live object: with the analysis imported, 0.1 s and more. Warnings
+    are off: they would reach the user's terminal from every worker.
     """
     warnings.simplefilter("ignore")
     import analysis.adl  # noqa: PLC0415
-    import analysis.executors.batches  # noqa: PLC0415
     import analysis.ttbar  # noqa: F401, PLC0415
 
     gc.collect()

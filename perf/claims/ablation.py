@@ -62,7 +62,7 @@ def _dask(*names: str) -> Callable[[], dict[str, Any]]:
     def options() -> dict[str, Any]:
         import dask  # noqa: PLC0415
 
-        from analysis.executors.dask import CONFIGURATION  # noqa: PLC0415
+        from analysis.executors._dask_cluster import CONFIGURATION  # noqa: PLC0415
 
         given = {key: dask.config.get(key) for key in CONFIGURATION if key.startswith(names)}
         return {"config": given}

@@ -14,14 +14,13 @@ import contextlib
 import json
 import uuid
 from dataclasses import dataclass
-from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from analysis.errors import InputError
-from analysis.executors import EXECUTORS, options_of, parse_options
+from analysis.executors import EXECUTORS, import_executor, options_of, parse_options
 from analysis.executors.worker import ALLOCATOR
 from analysis.files import output
 from analysis.folders import alone
@@ -148,7 +147,7 @@ def _known_options(name: str) -> list[str]:
     if name not in EXECUTORS:
         msg = f"there is no executor {name!r}: use one of {', '.join(EXECUTORS)}"
         raise InputError(msg)
-    import_module(f"analysis.executors.{name}")
+    import_executor(name)
     return options_of(name)
 
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from coffea.processor.executor import ExecutorBase
 
-    from analysis.executors.batches import Ledger
+    from analysis.executors.batches import Statistics
 
 KEY: Final = "perf.scaling.stages"
 """Of what the probe adds to the result of a chunk."""
@@ -346,23 +346,23 @@ class Stages:
     chunk_cpu: float
 
 
-def stages(seen: Seen, ledger: Ledger | None, budget: float) -> Stages:
+def stages(seen: Seen, statistics: Statistics | None, budget: float) -> Stages:
     """Split the time of the workers.
 
     Parameters
     ----------
     seen
         By the probe.
-    ledger
+    statistics
         Of the executor, cleared before the run; None if it keeps none.
     budget
         Workers x wall time of the run.
     """
     known = (seen.opening, seen.reading, seen.decompressing, seen.processing)
-    if ledger is None:
+    if statistics is None:
         rest = budget - sum(known)
         return Stages(*known, None, None, None, None, rest, budget, None, None, seen.cpu)
-    spent = ledger.spent
+    spent = statistics.spent
     busy = spent.processing + spent.merging + spent.packing
     return Stages(
         *known,
@@ -372,7 +372,7 @@ def stages(seen: Seen, ledger: Ledger | None, budget: float) -> Stages:
         waiting=budget - busy,
         unknown=None,
         budget=budget,
-        unpacking=ledger.unpacking,
-        adding=ledger.merging,
+        unpacking=statistics.unpacking,
+        adding=statistics.merging,
         chunk_cpu=seen.cpu,
     )

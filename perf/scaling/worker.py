@@ -425,7 +425,7 @@ def _measure(
     from perf.scaling.stages import Watched, probed, stages
 
     cell = request.cell
-    ledger = getattr(executor, "ledger", None)
+    statistics = getattr(executor, "statistics", None)
     first, first_spell = timed(lambda: prepared.run(executor, chunksize=cell.chunksize))
     check(first)
     # Before the runs: it also has the workers import the probe.
@@ -435,8 +435,8 @@ def _measure(
     turns = [False] * request.runs + [True]
     random.Random(request.seed).shuffle(turns)
     for with_probe in turns:
-        if ledger is not None:
-            ledger.clear()
+        if statistics is not None:
+            statistics.clear()
         if with_probe:
             other, probe = probed(executor)
             result, spell = timed(
@@ -446,9 +446,9 @@ def _measure(
             found |= {
                 "probed_wall": spell.wall,
                 "probed_cpu": spell.cpu,
-                **asdict(stages(seen, ledger, cell.workers * spell.wall)),
-                "batches": None if ledger is None else ledger.batches,
-                "lost": None if ledger is None else ledger.lost,
+                **asdict(stages(seen, statistics, cell.workers * spell.wall)),
+                "batches": None if statistics is None else statistics.batches,
+                "lost": None if statistics is None else statistics.lost,
                 "workers_seen": len(seen.peaks),
                 **_peaks(seen.peaks),
             }

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def start(options: SparkOptions, workers: int) -> AbstractContextManager[SparkExecutor]:
-    """Start Spark, as `executor.start` says."""
+    """Start Spark: see `executor.start`."""
     # Spark's workers import this package before their path is in order: it must import nothing.
     from analysis.executors.spark import executor  # noqa: PLC0415
 

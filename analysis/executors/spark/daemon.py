@@ -1,8 +1,8 @@
 """The process that Spark forks its Python workers from, instead of `pyspark.daemon`.
 
-It imports the analysis before the first fork: a worker is then there in milliseconds (Spark ends
-one that was idle for a minute), shares the memory of what was imported, and the garbage collection
-that pyspark does after every task passes over it.
+It imports the analysis before the first fork. A worker then starts in milliseconds (Spark ends one
+that was idle for a minute), shares the memory of all imports, and pyspark's garbage collection
+after every task passes over them.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from importlib.util import find_spec
 
 def main() -> None:
     """Import, then fork workers for as long as Spark asks for them."""
-    # Spark puts pyspark.zip first, which has no bytecode: each import would compile it, 0.3 s.
+    # Spark puts pyspark.zip first, which has no bytecode, so that imports compile: 0.3 s.
     installed = [path for path in sys.path if not path.endswith(("pyspark.zip", "-src.zip"))]
     bundled, sys.path[:] = sys.path[:], installed
     if find_spec("pyspark") is None or find_spec("py4j") is None:
         sys.path[:] = bundled
-    # Spark reads an address from standard output: nothing that is imported may print to it.
+    # Spark reads an address from standard output: no import may print to it.
     answer = os.dup(1)
     os.dup2(2, 1)
     import_module("pyspark.worker")

@@ -1,8 +1,8 @@
 """Apache Spark: batches are the partitions of an RDD.
 
-coffea has had no Spark executor since 2023. Spark balances, retries and brings back; what it is
-bad at is a Python task (a few ms each, tuned) and moving large results (through the JVM), so
-there are few partitions, each merged where it was processed.
+coffea has had no Spark executor since 2023. Spark balances, retries and collects; it is slow with
+each Python task (a few ms, tuned) and with large results (through the JVM), so there are few
+partitions, each merged on its worker.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from coffea.processor import accumulate
 from coffea.processor.executor import ExecutorBase
 
 from analysis.errors import InputError, WorkerLostError
-from analysis.executors.batches import BatchedExecutor, RaisedError, fetch, split
+from analysis.executors.batches import BatchedExecutor, split
 from analysis.executors.folders import plain_folder, unlisted
+from analysis.executors.payload import RaisedError, fetch
 from analysis.executors.spark import jvm
 from analysis.executors.worker import environment as worker_environment
 
@@ -34,72 +35,60 @@ if TYPE_CHECKING:
 
     from pyspark import RDD, SparkContext
 
-    from analysis.executors.batches import Payload
     from analysis.executors.options import SparkOptions
+    from analysis.executors.payload import Payload
 
 FLAGS: Final = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:-UsePerfData"
-"""Of Java. Nothing that lasts is computed in it, so it need not optimise what it compiles: the start
+"""Of Java. It computes nothing that takes long, so it need not optimise what it compiles: the start
 takes 7 s of CPU time instead of 10, and a task 6 ms instead of 13. One thread collects garbage, not
-one for each core, and nothing is left in /tmp/hsperfdata. (What is left of the start is Python's
-imports, 3 s, and Java's loading of classes, of which an archive by -XX:ArchiveClassesAtExit, 70 MB,
-spares 1.5 s; add -XX:SharedArchiveFile by `configuration`.)"""
+one for each core, and nothing is left in /tmp/hsperfdata. (The rest of the start is Python's
+imports, 3 s, and Java's loading of classes. An archive by -XX:ArchiveClassesAtExit, 70 MB, saves
+1.5 s of that; add -XX:SharedArchiveFile by `configuration`.)"""
 
 CONFIGURATION: Final = {
-    # Forks workers that have imported everything and frozen it, so that the garbage collection
-    # of pyspark after each task passes over it (see `worker.warm`). Against workers that import
-    # for themselves, a task takes 6 ms of CPU time instead of 12, and a start 2 s less.
+    # Workers are forked with all imports done and frozen (see `worker.warm`). Compared with
+    # workers that import, a task takes 6 ms of CPU time instead of 12, and a start 2 s less.
     "spark.python.daemon.module": "analysis.executors.spark.daemon",
-    # Over TCP each task waits for a delayed acknowledgement: 26 ms instead of 4.
+    # Over TCP each task waits for a delayed acknowledgement, 26 ms instead of 4.
     "spark.python.unix.domain.socket.enabled": "true",
-    # A result of 1 MB and more would go by way of the block manager: 16 MB take 200 ms of CPU
-    # time instead of 85.
+    # Results of 1 MB and more would go through the block manager: 16 MB take 200 ms of CPU time
+    # instead of 85.
     "spark.task.maxDirectResultSize": "128m",
-    # No limit to results together: they are merged as they come, not kept.
+    # No limit on the sum of results: they are merged as they come, not kept.
     "spark.driver.maxResultSize": "0",
-    # What is sent is compressed already, if that pays.
+    # Results are compressed already, if that pays.
     "spark.broadcast.compress": "false",
     "spark.shuffle.compress": "false",
     "spark.shuffle.spill.compress": "false",
-    # After a failure, chunks that are still at work are ended at once, not after 2 s.
+    # After a failure, chunks that are still at work are ended after 0.2 s, not 2.
     "spark.python.task.killTimeout": "200ms",
-    # No web server and its port. (It makes no difference to speed that can be measured.)
+    # No web server and its port; no measurable difference in speed.
     "spark.ui.enabled": "false",
     "spark.eventLog.enabled": "false",
     "spark.executor.extraJavaOptions": FLAGS,
 }
-"""Spark's configuration where the user gives no other. Each was measured by taking it away."""
+"""Settings, where the user gives no other. Each was measured by leaving it out."""
 
 
 @dataclass
 class SparkExecutor(BatchedExecutor):
-    """Batches on Spark.
-
-    Parameters
-    ----------
-    context
-        Running.
-    partitions
-        Number of batches, all of about the same size; by default they are large first and small
-        last, as of `batches.guided`, and Spark gives them to idle cores in this order.
-    folder
-        Seen by the client and all workers, for large payloads; None if there is none.
-    fan_in
-        If there are more batches, so many at a time are merged by workers. That starts when the
-        last batch is done, while the client merges what is there: for two workers a histogram of
-        16 MB a batch takes 60 ms of CPU time so, and 30 otherwise. It is for many workers.
-    """
+    """Batches on a running SparkContext, which gives them to idle cores in their order."""
 
     fan_in: int = 128
+    """If there are more batches, so many at a time are merged by workers. That starts when the
+    last batch is done, whereas the client merges at once: for two workers a histogram of 16 MB a
+    batch takes 60 ms of CPU time so, and 30 otherwise. It is for many workers."""
     context: SparkContext | None = None
     partitions: int | None = None
     folder: Path | None = None
+    """That the client and all workers share, for large payloads."""
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the context, which stays here."""
         return {**self.__dict__, "context": None}
 
     def results(self, code: bytes, batches: Sequence[Sequence[Any]]) -> Iterator[Payload]:
-        """As `BatchedExecutor.results`; Spark gives what a dead worker had to another."""
+        """Spark itself gives what a dead worker had to another."""
         if self.partitions:
             items = [item for batch in batches for item in batch]
             batches = split(items, _equal(len(items), self.partitions))
@@ -129,7 +118,7 @@ class SparkExecutor(BatchedExecutor):
         pickled = [self.packed(batch) for batch in batches]
         try:
             rdd: RDD[Any] = context.parallelize(pickled, len(pickled))
-            # pyspark broadcasts what is larger than 1 MB, which takes 6 ms more.
+            # pyspark broadcasts more than 1 MB, which takes 6 ms more.
             rdd = rdd.mapPartitions(partial(process, code=code))
             if len(batches) > self.fan_in:
                 groups = -(-len(batches) // self.fan_in)
@@ -143,16 +132,16 @@ class SparkExecutor(BatchedExecutor):
         job.start()
         ended = False
         try:
-            while (one := queue.get()) is not None:
-                match one:
+            while (message := queue.get()) is not None:
+                match message:
                     case task.Sent():
-                        self.ledger.lost += one.lost
-                        yield fetch(one.payload)
+                        self.statistics.lost += message.lost
+                        yield fetch(message.payload)
                     case RaisedError():
-                        raise one
+                        raise message
                     case _:
                         ended = True
-                        raise one
+                        raise message
             ended = True
         finally:
             if not ended:
@@ -171,11 +160,11 @@ def _numbered(partition: int, sent: Iterable[Any]) -> Iterator[tuple[int, Any]]:
 
 
 def _job(context: SparkContext, group: str, rdd: RDD[Any], queue: SimpleQueue[Any]) -> None:
-    """Run, and put None or an exception at the end of the queue."""
+    """Run a job, and put None or an exception at the end of the queue."""
     try:
         context.setJobGroup(group, "coffea", interruptOnCancel=True)
-        # By Java: results came already, and rdd.count() would have Python count and collect the
-        # counts over a socket, 10 ms.
+        # In Java: results came already, and rdd.count() would have Python count, and collect the
+        # counts over a socket: 10 ms.
         rdd._jrdd.count()
     except Exception as error:  # noqa: BLE001
         queue.put(_lost(error, context))
@@ -184,7 +173,7 @@ def _job(context: SparkContext, group: str, rdd: RDD[Any], queue: SimpleQueue[An
 
 
 def _cancel(context: SparkContext, group: str) -> None:
-    """End a job. By a thread, as a Java process in trouble might never answer."""
+    """Cancel a job, in a thread, as a Java process in trouble might never answer."""
 
     def cancel() -> None:
         with suppress(Exception):
@@ -196,7 +185,7 @@ def _cancel(context: SparkContext, group: str) -> None:
 
 
 def _lost(error: Exception, context: SparkContext) -> Exception:
-    """What the error of a job means."""
+    """The error of a job in words."""
     from py4j.protocol import Py4JJavaError  # noqa: PLC0415
 
     try:
@@ -221,7 +210,7 @@ def _lost(error: Exception, context: SparkContext) -> Exception:
 
 @dataclass
 class PlainSpark(ExecutorBase):
-    """Spark the plain way, to compare with: an item is a partition, all results are collected."""
+    """Plain Spark, to compare with: an item is a partition, and all results are collected."""
 
     workers: int = 1
     retries: int = 3
@@ -234,7 +223,7 @@ class PlainSpark(ExecutorBase):
     def __call__(
         self, items: Iterable[Any], function: Callable[[Any], Any], accumulator: Any
     ) -> tuple[Any, int]:
-        """As `BatchedExecutor.__call__`."""
+        """Collect all results, then merge them."""
         assert self.context is not None
         todo = list(items)
         try:
@@ -248,8 +237,8 @@ class PlainSpark(ExecutorBase):
 def start(options: SparkOptions, workers: int) -> Iterator[ExecutorBase]:
     """Start Spark, yield the executor that uses it, and end all its processes.
 
-    A SparkContext that runs in this process already is used, and left running. Retries are
-    Spark's: a worker's death costs one of the whole batch.
+    A SparkContext that runs in this process already is used, and left running. Spark retries:
+    a worker's death costs a retry of the whole batch.
 
     Raises
     ------
@@ -319,7 +308,7 @@ def _warm(context: SparkContext, workers: int) -> None:
 
 
 def _master(master: str | None, workers: int, failures: int | None) -> str:
-    """URL of the master; a local one tries a task once unless its URL says how often."""
+    """URL of the master; that of a local one says how often a task may fail."""
     local = re.fullmatch(r"local(?:\[(\d+|\*)\])?", master or f"local[{workers}]")
     if local is None:
         assert master is not None
@@ -329,7 +318,7 @@ def _master(master: str | None, workers: int, failures: int | None) -> str:
 
 
 def _hygiene(master: str, folder: Path, flags: str) -> dict[str, str]:
-    """Settings without which Spark would leave things behind, or not find our modules."""
+    """Settings without which Spark would leave files behind, or not find our modules."""
     path = [entry or os.getcwd() for entry in sys.path]  # noqa: PTH109
     home = f"-Duser.home={folder}" if unlisted() else ""
     settings = {
@@ -339,7 +328,7 @@ def _hygiene(master: str, folder: Path, flags: str) -> dict[str, str]:
         "spark.executorEnv.PYTHONPATH": os.pathsep.join(dict.fromkeys(path)),
     }
     if re.match(r"local|spark://(127\.0\.0\.1|localhost):", master):
-        # Nobody on the network is to reach it, and no host name has to be resolved.
+        # Not reachable from the network, and no host name has to be resolved.
         settings["spark.driver.bindAddress"] = settings["spark.driver.host"] = "127.0.0.1"
     if master.startswith("local"):
         settings["spark.local.dir"] = str(folder)
@@ -350,7 +339,7 @@ def _placement(master: str, workers: int, failures: int, folder: Path) -> dict[s
     """Settings that depend on where Spark runs."""
     settings = {"spark.task.maxFailures": str(failures)}
     if master.startswith("local"):
-        # Whoever can open the socket can use it: the folder is the user's only.
+        # Whoever can open the socket can use it, so its folder is the user's alone.
         settings["spark.python.unix.domain.socket.dir"] = str(folder)
     elif master.startswith("spark:"):
         settings["spark.cores.max"] = str(workers)

@@ -34,21 +34,15 @@ JAVA: Final = 17
 """Oldest Java that Spark 4 runs on."""
 
 PATIENCE: Final = 10.0
-"""Seconds for Spark to stop, for its Java process to end, and for those that it started; each is
-ended by force after that. It takes 1, 0.1 and 0.1."""
+"""Seconds after which Spark, its Java process, and those that this started are killed. They end in
+1, 0.1 and 0.1."""
 
 SEED: Final = "spark.executorEnv.PYTHONHASHSEED"
-"""Setting of workers' hash seed."""
+"""Setting of the workers' hash seed."""
 
 
 def find_java() -> str:
-    """The program that pyspark is about to start.
-
-    Raises
-    ------
-    NotInstalledError
-        If there is none, or it is too old.
-    """
+    """The Java that pyspark will start; NotInstalledError if there is none or it is too old."""
     home = os.environ.get("JAVA_HOME")
     java = shutil.which("java", path=str(Path(home, "bin")) if home else None)
     wanted = f"install Java {JAVA} or newer (Debian: openjdk-17-jre-headless)"
@@ -66,13 +60,7 @@ def find_java() -> str:
 
 
 def find_spark() -> type[SparkContext]:
-    """The class SparkContext of pyspark.
-
-    Raises
-    ------
-    NotInstalledError
-        If pyspark is not installed.
-    """
+    """The class SparkContext; raises NotInstalledError if pyspark is not installed."""
     try:
         with warnings.catch_warnings():
             # pyspark's optional pandas parts, which nothing here uses, warn of new pandas.
@@ -111,25 +99,9 @@ def own_context(
 ) -> Iterator[SparkContext]:
     """Start Spark in a Java process of its own, and end all of it whatever happens.
 
-    Parameters
-    ----------
-    master
-        URL.
-    settings
-        Spark's configuration.
-    folder
-        Where Spark's log goes, which nobody sees unless it does not start.
-    launcher
-        Flags of the short-lived Java process that finds out the command line of the other.
-    timeout
-        Seconds until it must have started and `warm` be done.
-    warm
-        First use of it.
-
-    Raises
-    ------
-    InputError
-        If it does not start.
+    `launcher` are flags of the short-lived Java process that composes the command line of the
+    other. Spark must have started, and `warm` have used it, within `timeout` seconds; if not,
+    InputError is raised, with the reason from Spark's log in `folder`.
     """
     context_class = find_spark()
     find_java()
@@ -140,15 +112,15 @@ def own_context(
     python = os.environ.get("PYSPARK_PYTHON", sys.executable)
     name = unlisted()
     variables = {
-        # Java finds none, and Hadoop wants one.
+        # Java finds no name, and Hadoop needs one.
         **({"SPARK_USER": name, "HADOOP_USER_NAME": name} if name else {}),
         "PYSPARK_PYTHON": sys.executable if master.startswith("local") else python,
         "SPARK_LAUNCHER_OPTS": launcher,
-        # pyspark gives its workers that of this process.
+        # pyspark gives its workers the seed of this process.
         **({"PYTHONHASHSEED": seed} if (seed := settings.get(SEED)) else {}),
-        # In the C locale Java does not find a folder with an umlaut, by whatever way.
+        # In the C locale Java does not find a folder with an umlaut.
         **({} if locale.getencoding().lower() == "utf-8" else {"LC_ALL": "C.UTF-8"}),
-        # These would go before spark.local.dir, and have pyspark look for a running Java process.
+        # These would override spark.local.dir, and have pyspark use a running Java process.
         "SPARK_LOCAL_DIRS": None,
         "PYSPARK_GATEWAY_PORT": None,
     }
@@ -182,7 +154,7 @@ def own_context(
             timer.cancel()
             _kill_launched()
             with warnings.catch_warnings():
-                # pyspark has the process's standard input in a frame, and leaves it open.
+                # A frame of pyspark holds the process's standard input open.
                 warnings.simplefilter("ignore", ResourceWarning)
                 traceback.clear_frames(error.__traceback__)
             if not isinstance(error, Exception):
@@ -207,7 +179,7 @@ def own_context(
 
 
 def _reach(master: str, timeout: float) -> None:
-    """Try the addresses of a standalone master, which Spark itself does for a minute."""
+    """Try the addresses of a standalone master; Spark itself would try for a minute."""
     if not master.startswith("spark://"):
         return
     addresses = master.removeprefix("spark://").split(",")
@@ -225,7 +197,7 @@ def _reach(master: str, timeout: float) -> None:
 
 @contextmanager
 def _signals() -> Iterator[None]:
-    """Put back what Ctrl-C does: pyspark has it talk to Java, in the midst of other talk."""
+    """Restore the handler of Ctrl-C: pyspark's talks to Java, even amid another message."""
     handler = signal.getsignal(signal.SIGINT)
     try:
         yield
@@ -236,15 +208,15 @@ def _signals() -> Iterator[None]:
 
 @contextmanager
 def _globals(context_class: Any, folder: Path) -> Iterator[None]:
-    """Put back what pyspark changes in this process, and keep its logger off the terminal.
+    """Restore what pyspark changes in this process, and keep its log off the terminal.
 
-    Its temporary files, which it tells Java the names of, go to a folder with a plain name.
+    Its temporary files, whose names it passes to Java, go to a folder with a plain name.
     """
     temporary, tempfile.tempdir = tempfile.tempdir, str(folder)
     gateway = context_class._gateway, context_class._jvm
     context_class._gateway = context_class._jvm = None
     path = set(sys.path)
-    # py4j reports a broken connection, and Ctrl-C while it waits, by the root logger and its own.
+    # py4j logs a broken connection, and Ctrl-C while it waits, in the root logger and its own.
     loggers = logging.getLogger(), logging.getLogger("py4j.java_gateway")
     for logger in loggers:
         logger.addFilter(_is_not_py4j)
@@ -264,7 +236,7 @@ def _is_not_py4j(record: logging.LogRecord) -> bool:
 
 
 def _kill_launched() -> None:
-    """End the Java process that pyspark has started or was about to, and did not tell of."""
+    """Kill a Java process that pyspark has started and not returned."""
     for child in psutil.Process().children():
         with suppress(psutil.NoSuchProcess):
             if re.search(r"spark-submit|SparkSubmit", " ".join(child.cmdline())):
@@ -276,7 +248,7 @@ def _kill_launched() -> None:
 
 
 def _family(java: subprocess.Popen[bytes]) -> set[psutil.Process]:
-    """What the Java process started: Python's daemon and workers, or executors."""
+    """Descendants of the Java process: Python's daemon and workers, or executors."""
     with suppress(psutil.NoSuchProcess):
         return set(psutil.Process(java.pid).children(recursive=True))
     return set()
@@ -286,7 +258,7 @@ def _stop(context: SparkContext) -> None:
     """Stop a context, of a Java process that may be dead."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        # If Java does not answer the first call ends there, and the second does the rest.
+        # If Java does not answer, the first call ends there and the second does the rest.
         for _ in range(2):
             with suppress(Exception):
                 context.stop()
@@ -302,7 +274,7 @@ def _end(
     family |= _family(java)
     try:
         if context is not None:
-            # By a thread, as a Java process in trouble might never answer.
+            # In a thread, as a Java process in trouble might never answer.
             stop = threading.Thread(target=_stop, args=(context,), daemon=True)
             stop.start()
             stop.join(PATIENCE)

@@ -1,4 +1,4 @@
-"""What runs in Spark's Python workers, and how it tells the client."""
+"""What runs in Spark's Python workers, and how results get to the client."""
 
 from __future__ import annotations
 
@@ -7,14 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyspark import AccumulatorParam, TaskContext
 
-from analysis.executors.batches import (
-    Payload,
-    RaisedError,
-    fetch,
-    merge_payloads,
-    process_batch,
-    spill,
-)
+from analysis.executors.batches import merge_payloads, process_batch
+from analysis.executors.payload import Payload, RaisedError, fetch, spill
 from analysis.executors.worker import warm
 
 if TYPE_CHECKING:
@@ -26,30 +20,19 @@ if TYPE_CHECKING:
 
 
 class Sent(NamedTuple):
-    """A payload on its way.
-
-    Attributes
-    ----------
-    lost
-        How often Spark had tried before, on workers that died.
-    payload
-        The payload, spilled if it is large.
-    """
+    """A payload on its way."""
 
     lost: int
+    """How often Spark had tried before, on workers that died."""
     payload: Payload
+    """Spilled if it is large."""
 
 
 class ToQueue(AccumulatorParam[list[Any]]):
-    """Accumulator that hands what tasks add to it to a queue of the client, as tasks end.
+    """Accumulator that puts what tasks add to it into a queue of the client (None on workers).
 
-    An action's result comes when all of it is there. What its tasks add to an accumulator comes
-    as each ends, and Spark applies it once however often it had to try that task.
-
-    Parameters
-    ----------
-    queue
-        None on workers.
+    An action's result comes when all tasks have ended. What a task adds to an accumulator comes
+    as it ends, and Spark applies it once however often it had to try that task.
     """
 
     def __init__(self, queue: SimpleQueue[Any] | None = None) -> None:
@@ -73,12 +56,12 @@ class ToQueue(AccumulatorParam[list[Any]]):
 
 @cache
 def prepare() -> None:
-    """Warm this process, if the one that forked it was not: one that the user's Spark started."""
+    """Warm this process, unless it was forked warm: a user's own Spark has another daemon."""
     warm()
 
 
 def ready(_: Iterable[Any]) -> Iterator[int]:
-    """Take part of a partition that only starts a worker."""
+    """Start a worker, and do nothing."""
     prepare()
     yield 1
 
@@ -91,21 +74,10 @@ def process(
     folder: Path | None,
     failures: Accumulator[list[Any]],
 ) -> Iterator[Sent]:
-    """Process the batches of a partition.
+    """Process the pickled batches of a partition, and leave large payloads in the folder.
 
-    Parameters
-    ----------
-    batches
-        Pickled lists of items.
-    code
-        As of `process_batch`.
-    compression
-        As of `pack`.
-    folder
-        Where large payloads are left; None if the client does not see it.
-    failures
-        Told what the function raised. Raised here, Spark would try it again four times, after
-        coffea did, and bring a Java exception.
+    Exceptions are added to `failures`. If they were raised, Spark would try four times more,
+    after coffea did, and report a Java exception.
     """
     prepare()
     context = TaskContext.get()
@@ -127,10 +99,10 @@ def merge(
 
     def payloads() -> Iterator[Payload]:
         nonlocal lost
-        for one in sent:
-            lost += one.lost
+        for message in sent:
+            lost += message.lost
             # Spark may try this again.
-            yield fetch(one.payload, keep=True)
+            yield fetch(message.payload, keep=True)
 
     payload = merge_payloads(payloads(), compression, code)
     if payload.items:
@@ -139,6 +111,6 @@ def merge(
 
 def deliver(sent: Iterable[Sent], *, results: Accumulator[list[Any]]) -> Iterator[int]:
     """Send payloads to the client."""
-    for one in sent:
-        results.add([one])
+    for message in sent:
+        results.add([message])
     yield 1

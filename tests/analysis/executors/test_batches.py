@@ -18,17 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis.executors import code
-from analysis.executors.batches import (
-    Payload,
-    fetch,
-    guided,
-    merge_payloads,
-    pack,
-    process_batch,
-    spill,
-    split,
-)
+from analysis.executors.batches import guided, merge_payloads, process_batch, split
 from analysis.executors.code import dumps
+from analysis.executors.payload import Payload, fetch, pack, spill
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -133,7 +125,7 @@ def test_threads_of_a_worker_that_are_sent_other_things_wait_for_each_other(
     monkeypatch.setattr(sys, "path", [*sys.path])
     sent = []
     for client in ("one", "other"):
-        around = pickle.dumps(code._Surroundings(None, sys.path, {"SENT_BY": client}, {}, {}))
+        around = pickle.dumps(code.Surroundings(None, sys.path, {"SENT_BY": client}, {}, {}))
         sent.append(code.Task(b"", None, False, around, client, client))  # noqa: FBT003
 
     def look(number: int) -> bool:
@@ -145,5 +137,5 @@ def test_threads_of_a_worker_that_are_sent_other_things_wait_for_each_other(
 
     with ThreadPoolExecutor(4) as threads:
         assert all(threads.map(look, range(60)))
-    code._set_variables({})
+    code._set_client_variables({})
     assert os.environ["SENT_BY"] == "nobody"

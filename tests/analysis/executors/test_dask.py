@@ -115,7 +115,7 @@ def test_killed_worker_is_made_up_for(fileset: dict[str, Any], two: Any, tmp_pat
     result = process(fileset, KillsOnce(tmp_path), two)
     assert result.accumulated == plain(fileset)
     assert result.events == 4000
-    assert two.ledger.lost >= 1
+    assert two.statistics.lost >= 1
     # The nanny starts another, which is as the first ones were.
     wait_for("another worker", lambda: len(two.client.nthreads()) == 2)
     assert len(pids(two.client) - before) == 1
@@ -164,17 +164,17 @@ def test_memory_limit(fileset: dict[str, Any]) -> None:
 
 
 def test_many_items_are_few_tasks_and_few_payloads(two: Any) -> None:
-    two.ledger.clear()
+    two.statistics.clear()
     total, _ = two(range(10_000), _count, {"n": 5})
     assert total == {"n": 10_005}
-    assert two.ledger.spent.tasks < 50
-    assert two.ledger.batches <= two.fan_in
-    two.ledger.clear()
+    assert two.statistics.spent.tasks < 50
+    assert two.statistics.batches <= two.fan_in
+    two.statistics.clear()
     total, _ = two.copy(batch=1, fan_in=4)(range(70), _count, None)
     assert total == {"n": 70}
-    assert two.ledger.batches <= 4
+    assert two.statistics.batches <= 4
     # 18 of four, 5 of those, and 2 of those: one task each at most beside the batches.
-    assert 70 < two.ledger.spent.tasks <= 70 + 18 + 5 + 2
+    assert 70 < two.statistics.spent.tasks <= 70 + 18 + 5 + 2
 
 
 def _count(_: int) -> dict[str, int]:

@@ -79,9 +79,9 @@ def test_a_worker_that_dies_costs_nothing_but_time(
     fileset: dict[str, Any], two: Any, tmp_path: Path
 ) -> None:
     before = check_workers(two)
-    two.ledger.clear()
+    two.statistics.clear()
     assert process(fileset, KillsOnce(tmp_path), two).accumulated == plain(fileset)
-    assert two.ledger.lost >= 1
+    assert two.statistics.lost >= 1
     # A broken pool is another afterwards, with the same environment.
     assert not check_workers(two) & before
     assert process(fileset, Plain(), two).repeated == 0

@@ -171,10 +171,10 @@ def test_a_chunk_that_raises_is_named_and_the_executor_stays(
 def test_a_worker_that_dies_costs_nothing_but_time(
     fileset: dict[str, Any], two: Any, tmp_path: Path
 ) -> None:
-    two.ledger.clear()
+    two.statistics.clear()
     result = process(fileset, KillsOnce(tmp_path), two)
     assert result.accumulated == plain(fileset)
-    assert two.ledger.lost >= 1
+    assert two.statistics.lost >= 1
     assert process(fileset, Plain(), two).repeated == 0
 
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pytest
 
 from analysis.errors import WorkerLostError
-from analysis.executors.batches import Payload, process_batch
+from analysis.executors.batches import process_batch
+from analysis.executors.payload import Payload
 from analysis.executors.pool import PoolExecutor
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def test_deaths_that_are_told_one_by_one_are_counted_for_each_item() -> None:
         # Eight items are each lost once, which is less than three times.
         assert pool(list(range(8)), _one, None)[0] == {"items": 8, "sum": 28}
     assert set(pool.tries.values()) == {2}
-    assert pool.ledger.lost == 8
+    assert pool.statistics.lost == 8
 
 
 def test_an_item_that_is_lost_too_often_ends_the_run() -> None:

@@ -125,11 +125,11 @@ def _count(item: int) -> dict[str, int]:
     ],
 )
 def test_batches_and_partitions(two: Any, options: dict[str, Any], batches: int | None) -> None:
-    two.ledger.clear()
+    two.statistics.clear()
     total, problem = two.copy(**options)(set(range(40)), _count, {"n": 2})
     assert (total, problem) == ({"n": 42, "sum": 780}, 0)
     if batches is not None:
-        assert two.ledger.batches == batches
+        assert two.statistics.batches == batches
 
 
 def test_nothing_to_do(two: Any) -> None:
@@ -225,11 +225,11 @@ def test_context_of_the_user_is_used_and_left_alone(fileset: dict[str, Any], two
 def test_worker_that_dies_is_made_up_for(
     fileset: dict[str, Any], two: Any, tmp_path: Path
 ) -> None:
-    two.ledger.clear()
+    two.statistics.clear()
     result = process(fileset, KillsOnce(tmp_path), two)
     assert result.accumulated == plain(fileset)
     assert result.events == 4000
-    assert two.ledger.lost == 1
+    assert two.statistics.lost == 1
     assert process(fileset, Plain(), two).repeated == 0
 
 

@@ -31,7 +31,7 @@ def test_options_are_those_of_the_executor(setting: Setting) -> None:
 def test_dask_gets_its_own_defaults_back() -> None:
     import dask
 
-    from analysis.executors.dask import CONFIGURATION
+    from analysis.executors._dask_cluster import CONFIGURATION
 
     config = next(one for one in SETTINGS if one.without == "all of Dask's configuration")
     given = config.options()["config"]

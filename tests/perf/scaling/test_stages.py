@@ -11,7 +11,8 @@ import pytest
 from coffea.processor import IterativeExecutor
 
 from analysis.executors import open_executor
-from analysis.executors.batches import Ledger, Spent
+from analysis.executors.batches import Statistics
+from analysis.executors.payload import Spent
 from analysis.files.fileset import read_fileset
 from analysis.files.inspection import inspect
 from analysis.runner.run import run
@@ -77,8 +78,8 @@ def measured(
         branches=branches,
     )
     wall = time.perf_counter() - begin
-    ledger = getattr(executor, "ledger", None)
-    return result, told.seen, scaling_stages.stages(told.seen, ledger, workers * wall)
+    statistics = getattr(executor, "statistics", None)
+    return result, told.seen, scaling_stages.stages(told.seen, statistics, workers * wall)
 
 
 @pytest.mark.parametrize("branches", [(), BRANCHES], ids=["one by one", "in one go"])
@@ -109,8 +110,8 @@ def test_stages_add_up_and_the_result_is_the_same(
         want = run(
             ttbar, Sleeps(), executor, files=inspect(ttbar, ["Jet_pt"]), chunksize=CHUNK
         ).accumulated
-        if hasattr(executor, "ledger"):
-            executor.ledger.clear()
+        if hasattr(executor, "statistics"):
+            executor.statistics.clear()
         result, seen, stages = measured(ttbar, executor, workers, Sleeps(), branches)
     assert patched() == before
     assert difference(result.accumulated, want) is None
@@ -239,10 +240,12 @@ def test_merging_keeps_the_largest_peak_of_each_worker() -> None:
     assert one.peaks == {"a": 10, "b": None}
 
 
-def test_ledger_tells_the_rest() -> None:
+def test_statistics_tell_the_rest() -> None:
     seen = scaling_stages.Seen(1, 2, 3, 4, 10, 9, 1)
-    ledger = Ledger(Spent(processing=10.5, merging=1, packing=2), unpacking=0.1, merging=0.2)
-    found = scaling_stages.stages(seen, ledger, 20)
+    statistics = Statistics(
+        Spent(processing=10.5, merging=1, packing=2), unpacking=0.1, merging=0.2
+    )
+    found = scaling_stages.stages(seen, statistics, 20)
     assert (found.between, found.waiting, found.unknown) == (0.5, 6.5, None)
     assert (found.serialising, found.merging, found.unpacking, found.adding) == (2, 1, 0.1, 0.2)
     found = scaling_stages.stages(seen, None, 20)

@@ -1,12 +1,12 @@
-"""Change points of the history: where, how large, how sure, and what else changed there.
+"""Change points of the history: where, how large, how certain, and what else changed there.
 
-Steps are found on logarithms by PELT (Killick et al. 2012, arXiv:1101.1438), which ruptures has.
-asv's own detector, by which its pages list regressions, is made for long series: it cuts six
-releases, the last three of which take four times as long, into five pieces, finds none of three
-steps in eleven, and says of no step how sure it is. Here a step is told only if the interval of
-its size leaves out no change, if it is large enough, and if the fastest process on either side
-shows it too: other work on a machine makes processes slower, sometimes most of a release's. The
-unit of replication is the release or commit, that is processes of its own, and not the sample.
+PELT (Killick et al. 2012, arXiv:1101.1438), as implemented in ruptures, finds steps in the
+logarithms of the values. asv's own detector, which lists regressions on its pages, is made for long
+series: it cuts six releases, the last three of which take four times as long, into five pieces,
+finds none of three steps in eleven, and gives no uncertainty. Here a step is reported only if the
+interval of its size excludes no change, if it is large enough, and if the fastest process on either
+side shows it too: other work on a machine slows down processes, sometimes most of a release's. The
+unit of replication is the release or commit, with processes of its own, and not the sample.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ if TYPE_CHECKING:
 
 CONFIDENCE: Final = 0.99
 LEAST: Final = 0.05
-"""Smallest change that is told: between releases that were measured at other times, steps of a
-few percent come and go (notes on noise: 1 to 3 % of CPU time between processes)."""
+"""Smallest change that is reported: releases that were measured at different times differ by a few
+percent (notes on noise: 1 to 3 % of CPU time between processes)."""
 
 PENALTY: Final = 6.0
-"""Of a step, in variances of the noise times the logarithm of the number of points. With
-three times the BIC's, no more than one curve of a hundred without a step has one."""
+"""Penalty of a step, in variances of the noise times the logarithm of the number of points: three
+times that of the BIC. At most one in a hundred curves without a step is given one."""
 
 LEAST_NOISE: Final = 1e-9
-"""Counts have none."""
+"""Counts have no noise."""
 
 LEAST_POINTS: Final = 4
-"""Of fewer nobody can say how much the points vary by themselves; `compare` decides those."""
+"""Fewer points do not show how much they vary by themselves; use `compare` for those."""
 
 
 @dataclass(frozen=True)
@@ -56,17 +56,15 @@ class Change:
 
     Attributes
     ----------
-    benchmark, case, machine
-        Of what: benchmark, values of its parameters, machine.
+    case
+        Values of the benchmark's parameters.
     before, after
         The last point before and the first one after.
     ratio, low, high
-        Of after to before, with the ends of its interval.
-    unit
-        Of the quantity.
+        After over before, with the ends of its interval.
     versions
-        Packages that differ between the two points, with both versions; None where there is none.
-        This suite is one of them.
+        Packages (and this suite) that differ between the two points, with both versions; None for
+        a package that is missing.
     """
 
     benchmark: str
@@ -82,7 +80,7 @@ class Change:
 
     @property
     def worse(self) -> bool:
-        """Less is better, in every quantity."""
+        """Whether it became slower or larger: less is better in every quantity."""
         return self.ratio > 1
 
     def as_json(self) -> dict[str, Any]:
@@ -103,64 +101,54 @@ class Change:
 
 
 def changes(
-    found: Iterable[Series], *, least: float = LEAST, since: date | None = None
+    benchmarks: Iterable[Series], *, least: float = LEAST, since: date | None = None
 ) -> list[Change]:
-    """Change points of benchmarks.
+    """Change points of at least this fraction, at releases and commits since this day.
 
-    Parameters
-    ----------
-    found
-        The benchmarks.
-    least
-        Smallest change, as a fraction.
-    since
-        Only those at releases and commits of this day or later.
-
-    Returns
-    -------
-    list[Change]
-        The newest first, of one point the largest first.
+    The newest come first, and at one release or commit the largest.
     """
     every = [
         change
-        for one in found
-        for line, points in _lines(one).items()
-        for change in _of_line(one, line, points, least)
+        for series in benchmarks
+        for line, points in _lines(series).items()
+        for change in _of_line(series, line, points, least)
+        if since is None or change.after.date.date() >= since
     ]
-    kept = [one for one in every if since is None or one.after.date.date() >= since]
-    return sorted(kept, key=lambda one: (-one.after.date.timestamp(), -abs(math.log(one.ratio))))
+    return sorted(
+        every, key=lambda each: (-each.after.date.timestamp(), -abs(math.log(each.ratio)))
+    )
 
 
-def _lines(one: Series) -> dict[tuple[str, str], list[tuple[Entry, list[Record]]]]:
-    """Points of each curve of a benchmark, oldest first: of one machine, case and branch."""
+def _lines(series: Series) -> dict[tuple[str, str], list[tuple[Entry, list[Record]]]]:
+    """Points of each curve of a benchmark, oldest first, by machine and case, of the main branch."""
     curves: dict[tuple[str, str], dict[Entry, list[Record]]] = {}
-    for (entry, machine, what), records in one.records.items():
+    for (entry, machine, what), records in series.records.items():
         curves.setdefault((machine, what), {})[entry] = records
-    found: dict[tuple[str, str], list[tuple[Entry, list[Record]]]] = {}
+    lines: dict[tuple[str, str], list[tuple[Entry, list[Record]]]] = {}
     for key, members in curves.items():
         ordered = sorted(members, key=lambda entry: (entry.date, entry.name))
         main = timeline.branches(ordered)[timeline.BRANCH]
-        found[key] = [(entry, members[entry]) for entry in main]
-    return found
+        lines[key] = [(entry, members[entry]) for entry in main]
+    return lines
 
 
 def _of_line(
-    one: Series, line: tuple[str, str], points: list[tuple[Entry, list[Record]]], least: float
+    series: Series, line: tuple[str, str], points: list[tuple[Entry, list[Record]]], least: float
 ) -> list[Change]:
-    values = [statistics.median(one.samples(records)) for _, records in points]
+    values = [statistics.median(series.samples(records)) for _, records in points]
     machine, what = line
-    case = ", ".join(f"{key}={value}" for key, value in one.axes[what].items())
-    found = []
+    case = ", ".join(f"{key}={value}" for key, value in series.axes[what].items())
+    changes = []
     for place, ratio, low, high in steps(values):
         if max(ratio, 1 / ratio) < 1 + least or low <= 1 <= high:
             continue
         (before, old), (after, new) = points[place - 1], points[place]
-        fastest = min(one.samples(new)) / min(one.samples(old))
+        fastest = min(series.samples(new)) / min(series.samples(old))
         if max(fastest, 1 / fastest) < 1 + least or (fastest > 1) != (ratio > 1):
             continue
-        found.append(
+        changes.append(
             Change(
-                benchmark=one.name,
+                benchmark=series.name,
                 case=case,
                 machine=machine,
                 before=before,
@@ -168,42 +156,33 @@ def _of_line(
                 ratio=ratio,
                 low=low,
                 high=high,
-                unit=one.quantity.unit,
+                unit=series.quantity.unit,
                 versions=differences(_versions(old[-1]), _versions(new[-1])),
             )
         )
-    return found
+    return changes
 
 
 def _versions(record: Record) -> dict[str, str]:
-    """With that of the code which measured: what it does may be what changed."""
+    """Versions of packages and of the measuring code, which may be what changed."""
     known = suite_code(record)
     return {**record.versions, **({SUITE: known} if known else {})}
 
 
 def steps(values: Sequence[float]) -> list[tuple[int, float, float, float]]:
-    """Steps in a series of positive numbers.
+    """Steps in a series of positive numbers, in their order in time; none in one too short.
 
-    Parameters
-    ----------
-    values
-        In their order in time.
-
-    Returns
-    -------
-    list
-        Place of the first value after a step, its ratio to what was before, and the ends of the
-        ratio's interval, corrected for the number of pieces that there could be. Of too few values
-        none.
+    Each is the index of the first value after it, the ratio of after to before, and the ends of the
+    ratio's interval, corrected for the number of pieces that there could be.
     """
     if len(values) < LEAST_POINTS or min(values) <= 0:
         return []
     y = np.log(values)
-    # Of neighbours, few are on two sides of a step: the median does not see these.
+    # Few neighbours are on two sides of a step, and the median ignores these.
     noise = stats.norm.ppf(0.75) ** -1 * float(np.median(np.abs(np.diff(y)))) / math.sqrt(2)
     noise = max(noise, LEAST_NOISE)
-    found = ruptures.Pelt(model="l2", min_size=1, jump=1).fit(y[:, np.newaxis])
-    ends = found.predict(pen=PENALTY * noise**2 * math.log(len(y)))
+    fitted = ruptures.Pelt(model="l2", min_size=1, jump=1).fit(y[:, np.newaxis])
+    ends = fitted.predict(pen=PENALTY * noise**2 * math.log(len(y)))
     pieces = list(pairwise([0, *ends]))
     freedom = len(y) - len(pieces)
     if freedom < 1:
@@ -213,21 +192,21 @@ def steps(values: Sequence[float]) -> list[tuple[int, float, float, float]]:
         float(np.sum((y[left:right] - mean) ** 2))
         for (left, right), mean in zip(pieces, means, strict=True)
     )
-    # Pieces are chosen by the data: of all that neighbours can make, on either side.
+    # The data choose the pieces: correct for all that neighbours can make, on either side.
     error = (1 - CONFIDENCE) / (len(y) * (len(y) - 1))
     reach = float(stats.t.ppf(1 - error, freedom)) * max(math.sqrt(rest / freedom), noise)
-    told = []
+    steps = []
     for (before, after), (old, new) in zip(pairwise(means), pairwise(pieces), strict=True):
         size = after - before
         reached = reach * math.sqrt(sum(1 / (right - left) for left, right in (old, new)))
-        told.append((new[0], *(math.exp(one) for one in (size, size - reached, size + reached))))
-    return told
+        steps.append((new[0], *map(math.exp, (size, size - reached, size + reached))))
+    return steps
 
 
 def differences(
     old: dict[str, str], new: dict[str, str]
 ) -> dict[str, tuple[str | None, str | None]]:
-    """Packages whose versions differ, with both; None where one has none."""
+    """Packages whose versions differ, with both versions; None where one is missing."""
     return {
         name: (old.get(name), new.get(name))
         for name in sorted(old.keys() | new.keys())
@@ -235,33 +214,27 @@ def differences(
     }
 
 
-def table(found: Sequence[Change], *, others: int = 6) -> Table:
-    """Change points, for people.
-
-    Parameters
-    ----------
-    found
-        Of `changes`.
-    others
-        Most packages that are named of one point.
-    """
+def table(changes: Sequence[Change], *, others: int = 6) -> Table:
+    """Table of change points; names at most so many packages that changed at one point."""
     shown = Table(
         "at", "benchmark", title="Change points: coffea and what changed with it", pad_edge=False
     )
     for heading in ("change", f"{CONFIDENCE:.0%} interval"):
         shown.add_column(heading, justify="right", no_wrap=True)
     shown.add_column("changed there")
-    for one in found:
-        # Those first that measure, or that coffea is made of.
+    for change in changes:
+        # This suite comes first, then the packages that coffea builds on.
         first = (SUITE, *PACKAGES)
-        ordered = sorted(one.versions, key=lambda name: (name not in first, name != SUITE, name))
-        named = [f"{name} {_pair(*one.versions[name])}" for name in ordered]
+        ordered = sorted(
+            change.versions, key=lambda name: (name not in first, name != SUITE, name)
+        )
+        named = [f"{name} {_pair(*change.versions[name])}" for name in ordered]
         more = len(named) - others
         shown.add_row(
-            f"{one.after.name[:10]}\n{one.after.date:%Y-%m-%d}",
-            f"{one.benchmark}{f' ({one.case})' if one.case else ''}",
-            f"{one.ratio - 1:+.0%}",
-            f"{one.low - 1:+.0%} to {one.high - 1:+.0%}",
+            f"{change.after.name[:10]}\n{change.after.date:%Y-%m-%d}",
+            f"{change.benchmark}{f' ({change.case})' if change.case else ''}",
+            f"{change.ratio - 1:+.0%}",
+            f"{change.low - 1:+.0%} to {change.high - 1:+.0%}",
             ", ".join(named[:others]) + (f" and {more} more" if more > 0 else "") or "nothing",
         )
     return shown

@@ -1,4 +1,4 @@
-"""The pictures: what kernels cost an event, what executors make of it, what releases did to it."""
+"""Figures: costs of kernels, costs and rates of executors, and the history of releases."""
 
 from __future__ import annotations
 
@@ -25,16 +25,15 @@ if TYPE_CHECKING:
     from perf.records.record_file import Record
 
 COLOURS: Final = {"columnar": "#d1495b", "compiled": "#00798c"}
-"""Far apart in hue and in lightness, so that they differ in grey and for the colour-blind."""
+"""Colours that differ in hue and lightness: in grey, and for the colour-blind."""
 NAMES: Final = {
     "columnar": "columnar (awkward)",
     "compiled": "compiled (numba)",
     "apart": "the machine's limit",
 }
 
-PLAIN: Final = "0.55"
-"""Colour of engines as they come."""
-
+STOCK: Final = "0.55"
+"""Colour of coffea's own executors with their defaults."""
 
 PANELS: Final = (
     "import",
@@ -46,7 +45,7 @@ PANELS: Final = (
     "ttbar-dask",
     "peak memory",
 )
-"""What is drawn of the history: acts, and the memory of one."""
+"""Panels of the history: workloads, and the memory of one."""
 MEMORY_OF: Final = "ttbar-one-core"
 HISTORY_COLOURS: Final = ("0.55", "#d1495b", "#00798c", "#edae49")
 
@@ -70,27 +69,15 @@ def last_run(records: Sequence[Record], of: Literal["kernels", "executors"]) -> 
     complete = [
         members
         for members in runs.values()
-        if len({(one.what.subject, one.what.executor) for one in members}) > LEAST_DRAWN
+        if len({(r.what.subject, r.what.executor) for r in members}) > LEAST_DRAWN
     ]
     return (complete or [*runs.values()] or [[]])[-1]
 
 
 def draw(records: Sequence[Record], path: Path, *, size: int) -> None:
-    """Draw the CPU time an event of every kernel in two implementations.
+    """Draw the CPU time an event of the kernels of a run, of this many events, to a file.
 
-    Parameters
-    ----------
-    records
-        Of one run.
-    path
-        Picture to write, of the format that its suffix names.
-    size
-        Number of events of the records to draw.
-
-    Raises
-    ------
-    InputError
-        If the run has no such records.
+    The suffix of the path names the format.
     """
     costs: dict[str, dict[str, float]] = {}
     for record in records:
@@ -99,7 +86,7 @@ def draw(records: Sequence[Record], path: Path, *, size: int) -> None:
             costs.setdefault(what.subject, {})[what.implementation] = 1e9 * cost
     costs = {name: cost for name, cost in costs.items() if len(cost) == len(COLOURS)}
     if not costs:
-        sizes = sorted({one.what.size for one in records if one.what.kind == "kernel"})
+        sizes = sorted({r.what.size for r in records if r.what.kind == "kernel"})
         others = f", or draw those of {' or '.join(map(str, sizes))} with --size" if sizes else ""
         msg = f"the run has no kernels of {size} events: run `pytest --benchmark-only`{others}"
         raise InputError(msg)
@@ -108,11 +95,11 @@ def draw(records: Sequence[Record], path: Path, *, size: int) -> None:
     with _style():
         figure = Figure(figsize=(7.6, 0.28 * len(order) + 1.4), layout="constrained")
         axes = figure.subplots()
-        left, right = ([costs[name][one] for name in order] for one in ("compiled", "columnar"))
+        left, right = ([costs[name][how] for name in order] for how in ("compiled", "columnar"))
         axes.hlines(rows, left, right, color="0.8", linewidth=2, zorder=1)
-        for one, colour in COLOURS.items():
-            values = [costs[name][one] for name in order]
-            axes.scatter(values, rows, color=colour, label=NAMES[one], zorder=2, s=28)
+        for implementation, colour in COLOURS.items():
+            values = [costs[name][implementation] for name in order]
+            axes.scatter(values, rows, color=colour, label=NAMES[implementation], zorder=2, s=28)
         for row, name in zip(rows, order, strict=True):
             ratio = costs[name]["columnar"] / costs[name]["compiled"]
             axes.annotate(
@@ -137,20 +124,7 @@ def draw(records: Sequence[Record], path: Path, *, size: int) -> None:
 
 
 def draw_executors(records: Sequence[Record], path: Path) -> None:
-    """Draw CPU time and rate of executors over those of the iterative one, tuned and plain.
-
-    Parameters
-    ----------
-    records
-        Of one run of ``claims``.
-    path
-        Picture to write, of the format that its suffix names.
-
-    Raises
-    ------
-    InputError
-        If the run has no such records.
-    """
+    """Draw CPU time and rate of executors over the iterative one, from a run of ``claims``."""
     sides: dict[str, dict[bool, Record]] = {}
     for record in records:
         if record.what.kind == "processor" and record.what.name.startswith(CLAIM):
@@ -169,7 +143,7 @@ def draw_executors(records: Sequence[Record], path: Path) -> None:
         cost, rate = figure.subplots(1, 2, sharey=True)
         for pair in sides.values():
             other, base = pair[False], pair[True]
-            plain = "variant" in other.what.parameters
+            stock = "variant" in other.what.parameters
             row = rows.index(other.what.executor or "")
             for axes, found in (
                 (cost, ratio(other.cpu_seconds, base.cpu_seconds, rng)),
@@ -181,7 +155,7 @@ def draw_executors(records: Sequence[Record], path: Path) -> None:
                     xerr=[[found.value - found.low], [found.high - found.value]],
                     fmt="o",
                     markersize=5,
-                    color=PLAIN if plain else COLOURS["compiled"],
+                    color=STOCK if stock else COLOURS["compiled"],
                 )
         newest = next(reversed(sides.values()))[False]
         cost.set_yticks(range(len(rows)), [NAMES.get(name, name) for name in rows])
@@ -195,31 +169,19 @@ def draw_executors(records: Sequence[Record], path: Path) -> None:
             axes.tick_params(axis="y", length=0)
         figure.suptitle(
             f"Over the iterative executor: ttbar, {newest.what.size:,} events, "
-            f"{newest.what.workers} workers; grey: as it comes",
+            f"{newest.what.workers} workers; grey: coffea's own, with defaults",
             fontsize=9,
         )
         _save(figure, footnote(newest), path)
 
 
 def draw_history(records: Sequence[Record], path: Path) -> None:
-    """Draw CPU time and memory of acts over the dates of coffea's releases.
+    """Draw CPU time and memory of workloads over the dates of releases, from `history run`.
 
-    A point is a process, a line goes through their medians; one with the dependencies of the
-    time, and one for each stack of dependencies that are the same for all.
-
-    Parameters
-    ----------
-    records
-        Of `history run`.
-    path
-        Picture to write, of the format that its suffix names.
-
-    Raises
-    ------
-    InputError
-        If there are none of releases.
+    A point is a process; a line connects their medians. One line has the dependencies of the time
+    of each release, and there is one for each set of pins that all releases share.
     """
-    members = [one for one in records if one.what.parameters.get("released")]
+    members = [record for record in records if record.what.parameters.get("released")]
     if not members:
         msg = "there is no history of releases: run `python -m perf history run` first"
         raise InputError(msg)
@@ -239,8 +201,8 @@ def draw_history(records: Sequence[Record], path: Path) -> None:
             axes.xaxis.set_major_locator(dates.YearLocator())  # type: ignore[no-untyped-call]
             axes.xaxis.set_major_formatter(dates.DateFormatter("%Y"))  # type: ignore[no-untyped-call]
         figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=3)
-        # Of whichever machine and Python: lines of two are not to be compared unseen.
-        notes = {made_with({"python": one.versions["python"]}, one.machine) for one in members}
+        # Lines of two machines or Pythons must not be compared unknowingly: name them all.
+        notes = {made_with({"python": r.versions["python"]}, r.machine) for r in members}
         _save(figure, "\n".join(sorted(notes)), path)
 
 
@@ -250,7 +212,7 @@ def _released(record: Record) -> tuple[str, str, float]:
 
 
 def _history_curve(record: Record) -> str:
-    """Line that a measurement is part of; that of 0.7 went on beside the one by calendar."""
+    """Line of a record; releases of 0.7 went on beside those by calendar."""
     if stack := record.what.parameters["stack"]:
         return f"dependencies of {stack}"
     old = str(record.what.parameters["coffea"]).startswith("0.")
@@ -275,7 +237,7 @@ def _draw_curve(
 
 
 def _style() -> AbstractContextManager[None]:
-    """Text as text, and no random identifiers: the same records give the same file."""
+    """Text is stored as text and identifiers are fixed: the same records give the same file."""
     return mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "perf", "font.size": 9})
 
 
@@ -285,6 +247,6 @@ def _save(figure: Figure, note: str, path: Path) -> None:
         figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
     except (OSError, ValueError) as error:
         msg = (
-            f"{path} cannot be written ({error}): name an .svg, .png or .pdf in a folder there is"
+            f"{path} cannot be written ({error}): name an .svg, .png or .pdf in an existing folder"
         )
         raise InputError(msg) from None

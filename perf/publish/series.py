@@ -27,7 +27,7 @@ CODE_LENGTH: Final = 8
 
 _AXES: Final = ("implementation", "executor", "workers", "size", "chunksize")
 _NO_FOLDER: Final = re.compile(r"[^\w .@()+-]+")
-"""What a name of a processor may hold that a folder may not."""
+"""Characters of a processor's name that the name of a folder must not have."""
 
 _SLUG: Final = re.compile(r"[^A-Za-z0-9_.]+")
 
@@ -53,18 +53,20 @@ class Quantity:
 
 
 def _fresh(record: Record) -> bool:
-    """Whether a process of its own measured it: some wrote the memory of whatever ran before."""
+    """Whether it was measured in a process of its own; otherwise its memory is that of others too."""
     what = record.what
     own = what.name.startswith(FRESH) and what.kind in {"import", "processor"}
     return own or what.name.startswith(ASV)
 
 
 def _per_event(samples: Sequence[float], record: Record) -> Sequence[float]:
-    return [one / record.input.events for one in samples] if record.input.events else samples
+    return (
+        [seconds / record.input.events for seconds in samples] if record.input.events else samples
+    )
 
 
 def quantities(record: Record) -> list[Quantity]:
-    """What was measured in a record."""
+    """The quantities that a record has."""
     per = PER_EVENT if record.input.events else ""
     timed = [
         Quantity(f"cpu_seconds{per}", "time", "seconds", lambda r: _per_event(r.cpu_seconds, r)),
@@ -95,7 +97,7 @@ def quantities(record: Record) -> list[Quantity]:
         for name in record.metrics
         if name.endswith("_bytes")
     ]
-    return [one for one in (*timed, *counted, *sized) if one.samples(record)]
+    return [each for each in (*timed, *counted, *sized) if each.samples(record)]
 
 
 @dataclass
@@ -116,54 +118,55 @@ class Series:
     void: set[Void] = field(default_factory=set)
 
     def add(self, entry: Entry, machine: str, what: str, record: Record) -> None:
-        """Add a measurement, in the place of those of an older run."""
-        kept = self.records.setdefault((entry, machine, what), [])
-        if kept and _campaign(kept[-1]) != _campaign(record):
-            kept.clear()
-        kept.append(record)
+        """Add a record, which replaces those of an older run."""
+        present = self.records.setdefault((entry, machine, what), [])
+        if present and _campaign(present[-1]) != _campaign(record):
+            present.clear()
+        present.append(record)
 
     def samples(self, records: Sequence[Record]) -> list[float]:
-        """Of several processes one number each: samples of one process are no repetitions."""
+        """One number of each process if there are several: samples of one process are no repetitions."""
         if len(records) == 1:
             return list(self.quantity.samples(records[0]))
         return [statistics.median(self.quantity.samples(record)) for record in records]
 
     @property
     def newest(self) -> Record:
-        """The record that was made last."""
-        return max((one[-1] for one in self.records.values()), key=lambda one: one.timestamp)
+        """The newest record."""
+        return max((run[-1] for run in self.records.values()), key=lambda record: record.timestamp)
 
     @property
     def axes(self) -> dict[str, dict[str, str]]:
-        """Parameters by name of what was measured: those that differ between any two."""
+        """The parameters that differ between any two measurements, by their name."""
         cases = {what: records[-1] for (_, _, what), records in self.records.items()}
         chosen = {what: _axes(record) for what, record in cases.items()}
-        names = dict.fromkeys(key for one in chosen.values() for key in one)
-        differing = [key for key in names if len({one.get(key) for one in chosen.values()}) > 1]
-        found = {
-            what: {key: one.get(key, "-") for key in differing} for what, one in chosen.items()
+        keys = dict.fromkeys(key for values in chosen.values() for key in values)
+        differing = [key for key in keys if len({v.get(key) for v in chosen.values()}) > 1]
+        parameters = {
+            what: {key: values.get(key, "-") for key in differing}
+            for what, values in chosen.items()
         }
-        if len({tuple(one.values()) for one in found.values()}) < len(found):
-            # What tells them apart is in their names alone.
-            return {what: {"case": what} for what in found}
-        return found
+        if len({tuple(values.values()) for values in parameters.values()}) < len(parameters):
+            # Two measurements differ in nothing but their names.
+            return {what: {"case": what} for what in parameters}
+        return parameters
 
 
 def _axes(record: Record) -> dict[str, str]:
     what = record.what
     if what.name.startswith(ASV):
         return {key: str(value) for key, value in what.parameters.items()}
-    found = {
+    values = {
         {"size": "events"}.get(axis, axis): str(value)
         for axis in _AXES
         if (value := getattr(what, axis)) is not None
     }
     detail = str(what.parameters.get("detail", ""))
-    return found | ({"mode": detail} if detail and detail not in found.values() else {})
+    return values | ({"mode": detail} if detail and detail not in values.values() else {})
 
 
 def when(record: Record) -> Entry | None:
-    """The release or commit of coffea that a record is of, with its date; None if not known."""
+    """The release or commit of coffea of a record, with its date; None if that is unknown."""
     version = record.versions.get("coffea")
     if version is not None and is_release(version):
         date = release_date(version) or record.committed
@@ -178,7 +181,7 @@ def series(records: Iterable[Record], voids: Sequence[Void] = ()) -> dict[str, S
 
     Records are oldest first: of two of the same thing the newer counts.
     """
-    found: dict[str, Series] = {}
+    benchmarks: dict[str, Series] = {}
     points: list[tuple[Series, Entry, Record]] = []
     cpus: dict[str, set[str]] = defaultdict(set)
     inputs: dict[str, set[str]] = defaultdict(set)
@@ -188,22 +191,22 @@ def series(records: Iterable[Record], voids: Sequence[Void] = ()) -> dict[str, S
             continue
         for quantity in quantities(record):
             name = _name(record, quantity)
-            one = found.setdefault(name, Series(name, quantity))
+            benchmark = benchmarks.setdefault(name, Series(name, quantity))
             if declared := [void for void in voids if void.covers(name, record)]:
-                one.void.update(declared)
+                benchmark.void.update(declared)
                 continue
-            points.append((one, entry, record))
+            points.append((benchmark, entry, record))
             cpus[record.machine.name].add(record.machine.cpu)
             inputs[record.what.name].add(record.input.digest)
-    for one, entry, record in points:
+    for benchmark, entry, record in points:
         what, machine = record.what.name, record.machine.name
-        # No curve is of two machines that share a name, or of two inputs.
+        # A curve never mixes two machines that share a name, or two inputs.
         if len(cpus[machine]) > 1:
             machine += f" ({_NO_FOLDER.sub('_', record.machine.cpu) or 'unknown'})"
         if len(inputs[what]) > 1:
             what += f" on {record.input.digest[:CODE_LENGTH]}"
-        one.add(entry, machine, what, record)
-    return {name: one for name, one in sorted(found.items()) if one.records}
+        benchmark.add(entry, machine, what, record)
+    return {name: each for name, each in sorted(benchmarks.items()) if each.records}
 
 
 def _name(record: Record, quantity: Quantity) -> str:
@@ -216,12 +219,12 @@ def _name(record: Record, quantity: Quantity) -> str:
 
 
 def _campaign(record: Record) -> str:
-    """What tells runs apart: one that was interrupted and taken up again is one."""
+    """Identity of a campaign: one that was interrupted and resumed is one."""
     return str(record.what.parameters.get("campaign", record.run))
 
 
 def suite_code(record: Record) -> str | None:
-    """Identity of the code of this suite that measured; None where it was not kept."""
+    """Identity of the code of this suite that measured; None if it is not recorded."""
     more = record.what.parameters
     known = more.get("code") or more.get("campaign")
     return record.versions.get(provenance.SUITE) or (str(known)[:CODE_LENGTH] if known else None)

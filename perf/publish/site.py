@@ -30,7 +30,7 @@ from analysis.errors import InputError
 from perf.publish import timeline
 from perf.publish.asv_files import convert
 from perf.publish.series import series, suite_code, when
-from perf.publish.timeline import Ledger
+from perf.publish.timeline import Timeline
 from perf.records import provenance
 
 if TYPE_CHECKING:
@@ -41,21 +41,21 @@ if TYPE_CHECKING:
     from perf.records.void import Void
 
 HTML: Final = "reports/asv"
-"""Where pages are published, below the root directory of the project."""
+"""Folder of the pages, relative to the root of the project."""
 
 PROJECT_URL: Final = "https://github.com/scikit-hep/coffea"
 COMMIT_URL: Final = f"{PROJECT_URL}/commit/"
 HASH_LENGTH: Final = 10
-"""Characters of a commit that are shown: enough for v2026.9.0 too."""
+"""Characters of a commit or release that are shown: enough for v2026.9.0."""
 
 THRESHOLD: Final = 0.05
-"""asv lists steps that are larger as regressions."""
+"""asv lists larger steps as regressions."""
 
 NOT_OFFLINE: Final = ("*.js", "*.css", "vendor", "error.html", "swallow.ico", "swallow.png")
-"""Parts of asv's own page that the other has no need of, or that ask for the network."""
+"""Files of asv's own page that the other does not need, or that ask for the network."""
 
 TOLD: Final = ("awkward", "uproot", "numba", "numpy", "dask", "hist", "python")
-"""Packages whose versions are shown beside a point."""
+"""Packages whose versions are shown with a point."""
 
 DATES: Final = """<script>
       // asv numbers commits; here a number is an hour since 1970, and any hour has a date to show.
@@ -71,7 +71,7 @@ DATES: Final = """<script>
         return content;
       };
     </script>"""
-"""Makes the time axis of asv-tachyon one of dates."""
+"""Makes the time axis of asv-tachyon show dates."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,8 @@ class Published:
 
 def publish(records: Sequence[Record], html: Path, voids: Sequence[Void] = ()) -> Published:
     """Publish records, oldest first, as pages that need no network; replaces the folder `html`."""
-    found = series(records, voids)
-    if not found:
+    benchmarks = series(records, voids)
+    if not benchmarks:
         msg = (
             "there is nothing to publish: measure something with `python -m perf history run`, "
             "`asv run` or `pytest --benchmark-only`"
@@ -94,14 +94,14 @@ def publish(records: Sequence[Record], html: Path, voids: Sequence[Void] = ()) -
         raise InputError(msg)
     with tempfile.TemporaryDirectory(prefix="coffea-publish-") as name:
         folder, pages = Path(name), Path(name) / "html"
-        entries = convert(found, folder / "results")
-        timeline.write(folder / "ledger.json", entries)
+        entries = convert(benchmarks, folder / "results")
+        timeline.write(folder / "timeline.json", entries)
         conf = Config.from_json(
             {
                 "project": "coffea",
                 "project_url": PROJECT_URL,
                 "show_commit_url": COMMIT_URL,
-                "repo": str(folder / "ledger.json"),
+                "repo": str(folder / "timeline.json"),
                 "dvcs": timeline.KIND,
                 "branches": list(timeline.branches(entries)),
                 "hash_length": HASH_LENGTH,
@@ -122,20 +122,20 @@ def publish(records: Sequence[Record], html: Path, voids: Sequence[Void] = ()) -
         html.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(pages, html)
     left_out = sum(when(record) is None for record in records)
-    return Published(len(found), len(entries), left_out)
+    return Published(len(benchmarks), len(entries), left_out)
 
 
 def _complete(pages: Path, entries: Sequence[Entry], records: Sequence[Record]) -> None:
-    """Take away what asks for the network; say dates and versions where the page can show them."""
+    """Remove files that ask for the network; add dates and versions where the page shows them."""
     for pattern in NOT_OFFLINE:
         for path in pages.glob(pattern):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     index = pages / "index.html"
     index.write_text(index.read_text().replace("<head>", f"<head>\n    {DATES}", 1))
     newest = {entry: record for record in records if (entry := when(record))}
-    revisions = Ledger.revisions(entries)
+    revisions = Timeline.revisions(entries)
     said = {revisions[entry.name]: _told(entry, newest[entry]) for entry in entries}
-    # The page asks for the other two as well, and has an error in its console if there are none.
+    # The page loads the other two as well, and logs an error if they are missing.
     for name, content in {
         "commits.json": {"by_revision": said},
         "profiles.json": {},
@@ -152,7 +152,7 @@ def _told(entry: Entry, record: Record) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[io.StringIO]:
-    """Keep what asv prints."""
+    """Capture the output of asv."""
     said = io.StringIO()
     logger = logging.getLogger("asv")
     before = logger.level

@@ -1,9 +1,9 @@
-"""The time axis of the history: what was measured of coffea, each with its real date.
+"""The time axis of the history: releases and commits of coffea with their dates.
 
-asv puts results on the commits of a git repository. Ours are of releases, which PyPI has and no
-clone need have, and of commits of whichever clone: they are listed, with dates, in a file, and
-`Ledger` answers asv's questions about a repository from it. So publishing needs neither a clone
-nor a network, and no result is lost because a tag is missing in one.
+asv expects results of commits of a git repository. Ours are of releases, which are on PyPI but
+perhaps in no clone, and of commits of any clone. A file lists them with their dates, and `Timeline`
+answers asv's questions about a repository from it: publishing needs neither a clone nor a network,
+and no result is lost because a clone lacks a tag.
 """
 
 from __future__ import annotations
@@ -19,29 +19,19 @@ from asv.repo import NoSuchNameError, Repo
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
-KIND: Final = "ledger"
-"""``dvcs`` in asv's configuration."""
+KIND: Final = "timeline"
+"""Value of ``dvcs`` in asv's configuration."""
 
 BRANCH: Final = "master"
 OLD_LINE: Final = "0.7"
-"""Branch of releases that were still made of coffea 0.7 after the first one by calendar."""
+"""Branch of the releases of coffea 0.7 that are later than the first release by calendar."""
 
 MILLISECONDS_AN_HOUR: Final = 3_600_000
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One thing that was measured.
-
-    Attributes
-    ----------
-    name
-        Of the release (``v2026.9.0``) or the commit (hexadecimal); GitHub finds both.
-    date
-        Of the release or commit.
-    release
-        Whether it is a release.
-    """
+    """A release (named ``v2026.9.0``) or commit (hexadecimal) of coffea, and its date."""
 
     name: str
     date: datetime
@@ -49,72 +39,66 @@ class Entry:
 
     @property
     def old_line(self) -> bool:
-        """Whether it is a release of the line of 0.7."""
+        """Whether it is a release of coffea 0.7."""
         return self.release and self.name.startswith(f"v{OLD_LINE}.")
 
     @property
     def milliseconds(self) -> int:
-        """Since 1970, as asv and JavaScript count."""
+        """Milliseconds since 1970, as in asv and JavaScript."""
         return round(self.date.timestamp() * 1000)
 
 
 def branches(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
-    """Entries in lines of development, each oldest first.
+    """Entries by branch, each oldest first.
 
-    A release that mends 0.7 years later stands between two of the main line by its date, and is
-    the successor of neither: as one line it would look like a step and back.
+    A release of 0.7 may be years later than the first release by calendar. In one line with these
+    it would look like a step and back, although it precedes and succeeds none of them.
     """
-    new = [one.date for one in entries if one.release and not one.old_line]
+    new = [entry.date for entry in entries if entry.release and not entry.old_line]
     first = min(new, default=None)
-    main = [one for one in entries if not one.old_line or first is None or one.date < first]
-    old = [one for one in entries if one.old_line]
+    main = [e for e in entries if not e.old_line or first is None or e.date < first]
+    old = [entry for entry in entries if entry.old_line]
     return {BRANCH: main, **({OLD_LINE: old} if not set(old) <= set(main) else {})}
 
 
 def write(path: Path, entries: Iterable[Entry]) -> None:
-    """Write the file that `Ledger` reads, oldest first."""
-    ordered = sorted(set(entries), key=lambda one: (one.date, one.name))
+    """Write the file that `Timeline` reads, oldest first."""
+    ordered = sorted(set(entries), key=lambda entry: (entry.date, entry.name))
     path.write_text(
-        json.dumps([{**asdict(one), "date": one.date.isoformat()} for one in ordered], indent=1)
+        json.dumps(
+            [{**asdict(entry), "date": entry.date.isoformat()} for entry in ordered], indent=1
+        )
     )
 
 
 def read(path: Path) -> list[Entry]:
-    """Entries of a file of `write`."""
+    """The entries of a file that `write` wrote."""
     return [
-        Entry(one["name"], datetime.fromisoformat(one["date"]).astimezone(UTC), one["release"])
-        for one in json.loads(path.read_text())
+        Entry(line["name"], datetime.fromisoformat(line["date"]).astimezone(UTC), line["release"])
+        for line in json.loads(path.read_text())
     ]
 
 
-class Ledger(Repo):
-    """A repository for asv, of which there is only a list.
-
-    Parameters
-    ----------
-    url
-        The file.
-    mirror_path
-        asv's own; not used.
-    """
+class Timeline(Repo):
+    """A list of entries that asv takes for a repository; `url` is the path of the file."""
 
     dvcs = KIND
 
     def __init__(self, url: str, mirror_path: str) -> None:  # noqa: ARG002
         self._default_branch = BRANCH
         self._entries = read(Path(url))
-        self._number = {one.name: number for number, one in enumerate(self._entries)}
+        self._number = {entry.name: number for number, entry in enumerate(self._entries)}
 
     @classmethod
     def url_match(cls, url: str) -> bool:  # noqa: ARG003
-        """Never by its address: it is asked for by name."""
+        """Never: asv chooses this class by its name."""
         return False
 
     def pull(self) -> None:
         """Nothing to fetch."""
 
     def get_hash_from_name(self, name: str | None) -> str:
-        """A name is its own hash; of the branch it is the newest."""
+        """A name is its own hash; that of the branch is the newest entry's."""
         if name in {None, BRANCH}:
             return self._entries[-1].name
         if name not in self._number:
@@ -122,15 +106,15 @@ class Ledger(Repo):
         return str(name)
 
     def get_name_from_hash(self, commit: str) -> str | None:
-        """The release, if it is one."""
+        """The name of a release; None for a commit."""
         return commit if self._entries[self._number[commit]].release else None
 
     def get_tags(self) -> dict[str, str]:
         """All releases, oldest first."""
-        return {one.name: one.name for one in self._entries if one.release}
+        return {entry.name: entry.name for entry in self._entries if entry.release}
 
     def get_date(self, hash: str) -> int:
-        """In milliseconds since 1970."""
+        """Milliseconds since 1970."""
         return self._entries[self._number[hash]].milliseconds
 
     def get_date_from_name(self, name: str) -> int:
@@ -138,37 +122,37 @@ class Ledger(Repo):
         return self.get_date(self.get_hash_from_name(name))
 
     def get_branch_commits(self, branch: str) -> list[str]:
-        """Of a line of development, newest first."""
-        return [one.name for one in reversed(branches(self._entries)[branch])]
+        """The entries of a branch, newest first."""
+        return [entry.name for entry in reversed(branches(self._entries)[branch])]
 
     def get_revisions(self, commits: Collection[str]) -> dict[str, int]:
-        """Of some, as `revisions`."""
+        """As `revisions`, for some entries."""
         every = self.revisions(self._entries)
         return {name: number for name, number in every.items() if name in commits}
 
     @staticmethod
     def revisions(entries: Sequence[Entry]) -> dict[str, int]:
-        """Hours since 1970, so that the axis is time; the next one if that is taken."""
-        found: dict[str, int] = {}
+        """Hours since 1970, so that the axis is time; the next free one if two are equal."""
+        hours: dict[str, int] = {}
         last = -1
-        for one in entries:
-            last = max(last + 1, one.milliseconds // MILLISECONDS_AN_HOUR)
-            found[one.name] = last
-        return found
+        for entry in entries:
+            last = max(last + 1, entry.milliseconds // MILLISECONDS_AN_HOUR)
+            hours[entry.name] = last
+        return hours
 
     def get_range_spec(self, commit_a: str, commit_b: str) -> str:
-        """After the first, up to the second."""
+        """Entries after the first, up to the second."""
         return f"{commit_a}..{commit_b}"
 
     def get_new_range_spec(self, latest_result: str, branch: str | None = None) -> str:  # noqa: ARG002
-        """After one, up to the newest."""
+        """Entries after one, up to the newest."""
         return self.get_range_spec(latest_result, self._entries[-1].name)
 
     def get_hashes_from_range(self, range: str) -> list[str]:
-        """Of a specification of `get_range_spec`, newest first."""
+        """The entries of a range of `get_range_spec`, newest first."""
         first, _, last = range.partition("..")
         begin, end = self._number[first], self._number[self.get_hash_from_name(last)]
-        return [one.name for one in reversed(self._entries[begin + 1 : end + 1])]
+        return [entry.name for entry in reversed(self._entries[begin + 1 : end + 1])]
 
     def checkout(self, path: Any, commit_hash: str) -> None:
         """There is nothing to check out."""

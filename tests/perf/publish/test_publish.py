@@ -274,7 +274,7 @@ def test_void_ends_on_its_day() -> None:
 def test_two_of_one_hour_are_two_points() -> None:
     now = datetime(2026, 6, 1, tzinfo=UTC)
     entries = [timeline.Entry(name, now, release=False) for name in "abc"]
-    assert len(set(timeline.Ledger.revisions(entries).values())) == 3
+    assert len(set(timeline.Timeline.revisions(entries).values())) == 3
 
 
 def compare_report(name: str, **side: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Where a process may keep what is its own, whoever runs it and wherever."""
+"""Folders of a process: a home, one for what can be made again, and one that is locked."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 
 def settle() -> None:
-    """Give a process a home and a user's name that has none, before libraries look for them.
+    """Set a home and a user's name where there are none, before libraries look for them.
 
-    They would make a folder named ``~`` wherever they are, or fail. And have files and names of
-    files be in UTF-8 whatever the locale, as Python 3.15 has them; for what is started, too.
+    Libraries would fail, or make a folder named ``~``. Files and their names are in UTF-8 whatever
+    the locale, as in Python 3.15; in processes that are started, too.
     """
     if not sys.flags.utf8_mode and locale.getencoding().lower() not in {"utf-8", "utf8"}:
         os.environ["PYTHONUTF8"] = "1"
@@ -48,14 +48,10 @@ def settle() -> None:
 
 @cache
 def own_folder() -> Path:
-    """A folder for what can be made again, that no other user can write to.
+    """A temporary folder for what can be made again, which no other user can write to.
 
-    It is the same in every process of the user, unless another user took its name.
-
-    Raises
-    ------
-    OSError
-        If there is nowhere to make it.
+    It is the same in every process of the user, unless another user took its name. OSError says
+    that it cannot be made.
     """
     path = Path(tempfile.gettempdir(), f"coffea-scaling-{os.getuid()}")
     path.mkdir(mode=0o700, exist_ok=True)
@@ -69,13 +65,7 @@ def own_folder() -> Path:
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Have a folder for this process only, among those that ask.
-
-    Raises
-    ------
-    InputError
-        If another process has it.
-    """
+    """Lock a folder for this process; InputError says that another process has it."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         try:

@@ -41,15 +41,15 @@ _PSEUDODATA_PARTS: Final = (
 )
 
 SHARED_VARIATIONS: Final = (*KINEMATIC_VARIATIONS, *BTAG_VARIATIONS)
-"""Of every simulated process alike: of jets and of their tags. Others of one name are each
-process's own."""
+"""Variations that all simulated processes share, of jets and of their tags. Others belong to one
+process, even where two have the same name."""
 
 _SUMS: Final = ("process", "channel", "region", "observable", "variation")
-"""Axes of what the histogram kernel fills, once categories are channels and regions."""
+"""Axes of the sums of the histogram kernel, once categories are channels and regions."""
 
 
 class Name(NamedTuple):
-    """What a histogram is of."""
+    """Region, process and variation of a histogram."""
 
     region: str
     process: str
@@ -62,7 +62,7 @@ class Name(NamedTuple):
 
 
 def variations(process: str, variation: str) -> tuple[str, ...]:
-    """Variations that are filled of a simulated sample: the nominal one has all others."""
+    """Variations that are filled from a simulated sample: from the nominal one all."""
     if variation != NOMINAL:
         return (variation,)
     scales = tuple(SCALE_WEIGHTS) if process == SCALE_PROCESS else ()
@@ -70,16 +70,16 @@ def variations(process: str, variation: str) -> tuple[str, ...]:
 
 
 def side_of(variation: str) -> tuple[str, str]:
-    """The source of uncertainty of a variation, and to which side it goes: up, down or nowhere.
+    """The source of uncertainty of a variation, and its side: up, down or empty.
 
-    btag_var_0 and up of btag_var_0_up, scale and down of scaledown.
+    btag_var_0 and up for btag_var_0_up, scale and down for scaledown.
     """
-    found = re.fullmatch(r"(.+?)_?(up|down)", variation, re.IGNORECASE)
-    return (found[1], found[2].lower()) if found else (variation, "")
+    match = re.fullmatch(r"(.+?)_?(up|down)", variation, re.IGNORECASE)
+    return (match[1], match[2].lower()) if match else (variation, "")
 
 
 def known_names() -> dict[str, Name]:
-    """What the histograms are of that the AGC publishes, by the names that they have there."""
+    """The histograms that the AGC publishes, by their names there."""
     every = [
         Name(region, process, one)
         for region in REGIONS
@@ -92,20 +92,10 @@ def known_names() -> dict[str, Name]:
 
 
 def new(process: str, variations: Sequence[str]) -> hist.Hist:
-    """Empty histogram of one process.
+    """Empty weighted histogram of one process: channel, region, process, variation, observable.
 
-    Parameters
-    ----------
-    process
-        Name of the process.
-    variations
-        Names of its variations.
-
-    Returns
-    -------
-    hist.Hist
-        Weighted; axes channel, region, process, variation and observable (HT in 4j1b, mass of
-        the trijet in 4j2b; 25 bins from 50 to 550 GeV, AGC version 2).
+    The observable is HT in 4j1b and the mass of the trijet in 4j2b, in 25 bins from 50 to 550 GeV
+    (AGC version 2).
     """
     return hist.Hist(
         hist.axis.StrCategory(CHANNELS, name="channel", label="Channel", overflow=False),
@@ -118,20 +108,10 @@ def new(process: str, variations: Sequence[str]) -> hist.Hist:
 
 
 def add_sums(histogram: hist.Hist, sums: NDArray[np.float64]) -> None:
-    """Add what the histogram kernel filled to a histogram of `new`.
+    """Add sums of the histogram kernel to a histogram of `new`, whose axes may have any order.
 
-    Parameters
-    ----------
-    histogram
-        Of one process, with as many variations as `sums`; its axes in any order.
-    sums
-        2 x categories x (underflow, bins, overflow) x variations: sums of weights and of squared
-        weights; category = region + len(REGIONS) * channel.
-
-    Raises
-    ------
-    ValueError
-        If its axes are others, or of other lengths.
+    `sums` are of weights and of squared weights: 2 x categories x (underflow, bins, overflow) x
+    variations; category = region + len(REGIONS) * channel. ValueError says that axes do not fit.
     """
     names = [axis.name for axis in histogram.axes]
     if sorted(names) != sorted(_SUMS):
@@ -150,16 +130,7 @@ def add_sums(histogram: hist.Hist, sums: NDArray[np.float64]) -> None:
 def pseudodata(scaled: Mapping[str, hist.Hist]) -> hist.Hist | None:
     """Pseudodata of normalised samples: (ME_var + PS_var) / 2 + wjets (AGC version 2, the code).
 
-    Parameters
-    ----------
-    scaled
-        Normalised histograms by sample.
-
-    Returns
-    -------
-    hist.Hist or None
-        Process ``pseudodata``, variation ``nominal``; None if a sample that it is made of is not
-        there.
+    None if one of these samples is missing.
     """
     if not all(sample_name(process, name) in scaled for process, name, _ in _PSEUDODATA_PARTS):
         return None
@@ -175,48 +146,17 @@ def pseudodata(scaled: Mapping[str, hist.Hist]) -> hist.Hist | None:
     return total
 
 
-def combine(scaled: Mapping[str, hist.Hist]) -> hist.Hist:
-    """One histogram of all processes and variations, with pseudodata where it can be made.
-
-    A variation that a process does not have is empty for it.
-
-    Parameters
-    ----------
-    scaled
-        Normalised histograms by sample.
-
-    Returns
-    -------
-    hist.Hist
-        Axes as of `new`.
-    """
-    first, *others = _with_pseudodata(scaled)
-    total = first.copy()
-    for other in others:
-        total = total + other
-    return total
-
-
 def named(scaled: Mapping[str, hist.Hist]) -> dict[str, hist.Hist]:
-    """Histograms under the names that the AGC publishes them by.
+    """Normalised histograms by the names that the AGC publishes, with pseudodata; sorted.
 
-    Parameters
-    ----------
-    scaled
-        Normalised histograms by sample.
-
-    Returns
-    -------
-    dict[str, hist.Hist]
-        By name, sorted. Axes channel and observable; the sum over the channels is what the AGC
-        publishes.
+    Their axes are channel and observable; the AGC publishes the sum over the channels.
     """
-    found = {
+    by_name = {
         name.published: part[name._asdict()]
         for part in _with_pseudodata(scaled)
         for name in _names(part)
     }
-    return dict(sorted(found.items()))
+    return dict(sorted(by_name.items()))
 
 
 def names(scaled: Mapping[str, hist.Hist]) -> dict[str, list[str]]:
@@ -232,19 +172,9 @@ def _names(part: hist.Hist) -> list[Name]:
 
 
 def plain(histograms: Mapping[str, hist.Hist]) -> dict[str, Any]:
-    """Contents of histograms of `named`, as numbers.
+    """Contents of histograms of `named`: ``histograms``, over all channels, and ``channels``.
 
-    Parameters
-    ----------
-    histograms
-        By name; axes channel and observable.
-
-    Returns
-    -------
-    dict
-        ``histograms``: {name: {"edges", "values", "variances"}} summed over the channels, and
-        ``channels``: the same of each channel. Values and variances include underflow and
-        overflow.
+    Both have by name what `numbers` gives.
     """
     return {
         "histograms": {name: numbers(one[{"channel": sum}]) for name, one in histograms.items()},
@@ -255,16 +185,6 @@ def plain(histograms: Mapping[str, hist.Hist]) -> dict[str, Any]:
     }
 
 
-def published(scaled: Mapping[str, hist.Hist]) -> dict[str, Any]:
-    """Contents of normalised histograms by sample, as of `plain`, under the AGC's names."""
-    return plain(named(scaled))
-
-
-def published_name(region: str, process: str, variation: str) -> str:
-    """As of `Name.published`."""
-    return Name(region, process, variation).published
-
-
 def _with_pseudodata(scaled: Mapping[str, hist.Hist]) -> list[hist.Hist]:
     extra = pseudodata(scaled)
     parts = [scaled[name] for name in sorted(scaled)]
@@ -272,18 +192,7 @@ def _with_pseudodata(scaled: Mapping[str, hist.Hist]) -> list[hist.Hist]:
 
 
 def numbers(histogram: hist.Hist) -> dict[str, list[float]]:
-    """Contents of a histogram of one axis.
-
-    Parameters
-    ----------
-    histogram
-        Of bins, underflow and overflow.
-
-    Returns
-    -------
-    dict
-        ``edges`` of the bins, ``values`` and ``variances`` with underflow and overflow.
-    """
+    """Edges, values and variances of a histogram of one axis, the latter two with flow bins."""
     (axis,) = histogram.axes
     return {
         "edges": axis.edges.tolist(),

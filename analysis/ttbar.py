@@ -297,7 +297,7 @@ def check(fileset: Mapping[str, Any], variations: Variations = "all") -> list[st
         for where, name in (
             (known, sample_name(process, variation)),
             *(
-                (names, histograms.published_name(r, process, one))
+                (names, histograms.Name(r, process, one).published)
                 for r in histograms.REGIONS
                 for one in filled
             ),

@@ -29,8 +29,8 @@ from analysis.kernels import Implementation
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from analysis.runner.job import Done, Job
-    from analysis.runner.run import Result
+    from analysis.runner.job import Job
+    from analysis.runner.result import Result
 
 
 @with_options(RunOptions)
@@ -57,7 +57,7 @@ def adl(
         replacements=replaced,
         **options.of_job,
     )
-    result = _execute(job, output, options).result
+    result = _execute(job, output, options)
     counts = {name: result.accumulated[name].values(flow=True) for name in QUERIES}
     write_json(
         output,
@@ -162,10 +162,10 @@ def run(
             **options.of_job,
         )
     save.check(output, job, inputs=[fileset_path])
-    done = _execute(job, output, options)
-    save.save(output, job, done)
-    table = cutflow(save.cutflow(done)) if processor is None else _kinds(done.result.accumulated)
-    _report(table, done.result, output)
+    result = _execute(job, output, options)
+    save.save(output, job, result)
+    table = cutflow(save.cutflow(result)) if processor is None else _kinds(result.accumulated)
+    _report(table, result, output)
 
 
 def _given(options: Mapping[str, Any]) -> str:
@@ -173,7 +173,7 @@ def _given(options: Mapping[str, Any]) -> str:
     return next((name for name, value in options.items() if value is not None), "")
 
 
-def _execute(job: Job, output: Path, options: RunOptions) -> Done:
+def _execute(job: Job, output: Path, options: RunOptions) -> Result:
     """Run a job, and say what was left out of it and what was read ahead."""
     from analysis.files.output import save_coffea
     from analysis.runner.job import execute
@@ -185,7 +185,7 @@ def _execute(job: Job, output: Path, options: RunOptions) -> Done:
 
     try:
         with interruptible("nothing was written"):
-            done = execute(
+            result = execute(
                 job, options.executor, workers=options.workers, options=options.of_executor
             )
     except InputError as error:
@@ -196,13 +196,13 @@ def _execute(job: Job, output: Path, options: RunOptions) -> Done:
             save_coffea(partial, error.partial_output)
             say(f"what the other chunks gave was written to {partial}")
         raise
-    for name, traced in done.result.traced.items():
+    for name, traced in result.traced.items():
         say(f"read ahead for {name}: {', '.join(sorted(traced.branches)) or 'nothing'}")
         if traced.failure:
             say(f"what else is read of {name} was not found out: {traced.failure}")
-    for reason in done.left_out:
+    for reason in result.left_out:
         say(f"left out: {reason}")
-    return done
+    return result
 
 
 def cutflow(counts: Mapping[str, Any]) -> Table:

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 ENVIRONMENT: Final = {
     # By default loky replaces a worker that grew by 300 MB, as it does with any chunk of 250,000
-    # events, which takes seconds. `analysis.runner.run` keeps the memory small.
+    # events, which takes seconds. `analysis.runner.job` keeps the memory small.
     "LOKY_MAX_MEMORY_LEAK_SIZE": "1e12",
 }
 """Environment variables of the workers."""

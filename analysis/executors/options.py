@@ -120,10 +120,9 @@ class Options(pydantic.BaseModel):
         """PYTHONHASHSEED of the processes that run the processor; None if it is not known."""
         return os.environ.get("PYTHONHASHSEED", "random")
 
-    def keywords(self, modules: Sequence[str] = ()) -> dict[str, Any]:
-        """Keywords of `open_executor` for what was given, with more modules."""
-        given = {name: getattr(self, name) for name in self.model_fields_set}
-        return {**given, "modules": (*modules, *self.modules)}
+    def keywords(self) -> dict[str, Any]:
+        """Keywords of `open_executor` for what was given."""
+        return {name: getattr(self, name) for name in self.model_fields_set}
 
     def batched(self, **defaults: Any) -> dict[str, Any]:
         """Fields of `BatchedExecutor`, with other defaults for what was not given."""

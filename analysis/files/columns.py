@@ -42,7 +42,7 @@ class Columns(Mapping[str, ak.Array]):
             column = self._find(branch)
             if column is None:
                 raise InputError(missing_branches([branch], list(self)))
-            # Kernels add no vectors: without NanoEvents' behaviours every operation is cheaper.
+            # Kernels need no vectors: without NanoEvents' behaviours every operation is cheaper.
             self._read[name] = ak.Array(ak.materialize(column).layout)
         return self._read[name]
 
@@ -69,7 +69,7 @@ class Columns(Mapping[str, ak.Array]):
 
 
 def missing_branches(branches: Collection[str], available: Collection[str]) -> str:
-    """One sentence on branches that are not there, and which others could serve."""
+    """One sentence that lists missing branches and likely substitutes."""
     parts = []
     for branch in branches:
         candidates = substitutes(branch, available)
@@ -83,10 +83,10 @@ def missing_branches(branches: Collection[str], available: Collection[str]) -> s
 
 
 def substitutes(branch: str, available: Collection[str]) -> list[str]:
-    """Branches that could stand in for `branch`, the likeliest first.
+    """Branches that could replace `branch`, the likeliest first.
 
-    Those of the same field in a collection of like name (PuppiMET_pt for MET_pt), and those of
-    the same collection whose field begins alike (Jet_btagDeepB for Jet_btagCSVV2).
+    They are the same field of a collection with a similar name (PuppiMET_pt for MET_pt), or a
+    field of the same collection that begins alike (Jet_btagDeepB for Jet_btagCSVV2).
     """
     collection, _, field = branch.partition("_")
     # "btag" of "btagCSVV2": NanoAOD spells a quantity in lower case and its variant in capitals.

@@ -1,7 +1,7 @@
 """File sets: which files make up which data set, in every form that coffea's tools write.
 
-`FileSet` is the one reader of them. What stands in a file set is checked with coffea's own models
-(`coffea.dataset_tools.filespec`); what is said of it when it is wrong is one sentence.
+`FileSet` is their only reader. It checks them with coffea's own models
+(`coffea.dataset_tools.filespec`), and says in one sentence what is wrong.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ if TYPE_CHECKING:
 
 DEFAULT_TREE: Final = "Events"
 CUT_IN_DELIVERY: Final = "cut_in_delivery"
-"""In metadata: how many events of the original files are not in these, because none of them can
-be selected (`analysis.delivery.fileset`)."""
+"""Key of metadata: number of events of the original files that were not delivered, because they
+cannot be selected (`analysis.delivery.fileset`)."""
 
 KEYS: Final = frozenset(
     {"files", "metadata", "treename", "form", "compressed_form", "format", "did"}
 )
-"""What coffea's tools write of a data set. The form of its events is not used here: the events
-of each file have their own."""
+"""Keys of a data set that coffea's tools write. The form of events is not used: each file has its
+own."""
 
 GZIP: Final = b"\x1f\x8b"
 
 
 class Metadata(pydantic.BaseModel):
-    """What a file set says of a data set to the ttbar analysis; more is allowed and passed on.
+    """Metadata that the ttbar analysis reads; more is allowed and passed on.
 
     Real data (``isData``) need no cross section: an event weighs 1.
     """
@@ -81,23 +81,14 @@ class Metadata(pydantic.BaseModel):
 
 @dataclass(frozen=True)
 class ListedFile:
-    """A file as it is listed.
-
-    Attributes
-    ----------
-    path
-        Absolute path, or URL.
-    tree
-        Name of its tree or RNTuple; of no meaning for Parquet.
-    steps
-        Ranges of events that are asked for, in order; None for all.
-    events, uuid
-        What whoever listed it knew of it.
-    """
+    """A file as it is listed; number of events and UUID if they are listed."""
 
     path: str
+    """Absolute path, or URL."""
     tree: str = DEFAULT_TREE
+    """Name of its tree or RNTuple; without meaning for Parquet."""
     steps: tuple[tuple[int, int], ...] | None = None
+    """Ranges of events to process, in order; None for all."""
     events: int | None = None
     uuid: str | None = None
 
@@ -109,7 +100,7 @@ class ListedFile:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Files that belong together, and what is known of all of them."""
+    """Files with the same metadata."""
 
     files: tuple[ListedFile, ...]
     metadata: Mapping[str, Any]
@@ -277,14 +268,14 @@ def read_fileset(path: Path, *, analysis: bool = True, tree: str = DEFAULT_TREE)
 
 
 def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """JSON allows a key twice, and Python then forgets the first without a word."""
-    found: dict[str, Any] = {}
+    """JSON allows a key twice, and Python then drops the first silently."""
+    content: dict[str, Any] = {}
     for key, value in pairs:
-        if key in found:
+        if key in content:
             msg = f"{key!r} stands twice in one object, of which one would be lost: rename one"
             raise ValueError(msg)
-        found[key] = value
-    return found
+        content[key] = value
+    return content
 
 
 def _dataset(entry: Any, tree: str, folder: Path | None) -> Dataset:
@@ -349,7 +340,7 @@ def _files(files: Any, tree: str, folder: Path | None) -> Iterator[ListedFile]:
 
 
 def _file(path: str, entry: Mapping[str, Any], tree: str) -> ListedFile:
-    """A file that is looked at with coffea's model of it."""
+    """A file, checked with coffea's model."""
     # A name of a tree says nothing of Parquet, and coffea's model refuses it.
     model, name = (
         (CoffeaParquetFileSpecOptional, None)
@@ -365,7 +356,7 @@ def _file(path: str, entry: Mapping[str, Any], tree: str) -> ListedFile:
 
 
 def is_parquet(path: str) -> bool:
-    """Whether the name is that of a Parquet file; all else is taken for ROOT."""
+    """Whether the name is that of a Parquet file; all others are ROOT files."""
     try:
         return "." in path.rpartition("/")[2] and identify_file_format(path) == "parquet"
     except RuntimeError:
@@ -373,7 +364,7 @@ def is_parquet(path: str) -> bool:
 
 
 def _find(given: str, folder: Path | None) -> tuple[list[str], str | None]:
-    """What a path as it is listed stands for: absolute paths or an URL, and a tree."""
+    """Absolute paths or a URL, and a tree, that a listed path stands for."""
     given = given.removeprefix("file://")
     if not _is_local(given):
         path, tree = file_object_path_split(given)
@@ -407,7 +398,7 @@ def _is_local(path: str) -> bool:
 
 
 def _candidates(given: str, folder: Path | None) -> list[str]:
-    """Where a path may lead, the likeliest first."""
+    """Absolute paths that a listed path may mean, the likeliest first."""
     given = os.path.expanduser(given)  # noqa: PTH111
     folders = [folder, Path.cwd()] if folder else [Path.cwd()]
     return list(dict.fromkeys(os.path.normpath(one / given) for one in folders))
@@ -432,12 +423,12 @@ def _steps(path: str, steps: list[list[int]] | None) -> tuple[tuple[int, int], .
 
 
 def _known(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Metadata but for what is not known, and what is so of all simulated events."""
+    """Metadata without unknown values, and without ``isData`` of simulated events."""
     return {k: v for k, v in metadata.items() if v is not None and (k, v) != ("isData", False)}
 
 
 def _said(error: pydantic.ValidationError) -> str:
-    """The first thing that a model did not like."""
+    """The first error of a model, in one sentence."""
     first = error.errors()[0]
     where = ".".join(str(one) for one in first["loc"])
     said = first["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")

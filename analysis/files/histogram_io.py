@@ -1,8 +1,7 @@
-"""Histograms on disk: plain JSON, UHI JSON, ROOT and coffea's format.
+"""Histograms on disk: plain JSON, UHI JSON, ROOT and coffea's format, by the end of the file name.
 
-The end of the file's name says which. Each holds the same, under the names that the AGC
-publishes: the sums of weights and of squared weights with underflow and overflow, of all events
-and of each channel, and beside them what the run says of itself.
+Each holds the same, under the names that the AGC publishes: sums of weights and of squared
+weights with underflow and overflow, of all events and of each channel, and the run's provenance.
 """
 
 from __future__ import annotations
@@ -77,7 +76,7 @@ def write(
 
 
 class Histogram(pydantic.BaseModel):
-    """Contents of one histogram; with underflow and overflow, or without both."""
+    """Contents of one histogram, with or without underflow and overflow."""
 
     edges: list[float] = pydantic.Field(min_length=2)
     values: list[float] = pydantic.Field(
@@ -87,7 +86,7 @@ class Histogram(pydantic.BaseModel):
 
 
 class _Content(pydantic.BaseModel):
-    """What is read of a file; others beside it are left to whoever knows them."""
+    """What is read of a file; other content is passed on."""
 
     histograms: dict[str, Histogram] = pydantic.Field(min_length=1)
     channels: dict[str, dict[str, Histogram]] = {}
@@ -197,7 +196,7 @@ def parse(content: Any, source: str, data: str = PSEUDODATA) -> Run:
 
 
 def in_order(processes: Collection[str]) -> tuple[str, ...]:
-    """The AGC's processes in its order, then others in that of their names."""
+    """The AGC's processes in its order, then others by name."""
     return tuple(sorted(sorted(processes), key=lambda one: (*CROSS_SECTIONS, one).index(one)))
 
 
@@ -206,10 +205,7 @@ def inside(
 ) -> NDArray[np.float64]:
     """Contents of a histogram without underflow and overflow.
 
-    Raises
-    ------
-    InputError
-        If one is negative or not finite, or there are not as many as bins.
+    InputError says that one is negative or not finite, or that there are not as many as bins.
     """
     where = f"{source}: {name.published}"
     contents = np.array(given, dtype=np.float64)
@@ -230,14 +226,7 @@ def inside(
 
 
 def check(path: Path, names: Collection[str] = ()) -> None:
-    """Whether `write` can write histograms of these names, found out before the work.
-
-    Raises
-    ------
-    InputError
-        If the end of the file's name is that of no format, ROOT has no such names, or as of
-        `output.check`.
-    """
+    """Raise InputError unless `write` can write histograms of these names to a file."""
     if _format(path).write is _write_root:
         for name in names:
             if {"/", ";"} & set(name):
@@ -327,7 +316,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 class _Format(NamedTuple):
-    """How one format is written and read."""
+    """Writer and reader of one format."""
 
     write: Callable[[Path, Mapping[str, hist.Hist], Mapping[str, Any]], None]
     read: Callable[[Path], Any]
@@ -339,7 +328,7 @@ _FORMATS: Final = {
     ".root": _Format(_write_root, _read_root),
     ".coffea": _Format(_write_coffea, _read_coffea),
 }
-"""By the end of a file's name; the first that fits."""
+"""By the end of the file name; the first match counts."""
 
 
 def _format(path: Path) -> _Format:

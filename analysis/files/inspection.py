@@ -1,7 +1,7 @@
-"""Input files: looked at before any work is done, so that bad ones end in one sentence.
+"""Inspection of input files: opened before any work, so that a bad one ends in one sentence.
 
-What is learnt by opening them (number of events, identity) says which chunks there are, and that a
-file is still the same when a chunk of it is read.
+Their numbers of events say which chunks there are; their identity says that a file is still the
+same when a chunk of it is read.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     from analysis.files.fileset import Dataset, ListedFile
 
 OPENING_THREADS: Final = 8
-"""Files opened at once: remote files are waited for side by side."""
+"""Files that are opened at the same time: most of it is waiting for servers."""
 
 
 class Stamp(NamedTuple):
-    """What tells a local file from another that takes its place, or from what it was before."""
+    """Identity of a local file, which changes when it is written to or replaced."""
 
     size: int
     changed: int
@@ -44,62 +44,41 @@ class Stamp(NamedTuple):
 
     @classmethod
     def of(cls, path: str) -> Stamp | None:
-        """Of a local file; None of an URL, or where there is none."""
+        """Of a local file; None for a URL, or if there is no such file."""
         try:
-            found = os.stat(path.removeprefix("file://"))  # noqa: PTH116  (for every chunk)
+            stat = os.stat(path.removeprefix("file://"))  # noqa: PTH116  (for every chunk)
         except OSError:
             return None
-        return cls(found.st_size, found.st_mtime_ns, found.st_ino)
+        return cls(stat.st_size, stat.st_mtime_ns, stat.st_ino)
 
 
 @dataclass(frozen=True)
 class File:
-    """One input file that was opened and found usable.
-
-    Attributes
-    ----------
-    dataset, path, tree
-        As in the file set.
-    events
-        Number of events that it has.
-    uuid
-        Of the ROOT file, which whoever writes one makes anew.
-    ttree
-        Whether it holds a TTree, rather than an RNTuple or Parquet.
-    steps
-        Ranges of events that are asked for; None for all.
-    stamp
-        Of a local file.
-    """
+    """An input file that was opened and is usable; data set, path and tree as in the file set."""
 
     dataset: str
     path: str
     tree: str
     events: int
+    """Number of events in it."""
     uuid: bytes
+    """Of the ROOT file, made anew whenever one is written."""
     ttree: bool
+    """Whether it holds a TTree, rather than an RNTuple or Parquet."""
     steps: tuple[tuple[int, int], ...] | None = None
+    """Ranges of events to process; None for all."""
     stamp: Stamp | None = None
+    """None for a file of a server."""
 
     @property
     def selected(self) -> int:
-        """Number of events that are asked for."""
+        """Number of events to process."""
         return self.events if self.steps is None else sum(b - a for a, b in self.steps)
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """One input file that cannot be used.
-
-    Attributes
-    ----------
-    dataset, path
-        As in the file set.
-    reason
-        What is wrong with it.
-    events
-        Number of events that it has; None if that is not known.
-    """
+    """An input file that cannot be used, and why; its number of events, if that is known."""
 
     dataset: str
     path: str
@@ -116,33 +95,11 @@ def inspect(
     bad: list[LeftOut] | None = None,
     timeout: float = remote.TIMEOUT,
 ) -> list[File]:
-    """Open every file and check that it holds what is read.
+    """Open every file of a file set and check that it has the tree, events and branches.
 
-    Parameters
-    ----------
-    fileset
-        A `FileSet`, or what it can be made of.
-    branches
-        Branches that will be read; of a tuple any one will do.
-    replacements
-        Branch to read in the place of another.
-    allow_empty
-        Whether a tree may have no events.
-    bad
-        Told of files that cannot be used, which are then left out.
-    timeout
-        Seconds that a server of files may take to answer.
-
-    Returns
-    -------
-    list[File]
-        In the order of the file set.
-
-    Raises
-    ------
-    InputError
-        Names the first file that is missing, truncated, damaged, empty, or without the tree or
-        a branch, and says what to do.
+    The result is in the order of the file set. Of a tuple of branches, any one is enough. Files
+    that cannot be used are appended to `bad` and left out; without it, the first ends in an
+    InputError that says what to do. `timeout` is in seconds, for each answer of a server.
     """
     fileset = FileSet.of(fileset)
     wanted = [
@@ -185,7 +142,7 @@ def inspect(
 
 
 def _twice(files: Collection[File]) -> str:
-    """What is wrong if two paths of a data set lead to one file."""
+    """Error sentence if two paths of a data set lead to one file; empty if none do."""
     seen: dict[tuple[str, Stamp], File] = {}
     for file in files:
         if file.stamp is not None:
@@ -250,7 +207,7 @@ def _check(
 
 
 def unreadable(path: str, error: BaseException, events: str = "") -> str:
-    """One sentence on a file whose reading failed, or some events of it."""
+    """One sentence about a file, or events of it, that could not be read."""
     if remote.protocol_of(path) in remote.PORTS:
         said = remote.explain(path, repr(error))
         return f"{events} could not be read: {said}" if events else said
@@ -262,7 +219,7 @@ def unreadable(path: str, error: BaseException, events: str = "") -> str:
 
 
 def changed(path: str) -> str:
-    """One sentence on a file that is not the one that was looked at before the run."""
+    """One sentence about a file that is not the one that was inspected."""
     if "://" not in path and not os.path.exists(path):  # noqa: PTH110
         return (
             f"{path} is gone, or a worker on {socket.gethostname()} does not see it: workers need "
@@ -272,11 +229,14 @@ def changed(path: str) -> str:
 
 
 def chunks(files: Collection[File], chunksize: int) -> list[tuple[File, int, int]]:
-    """Ranges of events of each file, of equal size and about `chunksize`, as coffea makes them.
+    """Chunks of each file, of equal size and about `chunksize` events, as coffea makes them.
 
-    Files without events have none, but where a data set has no others: what a processor makes of
-    no events is then in the result.
+    A file without events has one only if its data set has no other events: the result then has
+    what the processor returns for no events.
     """
+    if chunksize < 1:
+        msg = f"a chunk cannot have {chunksize} events: ask for at least one"
+        raise InputError(msg)
     filled = {file.dataset for file in files if file.selected}
     found = []
     for file in files:
@@ -298,25 +258,11 @@ def processed(
     left_out: Collection[LeftOut] = (),
     lost: Mapping[str, int] | None = None,
 ) -> FileSet:
-    """What is left of a file set, when files or some of their events are left out.
+    """The file set without the files that are left out, and without data sets that have no others.
 
-    Parameters
-    ----------
-    fileset
-        As of `inspect`.
-    files
-        Those of its files that are used.
-    left_out
-        Those that are not.
-    lost
-        Events of `files` that were not processed, by data set.
-
-    Returns
-    -------
-    FileSet
-        Data sets of which something is left. ``nevts``, to which a sample is normalised, is taken
-        in proportion to the events that were processed. A file of which nobody knows how many it
-        has counts as the mean of the others.
+    ``nevts``, to which a sample is normalised, is scaled by the fraction of events that were
+    processed; `lost` has numbers of other events by data set. A file whose number of events is
+    unknown counts as the mean of the others.
     """
     left = {}
     for name, dataset in FileSet.of(fileset).datasets.items():
@@ -344,7 +290,7 @@ def processed(
 
 
 class _Seen(NamedTuple):
-    """What opening a file tells of it."""
+    """What is known of a file once it is open."""
 
     events: int
     uuid: bytes

@@ -1,4 +1,4 @@
-"""What coffea makes events of: its schema without warnings, and the branches that it needs."""
+"""NanoEvents: the schema without its warnings, and the branches that it needs."""
 
 from __future__ import annotations
 
@@ -25,8 +25,7 @@ class QuietSchema(NanoAODSchema):
 def form_of(branches: Collection[str]) -> list[str]:
     """Branches that NanoEvents needs to make events of `branches`; they need not all exist.
 
-    The counters of the collections, what it takes an object's four-vector and charge from, and
-    what identifies an event.
+    They include counters, four-vectors and charges of the collections, and the event's identity.
     """
     kinematics = {
         f"{collection}_{field}"
@@ -38,7 +37,7 @@ def form_of(branches: Collection[str]) -> list[str]:
 
 
 def counters(branches: Collection[str]) -> set[str]:
-    """Branches that say how many objects each event has, of the collections of `branches`."""
+    """Branches with the numbers of objects of the collections of `branches`."""
     return {f"n{collection}" for collection in _collections(branches)}
 
 

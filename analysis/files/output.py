@@ -1,4 +1,4 @@
-"""Where results go: looked at before the work, and written whole or not at all."""
+"""Files for results: checked before the work, and written whole or not at all."""
 
 from __future__ import annotations
 
@@ -22,19 +22,9 @@ PACKAGES: Final = ("awkward", "coffea", "hist", "numba", "numpy", "uproot")
 
 
 def check(path: Path, *, inputs: Collection[Path] = ()) -> None:
-    """Whether a result can be written, found out before it is computed.
+    """Raise InputError unless a result can be written to a file, device or pipe.
 
-    Parameters
-    ----------
-    path
-        Of the file that is to be written. Links are followed; a device or pipe will do.
-    inputs
-        Files that are read for it, which it must not replace.
-
-    Raises
-    ------
-    InputError
-        If it is a folder, an input, or in a folder that is not there or cannot be written to.
+    It must not replace any of `inputs`, the files that are read for it. Links are followed.
     """
     if path.is_dir():
         msg = f"{path} is a folder: name a file in it"
@@ -52,19 +42,11 @@ def check(path: Path, *, inputs: Collection[Path] = ()) -> None:
         msg = f"there is no folder {folder} to write {path.name} to: make it first"
         raise InputError(msg)
     # The result is made beside what it replaces.
-    if not os.access(folder, os.W_OK | os.X_OK):
-        msg = f"the folder {folder} cannot be written to: name a file in another"
-        raise InputError(msg)
+    check_folder(folder)
 
 
 def check_folder(path: Path) -> None:
-    """Whether `path` is a folder to write to, or one can be made there.
-
-    Raises
-    ------
-    InputError
-        If not.
-    """
+    """Raise InputError unless `path` is a folder to write to, or one can be made there."""
     place = path
     while not place.exists() and place != place.parent:
         place = place.parent
@@ -77,13 +59,7 @@ def check_folder(path: Path) -> None:
 
 
 def check_with_folder(path: Path) -> None:
-    """As `check`, of a file whose folder is made if it is not there.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be written, or its folder not be made.
-    """
+    """As `check`, of a file whose folder is made if it is not there."""
     check_folder(path.parent)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -94,7 +70,7 @@ def check_with_folder(path: Path) -> None:
 
 
 def is_stream(path: Path) -> bool:
-    """Whether `path` is written to and never replaced: a device, a pipe, or an open file."""
+    """Whether `path` is written to and never replaced: a device, a pipe or an open file."""
     if _descriptor(path) is not None:
         return True
     try:
@@ -116,13 +92,7 @@ def _descriptor(path: Path) -> int | None:
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Where to write what becomes `path` in the end, at once and only if all went well.
-
-    Raises
-    ------
-    InputError
-        If it cannot be written.
-    """
+    """Yield a temporary file, which becomes `path` at the end, and only if all went well."""
     stream = is_stream(path)
     target = _target(path)
     beside = None if stream else target.parent
@@ -157,7 +127,7 @@ def _target(path: Path) -> Path:
 
 
 def provenance(**more: Any) -> dict[str, Any]:
-    """What a result was made with: versions, machine, and `more`."""
+    """What made a result: versions, machine, and `more`."""
     return {
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in PACKAGES},
@@ -167,13 +137,7 @@ def provenance(**more: Any) -> dict[str, Any]:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON so that the file is there whole or not at all.
-
-    Raises
-    ------
-    InputError
-        If it cannot be written.
-    """
+    """Write JSON, so that the file is there whole or not at all."""
     with whole(path) as part:
         part.write_text(json.dumps(content, indent=1) + "\n")
 

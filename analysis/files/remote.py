@@ -1,4 +1,4 @@
-"""Files on servers, by XRootD (root://) and HTTP(S): how they are read, and what can go wrong."""
+"""Files on servers, by XRootD (root://) and HTTP(S): reading, and sentences about failures."""
 
 from __future__ import annotations
 
@@ -24,33 +24,33 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 TIMEOUT: Final = 60
-"""Seconds that a server may take to answer, by default: as coffea's Runner has it."""
+"""Default of the seconds that a server may take to answer, as in coffea's Runner."""
 
 BEGIN: Final = 1 << 15
-"""Bytes of the begin of a file that are read at once. Files that uproot wrote, such as those of
-ServiceX, have what describes their tree there: two round trips fewer for each chunk of events."""
+"""Bytes that are read together at the beginning of a file. Files that uproot wrote, such as those
+of ServiceX, describe their tree there: two round trips fewer for each chunk of events."""
 
 XROOTD: Final = "root"
 PORTS: Final = {XROOTD: 1094, "http": 80, "https": 443}
-"""Protocols, and the ports that they have where none is named."""
+"""Default ports by protocol."""
 
 NEEDED: Final = {
     XROOTD: ("XRootD", "fsspec_xrootd"),
     "http": ("aiohttp",),
     "https": ("aiohttp",),
 }
-"""Modules that read them."""
+"""Modules that read each protocol."""
 
 SETTINGS: Final = {
-    # Looks each second whether a time limit is over, not every 15.
+    # Check time limits every second, not every 15.
     "TimeoutResolution": 1,
-    # A connection that is refused has failed, and is not tried again for ten minutes.
+    # A refused connection has failed, and is not tried again for ten minutes.
     "ConnectionWindow": 30,
     "ConnectionRetry": 1,
-    # A server that ended may be asked at once whether it has begun again, not after 30 minutes.
+    # A server that stopped may be asked at once whether it runs again, not after 30 minutes.
     "StreamErrorWindow": 0,
 }
-"""Of XRootD's client, where the user has not set them in the environment (XRD_...)."""
+"""Settings of XRootD's client, unless the user set them in the environment (XRD_...)."""
 
 _MISSING: Final = r"FileNotFoundError|No such file|\[3011\]"
 _TLS: Final = r"SSL|Certificate|TLS"
@@ -66,25 +66,16 @@ _LOST: Final = (
 OF_SERVERS: Final = (
     r"^(OSError|FileNotFoundError|\w*TimeoutError|Connection\w*Error|BrokenPipeError|gaierror|"
     r"SSL\w*Error|Client\w*Error|Server\w*Error|ValueError\('I/O operation on closed file|"
-    # uproot takes the errors that fsspec returns of parts of a file for their bytes.
+    # uproot takes errors, which fsspec returns for parts of a file, for their bytes.
     r"TypeError\(\"'\w+' object is not subscriptable)"
 )
-"""How the text of an error begins that is raised where a server fails, and by no processor."""
+"""How the text of an error begins that only a failing server raises, not a processor."""
 
 
 class RemoteSource(FSSpecSource):
-    """Source of uproot (fsspec) with a time limit for each answer of a server.
+    """uproot's fsspec source with a time limit, in seconds, for each answer of a server.
 
-    To be given to uproot as its ``handler``; files of all kinds can be read with it.
-
-    Parameters
-    ----------
-    file_path
-        Path or URL.
-    timeout
-        Seconds that a server may take to answer.
-    options
-        As of `uproot.open`.
+    It is uproot's ``handler`` for files of all protocols; local paths work, too.
     """
 
     def __init__(self, file_path: str, timeout: float = TIMEOUT, **options: Any) -> None:
@@ -95,15 +86,15 @@ class RemoteSource(FSSpecSource):
         elif self._protocol in PORTS:
             import aiohttp  # noqa: PLC0415  (need not be installed to read other files)
 
-            # A number would limit the whole of a download.
+            # A plain number would limit the whole download.
             limit = aiohttp.ClientTimeout(total=None, sock_connect=timeout, sock_read=timeout)
             options["client_kwargs"] = {"timeout": limit}
         super().__init__(file_path, **options)
 
     def chunk(self, start: int, stop: int) -> Chunk:
-        """Bytes of the file; of its begin more than is asked for."""
+        """Bytes of the file; at its beginning more than is asked for."""
         if start > 0 or stop > BEGIN or self._protocol not in PORTS:
-            # XRootD's client takes none of the numpy integers that `iterate` gives.
+            # XRootD's client does not accept the numpy integers that `iterate` gives.
             return super().chunk(int(start), int(stop))
         data = self._begin()
         self._num_requests += 1
@@ -119,13 +110,13 @@ class RemoteSource(FSSpecSource):
             self._forget()
             if self._protocol != XROOTD or re.search(_LATE, str(error)):
                 raise
-        # It may have been open since before its server ended, and began again.
+        # The server may have restarted since the file was opened.
         return self._fs.cat_file(self._file_path, start=0, end=BEGIN)  # type: ignore[no-any-return]
 
     def chunks(
         self, ranges: list[tuple[int, int]], notifications: queue.Queue[Chunk]
     ) -> list[Chunk]:
-        """Several parts of the file, in as few requests as its protocol allows."""
+        """Several parts of the file, in as few requests as the protocol allows."""
         plain = [(int(start), int(stop)) for start, stop in ranges]
         chunks: list[Chunk] = super().chunks(plain, notifications)
         return chunks
@@ -136,7 +127,7 @@ class RemoteSource(FSSpecSource):
             self._forget()
 
     def _forget(self) -> None:
-        """Close the file if it is kept open for the next who reads it: only XRootD's are."""
+        """Close the file if fsspec keeps it open for the next reader, as it does with XRootD."""
         if self._protocol == XROOTD:
             # Closing what the server has lost fails.
             with suppress(OSError, ValueError):
@@ -145,13 +136,13 @@ class RemoteSource(FSSpecSource):
 
 @cache
 def _set_xrootd() -> None:
-    """Settings for this process, which may have imported the client, and for those it starts."""
+    """Set SETTINGS in this process, which may have imported the client, and in its children."""
     for name, value in SETTINGS.items():
         os.environ.setdefault(f"XRD_{name.upper()}", str(value))
     from XRootD import client  # noqa: PLC0415  (need not be installed to read other files)
 
     for name in SETTINGS:
-        # The client reads its environment at its import alone, and lets nobody change what it read.
+        # The client reads its environment only at import, and nothing changes later what it read.
         client.EnvPutInt(name, int(os.environ[f"XRD_{name.upper()}"]))
 
 
@@ -162,16 +153,9 @@ def protocol_of(path: str) -> str:
 
 
 def options(paths: Iterable[str], timeout: float, handler: type | None = None) -> dict[str, Any]:
-    """Options of ``uproot.open`` for some files: none, if all are local.
+    """Options of ``uproot.open`` for these paths and URLs: none if all are local.
 
-    Parameters
-    ----------
-    paths
-        Paths and URLs.
-    timeout
-        Seconds that a server may take to answer.
-    handler
-        Source of uproot to read files of servers with, in the place of RemoteSource.
+    `timeout` is in seconds, for each answer; `handler` replaces RemoteSource.
     """
     if not any(protocol_of(path) in PORTS for path in paths):
         return {}
@@ -179,28 +163,18 @@ def options(paths: Iterable[str], timeout: float, handler: type | None = None) -
 
 
 def unreachable(paths: Iterable[str], timeout: float) -> dict[str, InputError]:
-    """What is wrong with files whose server cannot be reached at all.
+    """Errors, by URL, of files whose server cannot be reached within `timeout` seconds.
 
-    Parameters
-    ----------
-    paths
-        Paths and URLs.
-    timeout
-        Seconds that it may take to reach one.
-
-    Returns
-    -------
-    dict[str, InputError]
-        By URL; NotInstalledError where what reads it is not installed.
+    It is a NotInstalledError if the packages for the protocol are missing.
     """
-    found: dict[str, InputError] = {}
+    errors: dict[str, InputError] = {}
     asked: dict[tuple[str, int], str] = {}
     for path in paths:
         protocol = protocol_of(path)
         if protocol not in PORTS:
             continue
         if any(find_spec(module) is None for module in NEEDED[protocol]):
-            found[path] = NotInstalledError(
+            errors[path] = NotInstalledError(
                 f"{path}: what reads {protocol}:// is not installed: install it with "
                 "`pip install 'coffea-scaling[remote]'`"
             )
@@ -209,19 +183,14 @@ def unreachable(paths: Iterable[str], timeout: float) -> dict[str, InputError]:
         if server not in asked:
             asked[server] = _silent(server, timeout)
         if why := asked[server]:
-            found[path] = InputError(_no_server(path, why))
-    return found
+            errors[path] = InputError(_no_server(path, why))
+    return errors
 
 
 def explain(path: str, cause: str) -> str:
-    """One sentence on a file of a server that could not be read.
+    """One sentence about a URL that could not be read, from the text of the error.
 
-    Parameters
-    ----------
-    path
-        Its URL.
-    cause
-        What was raised, as text: errors of other processes come as such.
+    It is text, as errors come from other processes.
     """
     host = "{}:{}".format(*_server(path))
     late = re.search(_LATE, cause)
@@ -245,7 +214,7 @@ def explain(path: str, cause: str) -> str:
 
 
 def _sends_whole_files(path: str) -> bool:
-    """Whether a server answers all of a file to who asks for its first byte."""
+    """Whether a server sends a whole file when asked for its first byte."""
     if protocol_of(path) not in {"http", "https"}:
         return False
     request = Request(path, headers={"Range": "bytes=0-0"})

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 
 from analysis.errors import InputError
-from analysis.histograms import published_name, side_of
+from analysis.histograms import Name, side_of
 from analysis.inference.templates import total
 from analysis.kernels.btag_weights import N_JETS
 from analysis.samples import CROSS_SECTIONS, NOMINAL
@@ -224,7 +224,7 @@ def _modifiers(
             varied[side] = region.templates[process, variation].values
         elif process in CROSS_SECTIONS:
             msg = (
-                f"{source} has no {published_name(name, process, variation)}: run the analysis "
+                f"{source} has no {Name(name, process, variation).published}: run the analysis "
                 "with all variations, over a file set with all samples"
             )
             raise InputError(msg)

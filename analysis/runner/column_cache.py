@@ -1,8 +1,7 @@
-"""Columns that a worker keeps for the next run over the same events.
+"""Cache of columns in each worker, for the next run over the same events.
 
-Reading takes most of the time of an analysis; one that is run again and again, as cuts are tried
-out, need not read again. coffea asks for columns in a mapping that this makes (its Runner's
-``cachestrategy``); its own needs Dask.
+Reading takes most of the time of an analysis, and an analysis whose cuts are being tuned need not
+read again. coffea's Runner takes such a mapping as its ``cachestrategy``; coffea's own needs Dask.
 """
 
 from __future__ import annotations
@@ -20,13 +19,7 @@ if TYPE_CHECKING:
 
 
 class ColumnCache(LRUCache[str, "np.ndarray"]):
-    """Arrays by coffea's keys, of file, entries and column; the least recently used goes first.
-
-    Parameters
-    ----------
-    capacity
-        Bytes of the arrays together.
-    """
+    """Arrays by coffea's keys, up to `capacity` bytes; the least recently used is dropped first."""
 
     def __init__(self, capacity: int) -> None:
         super().__init__(capacity, getsizeof=lambda array: array.nbytes)
@@ -34,12 +27,12 @@ class ColumnCache(LRUCache[str, "np.ndarray"]):
         self._lock = threading.Lock()
 
     def get(self, key: str, default: Any = None) -> Any:
-        """An array, or the default."""
+        """Array, or the default."""
         with self._lock:
             return super().get(key, default)
 
     def __setitem__(self, key: str, value: np.ndarray) -> None:
-        """Keep an array, unless it alone is too large."""
+        """Keep an array, unless it alone exceeds the capacity."""
         if value.nbytes <= self.maxsize:
             with self._lock:
                 super().__setitem__(key, value)
@@ -47,19 +40,14 @@ class ColumnCache(LRUCache[str, "np.ndarray"]):
 
 @cache
 def of_worker(capacity: int) -> ColumnCache:
-    """The one of this process."""
+    """The cache of this process."""
     return ColumnCache(capacity)
 
 
 class OfFile:
-    """A cache for the columns of one file, by coffea's keys: those of Parquet name no file.
+    """View of a cache for one file: coffea's keys do not name the file if it is Parquet.
 
-    Parameters
-    ----------
-    cache
-        Of all files.
-    file
-        What tells the file from others, and from what had its name before.
+    `file` identifies the file, also from an earlier one of the same name.
     """
 
     def __init__(self, cache: ColumnCache, file: str) -> None:
@@ -76,6 +64,6 @@ class OfFile:
 
 
 def of_file(cache: Callable[[], ColumnCache | None], file: str) -> OfFile | None:
-    """That of one file, if there is any."""
-    found = cache()
-    return None if found is None else OfFile(found, file)
+    """The cache of one file; None without a cache."""
+    columns = cache()
+    return None if columns is None else OfFile(columns, file)

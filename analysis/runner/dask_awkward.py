@@ -23,32 +23,26 @@ import awkward as ak
 import cloudpickle
 from coffea.dataset_tools import apply_to_fileset
 from coffea.nanoevents import NanoAODSchema
-from coffea.processor import ProcessorABC, accumulate
+from coffea.processor import accumulate
 
 from analysis.errors import ChangedError, InputError, WorkerLostError
-from analysis.executors import DEFAULT_CHUNKSIZE
 from analysis.executors.worker import ALLOCATOR, warm
 from analysis.files import inspection
-from analysis.files.fileset import FileSet
 from analysis.files.nanoevents import QuietSchema, counters, form_of
 from analysis.runner import counting
 from analysis.runner.counting import Chunk, Counted
-from analysis.runner.merging import Output
-from analysis.runner.run import (
-    Result,
-    calls_repeated,
-    check_chunks,
-    fatal,
-)
+from analysis.runner.failures import fatal
+from analysis.runner.result import Result
 
 # Not installed where the rest of the package runs.
 # ruff: noqa: PLC0415
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from coffea.nanoevents import BaseSchema
+
+    from analysis.runner.job import Inspected
 
 FAN_IN: Final = 8
 """Results that one task adds up."""
@@ -62,54 +56,27 @@ MISSING: Final = (
 )
 
 
-def run_lazily(
-    fileset: Mapping[str, Any],
-    processor: ProcessorABC | Callable[[Any], Any],
-    client: Any = None,
-    *,
-    files: Collection[inspection.File],
-    chunksize: int = DEFAULT_CHUNKSIZE,
-    branches: Collection[str] = (),
-    schema: type[BaseSchema] | None = None,
-    written_lazily: bool = False,
-    scratch: Path | None = None,
-) -> Result:
-    """Process every event of a file set, as partitions of dask-awkward arrays.
+def run_lazily(inspected: Inspected, client: Any = None) -> Result:
+    """Process every event of a job, as partitions of dask-awkward arrays.
+
+    The processor is called with the events of one partition after the other, and need know
+    nothing of dask. If the job does not say which branches it reads, every branch is read:
+    dask-awkward does not see what a processor does with a partition.
 
     Parameters
     ----------
-    fileset
-        A `FileSet`, or what it can be made of; ROOT files.
-    processor
-        As for `analysis.runner.run.run`. It is called with the events of one partition after the other,
-        and need know nothing of dask.
+    inspected
+        A job on ROOT files. Partitions are made of the numbers of events that looking at them
+        found; coffea opens the first file of each data set once more, for the form of its events.
     client
         A `distributed.Client`, as of `open_client`; None to work in this process.
-    files
-        The files of the file set, as of `inputs.inspect`. Partitions are made of the numbers of
-        events that it found; coffea opens the first file of each data set once more, for the form
-        of its events.
-    chunksize
-        Events a chunk, about: the chunks are those of `analysis.runner.run.run`.
-    branches
-        Branches that the processor reads, if they are known: these are read, and no others can
-        be. If they are not, every branch is read: dask-awkward does not see what a processor does
-        with a partition.
-    schema
-        Of events; NanoAODSchema by default.
-    written_lazily
-        Whether the processor is written for dask-awkward: then it is called once for each data
-        set, with a lazy array, and gives dask collections (histograms of `hist.dask`, arrays,
-        numbers). Of the branches those are read which dask-awkward finds that it needs.
-    scratch
-        As of `analysis.runner.run.run`.
 
     Returns
     -------
     Result
         What was merged over all data sets, and what it took. Unlike with an executor,
         ``wall_seconds`` has the making of the graph in it, and ``processing_seconds`` the opening
-        of files. ``repeated`` is None if the processor is written lazily.
+        of files.
 
     Raises
     ------
@@ -119,40 +86,35 @@ def run_lazily(
         all, each once.
     """
     dask = _dask()
-    if chunksize < 1:
-        msg = f"a chunk cannot have {chunksize} events: ask for at least one"
-        raise InputError(msg)
-    fileset = FileSet.of(fileset)
-    if fileset.data_format != "root" or not all(file.ttree for file in files):
+    job, files = inspected.job, inspected.files
+    asked = [
+        Chunk(file.dataset, file.path, start, stop)
+        for file, start, stop in inspection.chunks(files, job.chunksize)
+    ]
+    if job.fileset.data_format != "root" or not all(file.ttree for file in files):
         msg = (
             "with dask-awkward coffea reads TTrees only: use an executor for Parquet and RNTuples"
         )
         raise InputError(msg)
-    asked = [
-        Chunk(file.dataset, file.path, start, stop)
-        for file, start, stop in inspection.chunks(files, chunksize)
-    ]
+    fileset = inspected.processed()
+    by_dataset: dict[str, list[Chunk]] = {}
+    for chunk in asked:
+        by_dataset.setdefault(chunk.dataset, []).append(chunk)
     trees = {(file.dataset, file.path): file.tree for file in files}
-    with counting.tally(scratch) as tally:
-        counted = Counted(processor, tally)
+    branches = job.branch_names
+    with counting.tally(job.scratch) as tally:
+        counted = Counted(job.processor, tally)
         started = time.perf_counter()
-        build = (
-            partial(_of_all, processor)
-            if written_lazily
-            else partial(_of_each, counted, frozenset({*branches, *counters(branches)}))
-        )
-        built = {
-            name: _apply(build, fileset[name], name, chunks, trees, branches, schema)
-            for name, chunks in _by_dataset(asked).items()
-        }
-        scheduler = "synchronous" if client is None else client
+        build = partial(_of_each, counted, frozenset({*branches, *counters(branches)}))
+        built = [
+            _apply(build, fileset[name], name, chunks, trees, branches, job.schema)
+            for name, chunks in by_dataset.items()
+        ]
         try:
-            if written_lazily:
-                (computed,) = dask.compute(built, scheduler=scheduler)
-                merged = _merge([_summary(*one) for one in computed.values()])
-            else:
-                tree = _tree(dask.optimize(*built.values()))
-                (merged,) = dask.compute(tree, scheduler=scheduler)
+            (merged,) = dask.compute(
+                _tree(dask.optimize(*built)),
+                scheduler="synchronous" if client is None else client,
+            )
         except InputError:
             raise
         except Exception as error:
@@ -161,9 +123,12 @@ def run_lazily(
             raise ChangedError(inspection.changed(other[0]))
         counted.postprocess(merged)
         wall = time.perf_counter() - started
-        check_chunks(set(asked), merged["processed"], merged, merged["events"], may_skip=False)
-        known = not (written_lazily or merged["unseen"])
-        repeated = calls_repeated(merged["processed"], tally) if known else None
+        counting.check_chunks(
+            set(asked), merged["processed"], merged, merged["events"], may_skip=False
+        )
+        repeated = (
+            None if merged["unseen"] else counting.calls_repeated(merged["processed"], tally)
+        )
     return Result(
         accumulated=merged["out"],
         events=merged["events"],
@@ -172,6 +137,7 @@ def run_lazily(
         wall_seconds=wall,
         processing_seconds=merged["seconds"],
         repeated=repeated,
+        fileset=fileset,
     )
 
 
@@ -236,13 +202,6 @@ def _dask() -> Any:
 # --- what is computed
 
 
-def _by_dataset(chunks: Collection[Chunk]) -> dict[str, list[Chunk]]:
-    found: dict[str, list[Chunk]] = {}
-    for chunk in chunks:
-        found.setdefault(chunk.dataset, []).append(chunk)
-    return found
-
-
 def _apply(
     build: Callable[[Any], Any],
     dataset: Mapping[str, Any],
@@ -272,9 +231,6 @@ def _apply(
             schemaclass=QuietSchema if schema in {None, NanoAODSchema} else schema,
             uproot_options=options,
         )
-    except _BuildError as error:
-        msg = f"the processor cannot be applied to the lazy events of {name}: {_cause(error)}"
-        raise InputError(msg) from error.__cause__
     except Exception as error:
         raise InputError(inspection.unreadable(chunks[0].path, error)) from error
     return built[name]
@@ -282,10 +238,6 @@ def _apply(
 
 class _Never(Exception):
     """Nothing raises it. uproot reports what it read if it may pass over some exception."""
-
-
-class _BuildError(Exception):
-    """A lazily written processor failed while it was building."""
 
 
 def _of_each(counted: Counted, branches: frozenset[str], events: Any) -> Any:
@@ -306,28 +258,6 @@ def _of_each(counted: Counted, branches: frozenset[str], events: Any) -> Any:
     )
 
 
-def _of_all(processor: ProcessorABC | Callable[[Any], Any], events: Any) -> Any:
-    """Lazy output of a processor for a data set, and lazy records of what was read for it."""
-    import dask_awkward
-
-    reader, where = _reader(events)
-    read = dask_awkward.from_map(
-        _ProjectedReader(reader),
-        where,
-        # Of this run alone, so that workers take no earlier result for it.
-        token=uuid.uuid4().hex,
-        divisions=events.divisions,
-        label="read",
-    )
-    # Cross references of lazy events are looked up here.
-    read._meta.attrs["@original_array"] = read
-    try:
-        out = (processor.process if isinstance(processor, ProcessorABC) else processor)(read)
-    except Exception as error:
-        raise _BuildError from error
-    return out, read.map_partitions(_record, label="record", meta=_record_of(None))
-
-
 def _reader(events: Any) -> tuple[Any, list[Any]]:
     """What reads the partitions of lazy events, and its argument for each of them."""
     (layer,) = (layer for layer in events.dask.layers.values() if hasattr(layer, "io_func"))
@@ -343,20 +273,6 @@ def _tree(arrays: Sequence[Any]) -> Any:
     while len(parts) > 1:
         parts = [merge(parts[i : i + FAN_IN]) for i in range(0, len(parts), FAN_IN)]
     return parts[0]
-
-
-def _summary(out: Any, records: ak.Array) -> dict[str, Any]:
-    """Computed output and records of a data set, in the form of what `_Process` gives."""
-    read = records.to_list()
-    return {
-        "out": Output(out),
-        "results": len(read),
-        "unseen": 0,
-        "processed": {Chunk(*(one[field] for field in Chunk._fields)) for one in read},
-        "events": sum(one["events"] for one in read),
-        "bytes": sum(one["bytes_read"] for one in read),
-        "seconds": sum(one["seconds"] for one in read),
-    }
 
 
 def _reason(error: Exception, tally: counting.Tally) -> str:
@@ -434,18 +350,6 @@ class _Reader(_Once):
         return events
 
 
-class _ProjectedReader(_Reader):
-    """A reader of those branches that dask-awkward finds to be needed."""
-
-    def prepare_for_projection(self) -> Any:
-        """Events without content that notice what is read of them."""
-        return self.reader.prepare_for_projection()
-
-    def project(self, **needed: Any) -> _ProjectedReader:
-        """Reader of what is needed."""
-        return _ProjectedReader(self.reader.project(**needed))
-
-
 class _Origin:
     """Where the objects of a partition find its events, to look up cross references."""
 
@@ -482,20 +386,6 @@ class _Process(_Once):
         }
 
 
-def _record(events: Any) -> ak.Array:
-    """What was read for a partition."""
-    return _record_of(None if ak.backend(events) == "typetracer" else events)
-
-
-def _record_of(events: Any) -> ak.Array:
-    """Array of one record; of no events, an array that only has its type."""
-    nothing = {**Chunk("", "", 0, 0)._asdict(), "events": 0, "bytes_read": 0, "seconds": 0.0}
-    if events is None:
-        return ak.typetracer.typetracer_from_form(ak.Array([nothing]).layout.form)
-    read = {key: events.attrs[key] for key in ("bytes_read", "seconds")}
-    return ak.Array([{**_chunk(events)._asdict(), "events": len(events), **read}])
-
-
 def _chunk(events: Any) -> Chunk:
     about = events.metadata
     return Chunk(*(about[key] for key in ("dataset", "filename", "entrystart", "entrystop")))
@@ -509,8 +399,6 @@ def _merge(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def _cause(error: BaseException) -> str:
     """What an exception says, without line breaks and not too much of it."""
-    while isinstance(error, _BuildError) and error.__cause__ is not None:
-        error = error.__cause__
     text = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
     if unread := UNREAD.search(text):
         return f"it reads {unread[1]}, which is not among the branches that it was said to read"

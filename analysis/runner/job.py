@@ -1,22 +1,37 @@
-"""A job: what is processed, looked at before the work, and run on an executor.
+"""The one way from a file set to a result, which command lines and benchmarks share.
 
-The one way from a file set to results, which the command lines and the benchmarks share.
+A `Job` says what is processed and how. `Job.inspect` opens every file, `Inspected.run` processes
+every event on an executor that is open and gives a `Result`, and `analysis.runner.save` writes
+it. `execute` does all of it but the writing, and opens and closes the executor.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+import sys
+import time
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from coffea.nanoevents import NanoAODSchema
+from coffea.processor import IterativeExecutor
+from coffea.util import coffea_console
 
 from analysis import ttbar
-from analysis.errors import InputError
+from analysis.errors import InputError, UnreadableError
 from analysis.executors import DEFAULT_CHUNKSIZE, open_executor, parse_options
 from analysis.files import inspection, remote
 from analysis.files.fileset import DEFAULT_TREE, FileSet, read_fileset
-from analysis.runner import processors
-from analysis.runner.run import run
+from analysis.files.nanoevents import QuietSchema, counters, form_of
+from analysis.runner import counting, processors
+from analysis.runner.chunks import ChunkRunner, Item
+from analysis.runner.column_cache import of_worker
+from analysis.runner.counting import Counted
+from analysis.runner.failures import explain
+from analysis.runner.result import Result
+from analysis.runner.tracing import trace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -28,7 +43,7 @@ if TYPE_CHECKING:
 
     from analysis.files.inspection import File, LeftOut
     from analysis.kernels import Implementation
-    from analysis.runner.run import Result
+    from analysis.runner.tracing import Traced
     from analysis.ttbar import Variations
 
 DASK_AWKWARD: Final = "dask-awkward"
@@ -44,17 +59,32 @@ class Job:
     fileset
         The file set.
     processor
-        coffea processor, or function of events.
+        coffea processor, or function of events; all that it needs beside events stands in their
+        metadata.
     branches
-        Branches that it reads, if they are known; of a tuple any one will do.
+        Branches that it reads, if they are known; of a tuple any one will do. Events then have no
+        others, which spares making the form of a thousand; and TTrees are read in one go when a
+        chunk is opened, which takes less time than a branch at a time.
     replacements
         Branch to read in the place of another.
-    schema, trace, chunksize, skip_bad_files, scratch, timeout
-        As of `analysis.runner.run.run`.
-    modules
-        As of `open_executor`.
+    schema
+        Of events; NanoAODSchema by default.
+    trace
+        Whether to find out which branches a copy of the processor reads, by running it on events
+        without content, and to read those in one go. For processors whose branches are not known.
+    chunksize
+        Approximate number of events in a chunk: coffea divides each file into equal parts of this
+        size or up to half as much again.
     allow_empty
-        As of `analysis.files.inspection.inspect`.
+        Whether a tree may have no events.
+    skip_bad_files
+        Whether to leave out files and chunks that cannot be read, rather than to end the run. An
+        error of the processor ends it all the same.
+    scratch
+        Folder that the workers share with this process, for counting; by default a local one,
+        which workers on other machines do not see.
+    timeout
+        Seconds that a server of files may take to answer.
     normalised
         Whether histograms of the ttbar analysis are saved, scaled to the luminosity, rather than
         what the processor gave.
@@ -66,7 +96,6 @@ class Job:
     replacements: Mapping[str, str] = field(default_factory=dict)
     schema: type[BaseSchema] | None = None
     trace: bool = False
-    modules: tuple[str, ...] = ()
     chunksize: int = DEFAULT_CHUNKSIZE
     allow_empty: bool = False
     skip_bad_files: bool = False
@@ -130,22 +159,28 @@ class Job:
         **how
             Attributes of the job.
         """
-        loaded = processors.load(processor, arguments)
         return cls(
             read_fileset(fileset, analysis=False, tree=tree),
-            loaded.processor,
+            processors.load(processor, arguments),
             schema=processors.schema(schema),
-            modules=loaded.modules,
             **how,
         )
 
+    @property
+    def branch_names(self) -> list[str]:
+        """Every branch that may be read, as files call it."""
+        names = [
+            name for one in self.branches for name in ([one] if isinstance(one, str) else one)
+        ]
+        return [self.replacements.get(name, name) for name in names]
+
     def inspect(self) -> Inspected:
-        """Look at all files.
+        """Open every file of the file set and check that it has what is read.
 
         Raises
         ------
         InputError
-            As of `analysis.files.inspection.inspect`.
+            As of `analysis.files.inspection.inspect`, or if formats are mixed.
         """
         self.fileset.data_format  # noqa: B018  (mixed formats are refused)
         left_out: list[LeftOut] | None = [] if self.skip_bad_files else None
@@ -187,12 +222,7 @@ class Inspected:
     def digest(self) -> str:
         """Identity of the input: of the file set and of its files, not of all their bytes."""
         seen = [
-            (
-                file.path,
-                file.uuid.hex(),
-                file.events,
-                None if file.stamp is None else file.stamp.size,
-            )
+            (file.path, file.uuid.hex(), file.events, file.stamp and file.stamp.size)
             for file in self.files
         ]
         text = json.dumps([self.job.fileset.digest, seen])
@@ -204,7 +234,8 @@ class Inspected:
         *,
         chunksize: int | None = None,
         wrap: Callable[[Any], Any] = lambda processor: processor,
-        **more: Any,
+        column_cache: int | None = None,
+        handler: type | None = None,
     ) -> Result:
         """Process every event.
 
@@ -216,88 +247,114 @@ class Inspected:
             In the place of the job's.
         wrap
             Makes of the processor the one that is run.
-        **more
-            `column_cache` and `handler` of `analysis.runner.run.run`.
+        column_cache
+            Bytes of columns that each worker keeps for the next run over the same events, by the
+            same executor. Columns are then read one at a time, and the first run takes longer.
+        handler
+            Source of uproot that reads files of servers, in the place of `remote.RemoteSource`.
+
+        Returns
+        -------
+        Result
+            The merged output and what it took. Each chunk is in it once.
 
         Raises
         ------
         InputError
-            As of `analysis.runner.run.run`.
+            If a file cannot be read to its end or has changed, a chunk cannot be processed
+            (`ChunkError`) or takes its worker with it, or the chunks whose results were merged
+            are not all, each once. If the executor is recoverable, its attribute
+            ``partial_output`` is what the other chunks gave.
         """
-        return run(self.usable, wrap(self.job.processor), executor, **self._how(chunksize), **more)
+        job, processor = self.job, wrap(self.job.processor)
+        chunks = inspection.chunks(self.files, chunksize or job.chunksize)
+        # coffea's executors show progress whatever their status says.
+        coffea_console.quiet = not sys.stdout.isatty()
+        runner = ChunkRunner(
+            executor=executor,
+            # Files were looked at already.
+            pre_executor=IterativeExecutor(status=False),
+            schema=QuietSchema if job.schema in {None, NanoAODSchema} else job.schema,
+            chunksize=chunksize or job.chunksize,
+            format=job.fileset.data_format,
+            savemetrics=True,
+            skipbadfiles=(UnreadableError,) if job.skip_bad_files else False,
+            cachestrategy=partial(of_worker, column_cache) if column_cache else None,
+        )
+        options: dict[str, Any] = {}
+        preload: dict[str, frozenset[str]] = {}
+        traced: dict[str, Traced] = {}
+        if job.fileset.data_format == "root":
+            of_servers = remote.options({file.path for file in self.files}, job.timeout, handler)
+            # uproot keeps up to 100 MB of arrays for each open file. Here they are never asked for
+            # again, and the file is part of a reference cycle: with that cache the memory of a
+            # worker grows with every chunk, until Python's collector comes by.
+            # (`python -m perf claims` measures it.)
+            options["uproot_options"] = {"array_cache": None, **of_servers}
+            branches = job.branch_names
+            if job.trace:
+                traced = trace(
+                    self.processed(),
+                    self.files,
+                    processor,
+                    runner.schema,
+                    options["uproot_options"],
+                )
+                preload = {name: one.branches for name, one in traced.items()}
+            # coffea preloads RNTuples by an argument that uproot is about to drop.
+            elif branches and not column_cache and all(file.ttree for file in self.files):
+                preload = dict.fromkeys(job.fileset, frozenset({*branches, *counters(branches)}))
+            if branches:
+                options["iteritems_options"] = {"filter_name": form_of(branches)}
+        usable = self.processed().datasets
+        items = [
+            Item.of(file, start, stop, usable[file.dataset].metadata, preload.get(file.dataset))
+            for file, start, stop in chunks
+        ]
+        with counting.tally(job.scratch) as tally:
+            counted = Counted(processor, tally)
+            started = time.perf_counter()
+            try:
+                merged = runner.run(items, counted, **options)
+            except Exception as error:  # noqa: BLE001  (told in one sentence)
+                raise explain(error, tally, processor) from error.__cause__
+            wall = time.perf_counter() - started
+            asked = {item.chunk for item in items}
+            done = {item.chunk for item in merged["processed"]}
+            metrics, counts = merged["metrics"], merged["out"]
+            counting.check_chunks(
+                asked, done, counts, metrics["entries"], may_skip=job.skip_bad_files
+            )
+            repeated = None if counts["unseen"] else counting.calls_repeated(done, tally)
+        skipped = tuple(sorted(asked - done))
+        return Result(
+            accumulated=counts["out"],
+            events=metrics["entries"],
+            chunks=len(done),
+            bytes_read=metrics.get("bytesread"),
+            wall_seconds=wall,
+            processing_seconds=metrics["processtime"],
+            repeated=repeated,
+            fileset=self.processed(skipped),
+            left_out=(
+                *(str(file.reason) for file in self.left_out),
+                *(f"{chunk} cannot be read" for chunk in skipped),
+            ),
+            skipped=skipped,
+            traced=traced,
+        )
 
-    @property
-    def usable(self) -> FileSet:
-        """The file set without what is left out."""
-        return inspection.processed(self.job.fileset, self.files, self.left_out)
-
-    def processed(self, result: Result) -> FileSet:
-        """What of the file set is in a result, for normalising it."""
+    def processed(self, skipped: Collection[counting.Chunk] = ()) -> FileSet:
+        """What of the file set is processed, without what is left out and these chunks."""
         lost: dict[str, int] = {}
-        for chunk in result.skipped:
+        for chunk in skipped:
             lost[chunk.dataset] = lost.get(chunk.dataset, 0) + chunk.stop - chunk.start
         return inspection.processed(self.job.fileset, self.files, self.left_out, lost)
-
-    def run_lazily(self, workers: int) -> Result:
-        """Process every event with dask-awkward.
-
-        Parameters
-        ----------
-        workers
-            Number of worker processes.
-
-        Raises
-        ------
-        InputError
-            As of `analysis.runner.dask_awkward.run_lazily`.
-        """
-        from analysis.runner import dask_awkward  # noqa: PLC0415  (not installed where the rest runs)
-
-        how = self._how(None)
-        del how["trace"], how["skip_bad_files"], how["timeout"]
-        with dask_awkward.open_client(workers) as client:
-            return dask_awkward.run_lazily(self.usable, self.job.processor, client, **how)
-
-    def _how(self, chunksize: int | None) -> dict[str, Any]:
-        job = self.job
-        names = [name for one in job.branches for name in ([one] if isinstance(one, str) else one)]
-        return {
-            "files": self.files,
-            "chunksize": chunksize or job.chunksize,
-            "branches": [job.replacements.get(name, name) for name in names],
-            "schema": job.schema,
-            "trace": job.trace,
-            "skip_bad_files": job.skip_bad_files,
-            "scratch": job.scratch,
-            "timeout": job.timeout,
-        }
-
-
-class Done(NamedTuple):
-    """What came of a job.
-
-    Attributes
-    ----------
-    result
-        Merged output and what it took.
-    fileset
-        What of the file set is in it.
-    left_out
-        What is not, a sentence each.
-    executor
-        Its name, number of workers, and PYTHONHASHSEED of these, by which sets are ordered; None
-        if that is not known.
-    """
-
-    result: Result
-    fileset: FileSet
-    left_out: tuple[str, ...]
-    executor: Mapping[str, Any]
 
 
 def execute(
     job: Job, executor: str, *, workers: int = 1, options: Mapping[str, Any] | None = None
-) -> Done:
+) -> Result:
     """Look at the files, start an executor, run and end it.
 
     Parameters
@@ -309,28 +366,32 @@ def execute(
     workers, options
         As of `open_executor`.
 
+    Returns
+    -------
+    Result
+        With the executor that was used.
+
     Raises
     ------
     InputError
         If anything of it cannot be done.
     """
+    hash_seed = None
     if executor == DASK_AWKWARD:
+        from analysis.runner import dask_awkward  # noqa: PLC0415  (not installed where the rest runs)
+
         if options or job.trace or job.skip_bad_files:
             msg = f"{DASK_AWKWARD} takes no --option, --trace or --skip-bad-files: leave it out"
             raise InputError(msg)
-        hash_seed = None
         inspected = job.inspect()
-        result = inspected.run_lazily(workers)
+        with dask_awkward.open_client(workers) as client:
+            result = dask_awkward.run_lazily(inspected, client)
     else:
         # Before files are looked at, which takes longer.
         parsed = parse_options(executor, options or {}, workers=workers)
         hash_seed = parsed.hash_seed
         inspected = job.inspect()
-        with open_executor(executor, workers=workers, **parsed.keywords(job.modules)) as ready:
+        with open_executor(executor, workers=workers, **parsed.keywords()) as ready:
             result = inspected.run(ready)
-    reasons = [
-        *(str(one.reason) for one in inspected.left_out),
-        *(f"{chunk} cannot be read" for chunk in result.skipped),
-    ]
     about = {"name": executor, "workers": workers, "hash_seed": hash_seed}
-    return Done(result, inspected.processed(result), tuple(reasons), about)
+    return replace(result, executor=about)

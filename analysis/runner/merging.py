@@ -1,4 +1,4 @@
-"""Merging of what processors give, by which an entry that cannot be merged is named."""
+"""Merging of results, with an error that names the entry which cannot be merged."""
 
 from __future__ import annotations
 
@@ -14,13 +14,7 @@ if TYPE_CHECKING:
 
 
 class Output:
-    """What a processor gave of some chunks: coffea adds it up, on any executor.
-
-    Parameters
-    ----------
-    value
-        Accumulator.
-    """
+    """Accumulator of some chunks, which coffea adds up on any executor."""
 
     def __init__(self, value: Any) -> None:
         self.value = value
@@ -46,7 +40,7 @@ class Output:
 
 
 def conflict(one: Any, other: Any) -> tuple[Any, ...] | None:
-    """Keys that lead to the first entry that cannot be added; None if there is none."""
+    """Keys of the first entry that cannot be added; None if all can."""
     if isinstance(one, MutableMapping) and isinstance(other, MutableMapping):
         for key in one:
             if key in other and (below := conflict(one[key], other[key])) is not None:

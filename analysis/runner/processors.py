@@ -1,40 +1,25 @@
-"""Processors of users, by name."""
+"""Processors and schemas of users, by name."""
 
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import inspect
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import coffea.nanoevents
 from coffea.nanoevents import BaseSchema
 from coffea.processor import ProcessorABC
 
 from analysis.errors import InputError
-from analysis.executors.modules import installed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 
-class Loaded(NamedTuple):
-    """A processor, ready to run.
-
-    Attributes
-    ----------
-    processor
-        coffea processor, or function of events.
-    modules
-        Modules that workers may not be able to import, for `open_executor` to send.
-    """
-
-    processor: ProcessorABC | Callable[[Any], Any]
-    modules: tuple[str, ...]
-
-
-def load(spec: str, arguments: Mapping[str, Any] | None = None) -> Loaded:
+def load(
+    spec: str, arguments: Mapping[str, Any] | None = None
+) -> ProcessorABC | Callable[[Any], Any]:
     """Import a processor.
 
     Parameters
@@ -45,11 +30,6 @@ def load(spec: str, arguments: Mapping[str, Any] | None = None) -> Loaded:
         these when called with `arguments`.
     arguments
         Keywords to make it with.
-
-    Returns
-    -------
-    Loaded
-        The processor and what to send with it.
 
     Raises
     ------
@@ -72,29 +52,19 @@ def load(spec: str, arguments: Mapping[str, Any] | None = None) -> Loaded:
     if not hasattr(module, name):
         msg = f"{module_name} has no {name}: name a class or function of it"
         raise InputError(msg)
-    found = getattr(module, name)
-    if inspect.isclass(found) or arguments:
+    processor = getattr(module, name)
+    if inspect.isclass(processor) or arguments:
         try:
-            found = found(**(arguments or {}))
+            processor = processor(**(arguments or {}))
         except Exception as error:
             msg = f"{spec} cannot be made: {type(error).__name__}: {error}; see --arguments"
             raise InputError(msg) from error
-    if not isinstance(found, ProcessorABC) and not callable(found):
+    if not isinstance(processor, ProcessorABC) and not callable(processor):
         msg = (
             f"{spec} is no processor: derive it from ProcessorABC, or make it a function of events"
         )
         raise InputError(msg)
-    package = module_name.partition(".")[0]
-    return Loaded(found, () if _installed(package) else (package,))
-
-
-def _installed(package: str) -> bool:
-    """Whether workers, which have the same packages as this process, can import it too."""
-    if package in {"analysis", "perf"}:
-        return True
-    spec = importlib.util.find_spec(package)
-    places = [*(spec.submodule_search_locations or ()), spec.origin] if spec else []
-    return any(installed(place) for place in places if place)
+    return processor
 
 
 def schema(name: str) -> type[BaseSchema]:

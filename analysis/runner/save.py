@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection
     from pathlib import Path
 
-    from analysis.runner.job import Done, Job
+    from analysis.runner.job import Job
+    from analysis.runner.result import Result
 
 
 def check(path: Path, job: Job, *, inputs: Collection[Path] = ()) -> None:
@@ -46,7 +47,7 @@ def check(path: Path, job: Job, *, inputs: Collection[Path] = ()) -> None:
         raise InputError(msg)
 
 
-def save(path: Path, job: Job, done: Done) -> None:
+def save(path: Path, job: Job, result: Result) -> None:
     """Write what came of a job, so that the file is there whole or not at all.
 
     Parameters
@@ -56,7 +57,7 @@ def save(path: Path, job: Job, done: Done) -> None:
         provenance, if the job is the ttbar analysis; otherwise as of ``coffea.util.save``.
     job
         The job.
-    done
+    result
         What came of it.
 
     Raises
@@ -66,31 +67,31 @@ def save(path: Path, job: Job, done: Done) -> None:
     """
     processor = job.processor
     if not (isinstance(processor, ttbar.TtbarProcessor) and job.normalised):
-        output.save_coffea(path, done.result.accumulated)
+        output.save_coffea(path, result.accumulated)
         return
-    scaled = ttbar.normalise(done.result.accumulated, done.fileset)
+    scaled = ttbar.normalise(result.accumulated, result.fileset)
     histogram_io.write(
         path,
         histograms.named(scaled),
         {
             "schema": 1,
             "names": histograms.names(scaled),
-            "data": ttbar.real_data(done.fileset),
-            "cutflow": cutflow(done),
+            "data": ttbar.real_data(result.fileset),
+            "cutflow": cutflow(result),
             "provenance": output.provenance(
-                fileset=dict(done.fileset),
+                fileset=dict(result.fileset),
                 implementation=processor.implementation,
-                executor=dict(done.executor),
+                executor=dict(result.executor),
                 chunksize=job.chunksize,
                 variations=processor.variations,
                 replacements=processor.replacements,
-                events=done.result.events,
-                skipped=[str(chunk) for chunk in done.result.skipped],
+                events=result.events,
+                skipped=[str(chunk) for chunk in result.skipped],
             ),
         },
     )
 
 
-def cutflow(done: Done) -> dict[str, Any]:
+def cutflow(result: Result) -> dict[str, Any]:
     """The cutflow of the ttbar analysis, with the events that were cut in delivery."""
-    return ttbar.whole_cutflow(done.result.accumulated["cutflow"], done.fileset)
+    return ttbar.whole_cutflow(result.accumulated["cutflow"], result.fileset)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Route = Literal["local", "servicex", "xrootd", "http"]
 Handler = Literal["default", "fsspec", "uproot"]
-"""The one that `analysis.runner.run` chooses; uproot's default; uproot's client of the protocol."""
+"""The one that `Inspected.run` chooses; uproot's default; uproot's client of the protocol."""
 
 SERVERS: Final[dict[Route, Any]] = {"xrootd": file_servers.xrootd, "http": file_servers.nginx}
 
@@ -63,7 +63,7 @@ def served(
 
 
 def source(handler: Handler, route: Route) -> type | None:
-    """Uproot's source class; None for the one that `analysis.runner.run` chooses."""
+    """Uproot's source class; None for the one that `Inspected.run` chooses."""
     from uproot.source.fsspec import FSSpecSource
     from uproot.source.http import HTTPSource
     from uproot.source.xrootd import XRootDSource

@@ -30,7 +30,9 @@ NanoAODSchema.warn_missing_crossrefs = False
 def prepared() -> Callable[[], Any]:
     """A run over files that are inspected once, before."""
     job = json.loads(os.environ["COFFEA_SCALING_JOB"])
-    processor = processors.load(os.environ["COFFEA_SCALING_PROCESSOR"], job["arguments"]).processor
+    loaded: Any = processors.load(os.environ["COFFEA_SCALING_PROCESSOR"], job["arguments"])
+    # Before 2026-11-27 it was a tuple, with what to send to workers.
+    processor = loaded[0] if isinstance(loaded, tuple) else loaded
     runner = Runner(
         executor=IterativeExecutor(status=False),
         schema=processors.schema(job["schema"]),

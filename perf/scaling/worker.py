@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from coffea.processor.executor import ExecutorBase
 
     from analysis.runner.job import Inspected
-    from analysis.runner.run import Result
+    from analysis.runner.result import Result
 
 # The analysis takes seconds to import, which looking at what was measured need not wait for.
 # ruff: noqa: PLC0415
@@ -392,7 +392,7 @@ def visit(request: Request) -> Outcome:
     want = Reference(*pickle.loads(request.reference.read_bytes()))
     check = partial(check_result, prepared, want)
     with clocks.gc_frozen(), ExitStack() as stack:
-        executor, start = timed(lambda: stack.enter_context(opened(cell, prepared.job.modules)))
+        executor, start = timed(lambda: stack.enter_context(opened(cell)))
         measured, last = _measure(request, prepared, executor, check)
         _, stop = timed(stack.close)
     measured |= {"start_wall": start.wall, "start_cpu": start.cpu, "stop_wall": stop.wall}
@@ -407,12 +407,12 @@ def visit(request: Request) -> Outcome:
     return Outcome(measured=Measured(**measured), check=digest)
 
 
-def opened(cell: Cell, modules: tuple[str, ...]) -> AbstractContextManager[ExecutorBase]:
+def opened(cell: Cell) -> AbstractContextManager[ExecutorBase]:
     """The executor of a cell, for as long as it is needed."""
     if cell.executor == "iterative" and not cell.tuned:
         return nullcontext(IterativeExecutor(status=False))
     given = parse_options(cell.executor, cell.all_options)
-    return open_executor(cell.executor, workers=cell.workers, **given.keywords(modules))
+    return open_executor(cell.executor, workers=cell.workers, **given.keywords())
 
 
 def _measure(

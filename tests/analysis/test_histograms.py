@@ -60,7 +60,7 @@ def test_names_are_the_published_ones(
 ) -> None:
     reference = shared_data / "real" / "agc_reference" / "histos_1_file_per_process.json"
     published = json.loads(reference.read_text())
-    ours = histograms.published(every_sample)["histograms"]
+    ours = histograms.plain(histograms.named(every_sample))["histograms"]
     assert set(ours) == set(published)
     assert len(ours) == 124
     for name, histogram in ours.items():
@@ -68,7 +68,7 @@ def test_names_are_the_published_ones(
 
 
 def test_channels_add_up_and_flow_is_kept(every_sample: dict[str, hist.Hist]) -> None:
-    result = histograms.published(every_sample)
+    result = histograms.plain(histograms.named(every_sample))
     for name, total in result["histograms"].items():
         parts = [result["channels"][channel][name] for channel in histograms.CHANNELS]
         for field in ("values", "variances"):
@@ -80,7 +80,7 @@ def test_channels_add_up_and_flow_is_kept(every_sample: dict[str, hist.Hist]) ->
 
 
 def test_pseudodata(every_sample: dict[str, hist.Hist]) -> None:
-    ours = histograms.published(every_sample)["histograms"]
+    ours = histograms.plain(histograms.named(every_sample))["histograms"]
     for region in histograms.REGIONS:
         me, ps, w = (
             np.array(ours[f"{region}_{name}"]["values"])
@@ -99,18 +99,20 @@ def test_pseudodata(every_sample: dict[str, hist.Hist]) -> None:
 def test_no_pseudodata_without_its_samples(every_sample: dict[str, hist.Hist]) -> None:
     del every_sample["ttbar__PS_var"]
     assert histograms.pseudodata(every_sample) is None
-    assert "4j1b_pseudodata" not in histograms.published(every_sample)["histograms"]
+    assert "4j1b_pseudodata" not in histograms.plain(histograms.named(every_sample))["histograms"]
 
 
-def test_combined_histogram_holds_every_part(every_sample: dict[str, hist.Hist]) -> None:
-    total = histograms.combine(every_sample)
-    for name, part in every_sample.items():
-        process, _, _ = name.partition("__")
+def test_named_histograms_hold_every_part(every_sample: dict[str, hist.Hist]) -> None:
+    named = histograms.named(every_sample)
+    for sample, part in every_sample.items():
+        process, _, _ = sample.partition("__")
         for variation in part.axes["variation"]:
-            where = {"process": process, "variation": variation}
-            np.testing.assert_array_equal(
-                total[where].view(flow=True), part[where].view(flow=True)
-            )
+            for region in histograms.REGIONS:
+                where = {"region": region, "process": process, "variation": variation}
+                name = histograms.Name(**where).published
+                np.testing.assert_array_equal(
+                    named[name].view(flow=True), part[where].view(flow=True)
+                )
 
 
 def test_sums_of_the_kernel_land_in_their_cells() -> None:

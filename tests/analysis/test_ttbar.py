@@ -16,10 +16,8 @@ from analysis.executors import open_executor
 from analysis.executors.worker import HASH_SEED
 from analysis.files import histogram_io
 from analysis.files.fileset import read_fileset
-from analysis.files.inspection import inspect
 from analysis.idiomatic import IdiomaticProcessor
 from analysis.inference import build, read
-from analysis.runner.run import run
 from analysis.samples import (
     CROSS_SECTIONS,
     KINEMATIC_VARIATIONS,
@@ -29,6 +27,7 @@ from analysis.samples import (
 )
 from tests.conftest import EVENTS
 from tests.support.cli import analysis
+from tests.support.jobs import run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,12 +48,8 @@ def process(
     chunksize: int = 1000,
 ) -> Any:
     """What the processor accumulates over a file set."""
-    files = inspect(fileset, ttbar.INPUTS)
     with open_executor(executor, workers=workers) as ready:
-        result = run(
-            fileset, processor, ready, files=files, chunksize=chunksize, branches=ttbar.INPUTS
-        )
-    return result.accumulated
+        return run(fileset, processor, ready, ttbar.INPUTS, chunksize=chunksize).accumulated
 
 
 def assert_same(got: Any, want: Any) -> None:

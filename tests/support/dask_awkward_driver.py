@@ -1,7 +1,7 @@
 """Runs `analysis.runner.dask_awkward` where dask-awkward is installed: ``python -m tests.support.dask_awkward_driver WORKERS``.
 
-With 0 workers it works in its own process. Each line that it reads names a file of pickled jobs;
-it replaces what is in there by what came of each, a `analysis.runner.run.Result` or the sentence of an
+With 0 workers it works in its own process. Each line that it reads names a file of pickled calls;
+it replaces what is in there by what came of each, a `Result` or the sentence of an
 InputError, and writes the line.
 """
 
@@ -21,37 +21,17 @@ from analysis.errors import InputError
 from analysis.runner import dask_awkward
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-    from analysis.files.inspection import File
+    from analysis.runner.job import Inspected
 
 
-class Job(NamedTuple):
+class Call(NamedTuple):
     """A call of `run_lazily`."""
 
-    fileset: Mapping[str, Any]
-    files: Sequence[File]
-    processor: Any
-    options: Mapping[str, Any]
+    inspected: Inspected
     tampering: str = ""
     """Whether the first partition is ``lost`` or merged ``twice``."""
-
-
-def jet_pt(events: Any) -> dict[str, Any]:
-    """A function of events, lazy or not: histogram of jet pt, and number of events."""
-    if isinstance(events, ak.Array):
-        kind = hist
-    else:
-        import hist.dask as kind  # type: ignore[no-redef]
-    filled = kind.Hist(hist.axis.Regular(50, 0, 250, name="pt"))
-    # Weights, to see that they are of the same events.
-    jets, met = ak.broadcast_arrays(events.Jet.pt, events.MET.pt)
-    filled.fill(ak.flatten(jets), weight=ak.flatten(met))
-    return {
-        "pt": filled,
-        "dijet": ak.sum(ak.num(events.Jet, axis=1) >= 2),
-        "events": ak.num(events, axis=0),
-    }
 
 
 def objects(events: Any) -> dict[str, Any]:
@@ -70,18 +50,13 @@ def objects(events: Any) -> dict[str, Any]:
     }
 
 
-def fails(events: Any) -> None:
-    """A function of events that cannot be applied."""
-    raise ZeroDivisionError(str(len(events.fields)))
-
-
 def forward(events: Any) -> int:
     """A function that reads a branch that was not asked for."""
     return int(ak.sum(events.Jet.eta > 2))
 
 
-def do(jobs: Sequence[Job], client: Any) -> list[Any]:
-    """What comes of each job."""
+def do(calls: Sequence[Call], client: Any) -> list[Any]:
+    """What comes of each call."""
     merge = dask_awkward._tree
     tampered = {
         "": merge,
@@ -89,12 +64,10 @@ def do(jobs: Sequence[Job], client: Any) -> list[Any]:
         "twice": lambda arrays: merge([*arrays, arrays[0]]),
     }
     outcomes: list[Any] = []
-    for fileset, files, processor, options, tampering in jobs:
+    for inspected, tampering in calls:
         dask_awkward._tree = tampered[tampering]
         try:
-            outcomes.append(
-                dask_awkward.run_lazily(fileset, processor, client, files=files, **options)
-            )
+            outcomes.append(dask_awkward.run_lazily(inspected, client))
         except InputError as error:
             outcomes.append(str(error))
     dask_awkward._tree = merge

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 import psutil
 from coffea.processor import IterativeExecutor
 
-from analysis.files.inspection import inspect
-from analysis.runner.run import Result, run
 from tests.support.faults import KillsAlways, Plain
+from tests.support.jobs import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from analysis.runner.result import Result
 
 NAME = "ttbar__nominal"
 CHUNK = 500
@@ -25,8 +26,7 @@ def process(
     fileset: dict[str, Any], processor: Any, executor: Any, chunksize: int = CHUNK
 ) -> Result:
     """Run over the jets of a file set: eight chunks of ttbar, four a file."""
-    files = inspect(fileset, ["Jet_pt"])
-    return run(fileset, processor, executor, files=files, chunksize=chunksize, branches=["Jet_pt"])
+    return run(fileset, processor, executor, ["Jet_pt"], chunksize=chunksize)
 
 
 def plain(fileset: dict[str, Any]) -> Any:

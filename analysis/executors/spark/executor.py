@@ -202,7 +202,7 @@ def _lost(error: Exception, context: SparkContext) -> Exception:
         times = re.search(r"failed (\d+) times", text)
         return WorkerLostError(f"workers died {times[1] if times else 'several'} times")
     if "The error was: " in text:
-        return RuntimeError(text)  # of coffea, which `analysis.runner.run` understands
+        return RuntimeError(text)  # of coffea, which `analysis.runner.failures` understands
     if "OutOfMemoryError" in text:
         return RuntimeError("Spark's Java process is short of memory: ask for more by memory")
     return RuntimeError(f"Spark gave up: {jvm.gist(text)}")

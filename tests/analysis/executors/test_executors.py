@@ -24,13 +24,13 @@ from analysis.adl import BTAGS, INPUTS, QUERIES, AdlProcessor
 from analysis.errors import InputError, WorkerLostError
 from analysis.executors import open_executor
 from analysis.executors.worker import HASH_SEED
-from analysis.files.inspection import inspect
 from analysis.runner import processors
-from analysis.runner.run import Result, run
+from analysis.runner.result import Result
 from perf.records.difference import agree
 from tests.analysis.executors.conftest import PROCESSES
 from tests.analysis.runner.test_processors import MODULE
 from tests.support.faults import Plain, Raises, damage
+from tests.support.jobs import run
 from tests.support.process_helpers import PATIENCE, children, wait_for
 
 if TYPE_CHECKING:
@@ -70,8 +70,7 @@ def process(
     **options: Any,
 ) -> Result:
     """Run, with every chunk processed once and no more."""
-    files = inspect(fileset, branches)
-    result = run(fileset, processor, executor, files=files, branches=branches, **options)
+    result = run(fileset, processor, executor, branches, **options)
     assert result.repeated == 0
     assert result.skipped == ()
     return result
@@ -122,7 +121,7 @@ def test_processor_that_neither_suite_nor_workers_have_seen(
     unseen: str,
     trace: bool,  # noqa: FBT001  (a parameter of the test)
 ) -> None:
-    processor = processors.load(unseen, {"bins": 12}).processor
+    processor = processors.load(unseen, {"bins": 12})
     with open_executor("iterative") as one:
         want = process(some, processor, one).accumulated
     got = process(some, processor, executor, chunksize=400, trace=trace).accumulated
@@ -278,13 +277,12 @@ def test_damaged_file_among_many(
     }
     bad = next(islice(copies.values(), 3, None))
     damage(bad, basket=1)
-    files = inspect(spoilt, ["Jet_pt"])
     once = executor.copy(retries=0)
     with pytest.raises(InputError) as caught:
-        run(spoilt, Plain(), once, files=files, chunksize=1000)
+        run(spoilt, Plain(), once, chunksize=1000)
     assert str(caught.value).startswith(f"{bad}: events 1000 to 2000 could not be read")
     assert "\n" not in str(caught.value)
-    result = run(spoilt, Plain(), once, files=files, chunksize=1000, skip_bad_files=True)
+    result = run(spoilt, Plain(), once, chunksize=1000, skip_bad_files=True)
     assert [str(chunk) for chunk in result.skipped] == [f"{bad}: events 1000 to 2000"]
     assert result.events == 11_000
     whole = process(some, Plain(), executor, chunksize=1000).accumulated

@@ -218,7 +218,7 @@ def test_a_name_that_nothing_explains_is_refused() -> None:
 
 @pytest.mark.parametrize("process", ["tt/2l", "a;1"])
 def test_root_has_no_such_names(tmp_path: Path, process: str) -> None:
-    name = histograms.published_name("4j1b", process, "nominal")
+    name = histograms.Name("4j1b", process, "nominal").published
     with pytest.raises(InputError, match="a ROOT file has no histogram"):
         histogram_io.check(tmp_path / "out.root", [name])
     histogram_io.check(tmp_path / "out.json", [name])

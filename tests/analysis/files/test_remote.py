@@ -25,13 +25,13 @@ from analysis import ttbar
 from analysis.errors import InputError, NotInstalledError
 from analysis.executors import open_executor
 from analysis.files import remote
-from analysis.files.inspection import inspect
-from analysis.runner.run import Result, run
+from analysis.runner.result import Result
 from perf.records.difference import agree
 from perf.servers import file_servers
 from tests.analysis.test_bad_input import assert_one_sentence
 from tests.support.cli import Outcome, analysis
 from tests.support.faults import Plain
+from tests.support.jobs import inspected, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -109,14 +109,8 @@ def executor(request: pytest.FixtureRequest) -> Iterator[ExecutorBase]:
 
 def process(fileset: dict[str, Any], executor: ExecutorBase) -> Result:
     """The ttbar analysis, in chunks of half a file."""
-    branches = ttbar.branches("all")
     return run(
-        fileset,
-        ttbar.TtbarProcessor("columnar"),
-        executor,
-        files=inspect(fileset, branches),
-        chunksize=1000,
-        branches=branches,
+        fileset, ttbar.TtbarProcessor("columnar"), executor, ttbar.branches("all"), chunksize=1000
     )
 
 
@@ -166,8 +160,7 @@ def test_a_processor_whose_branches_are_unknown(server: Server, some: dict[str, 
     results = []
     for fileset in (some, at(server, some)):
         with open_executor("iterative") as executor:
-            files = inspect(fileset, [])
-            results.append(run(fileset, Plain(), executor, files=files, chunksize=1000))
+            results.append(run(fileset, Plain(), executor, chunksize=1000))
     assert results[0].accumulated == results[1].accumulated
 
 
@@ -275,17 +268,17 @@ def test_server_killed_and_started_again(
         open_executor(name, workers=1, **retries) as executor,
     ):
         fileset = at(server, some)
-        files = inspect(fileset, [])
-        perform = partial(run, fileset, files=files, chunksize=1000, timeout=3)
+        killing = inspected(fileset, Kills(server, after=after), chunksize=1000, timeout=3)
+        plain = inspected(fileset, Plain(), chunksize=1000, timeout=3)
         with pytest.raises(InputError) as caught:
-            perform(Kills(server, after=after), executor)
+            killing.run(executor)
         said = str(caught.value)
         assert said.startswith("events ")
         assert f"no server answers at 127.0.0.1:{server.port}" in said
         assert "\n" not in said
         # Its processes have seen it fail, and read of it again none the less.
         with serve(opener, synthetic, port=server.port):
-            assert perform(Plain(), executor).events == 8000
+            assert plain.run(executor).events == 8000
 
 
 def test_tls(synthetic: Path, tmp_path: Path) -> None:
@@ -342,7 +335,7 @@ def test_what_a_processor_raises_is_not_blamed_on_the_server(
 
     fileset = at(server, some)
     with open_executor("iterative") as executor, pytest.raises(InputError, match="404 jets") as e:
-        run(fileset, Fails(), executor, files=inspect(fileset, []))
+        run(fileset, Fails(), executor)
     assert "could not be processed: ZeroDivisionError" in str(e.value)
 
 
@@ -361,9 +354,7 @@ def test_what_a_processor_reads_is_found_on_servers(
 ) -> None:
     fileset = at(server, some)
     with open_executor("iterative", status=False) as executor:
-        result = run(
-            fileset, Plain(), executor, files=inspect(fileset, []), trace=True, chunksize=1000
-        )
+        result = run(fileset, Plain(), executor, trace=True, chunksize=1000)
     assert {name for one in result.traced.values() for name in one.branches} >= {"Jet_pt"}
     assert result.events == local.events
 

@@ -9,11 +9,10 @@ import pytest
 
 from analysis import ttbar
 from analysis.executors import open_executor
-from analysis.files.inspection import inspect
 from analysis.runner.column_cache import ColumnCache, of_worker
-from analysis.runner.run import run
 from analysis.synthetic import write_fileset
 from perf.records.difference import agree
+from tests.support.jobs import run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
     from coffea.processor.executor import ExecutorBase
 
-    from analysis.runner.run import Result
+    from analysis.runner.result import Result
 
 BRANCHES = ttbar.branches("nominal")
 
@@ -47,9 +46,8 @@ def processed(
         fileset,
         ttbar.TtbarProcessor("compiled", "nominal"),
         executor,
-        files=inspect(fileset, BRANCHES),
+        BRANCHES,
         chunksize=500,
-        branches=BRANCHES,
         column_cache=column_cache,
     )
 

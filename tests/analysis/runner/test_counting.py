@@ -8,11 +8,10 @@ import pytest
 from coffea.processor import IterativeExecutor, accumulate
 
 from analysis.errors import InputError
-from analysis.files.inspection import inspect
 from analysis.runner import counting
 from analysis.runner.counting import Chunk
-from analysis.runner.run import run
 from tests.support.faults import Plain, Raises
+from tests.support.jobs import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -50,9 +49,8 @@ def test_executor_that_loses_or_doubles_is_noticed(
 ) -> None:
     executor = Tampering(status=False)
     type(executor).tamper = staticmethod(tamper)
-    files = inspect(fileset, ["Jet_pt"])
     with pytest.raises(InputError, match=sentence):
-        run(fileset, Plain(), executor, files=files, chunksize=1000)
+        run(fileset, Plain(), executor, chunksize=1000)
 
 
 class Remembering(IterativeExecutor):
@@ -67,12 +65,11 @@ class Remembering(IterativeExecutor):
 
 
 def test_results_of_an_earlier_run_are_noticed(fileset: dict[str, Any]) -> None:
-    files = inspect(fileset, ["Jet_pt"])
     executor = Remembering(status=False)
-    first = run(fileset, Plain(), executor, files=files, chunksize=1000)
+    first = run(fileset, Plain(), executor, chunksize=1000)
     assert (first.chunks, first.repeated) == (8, 0)
     with pytest.raises(InputError, match="8 of 8 chunks were never processed"):
-        run(fileset, Plain(), executor, files=files, chunksize=1000)
+        run(fileset, Plain(), executor, chunksize=1000)
 
 
 def test_chunks_that_were_processed_again_are_counted(fileset: dict[str, Any]) -> None:
@@ -81,16 +78,14 @@ def test_chunks_that_were_processed_again_are_counted(fileset: dict[str, Any]) -
             function(items[0])  # and lost
             return super().__call__(items, function, accumulator)
 
-    files = inspect(fileset, ["Jet_pt"])
-    result = run(fileset, Plain(), Twice(status=False), files=files, chunksize=1000)
+    result = run(fileset, Plain(), Twice(status=False), chunksize=1000)
     assert (result.chunks, result.repeated) == (8, 1)
 
 
 def test_failing_chunk_is_named(fileset: dict[str, Any]) -> None:
-    files = inspect(fileset, ["Jet_pt"])
     executor = IterativeExecutor(status=False, retries=0)
     with pytest.raises(InputError, match=r"\.root: events 1000 to 2000 could not.*out of order"):
-        run(fileset, Raises(), executor, files=files, chunksize=1000)
+        run(fileset, Raises(), executor, chunksize=1000)
 
 
 def test_tally_is_of_one_run_and_is_removed(tmp_path: Path) -> None:
@@ -109,7 +104,6 @@ def test_worker_that_does_not_see_the_folder_says_so(
     fileset: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(counting.Tally, "write", lambda *_: False)
-    files = inspect(fileset, ["Jet_pt"])
-    result = run(fileset, Plain(), IterativeExecutor(status=False), files=files, chunksize=1000)
+    result = run(fileset, Plain(), IterativeExecutor(status=False), chunksize=1000)
     assert result.repeated is None
     assert result.chunks == 8

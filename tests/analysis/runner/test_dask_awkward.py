@@ -17,19 +17,20 @@ import uproot
 from analysis import adl, ttbar
 from analysis.errors import InputError
 from analysis.executors import open_executor
-from analysis.files.inspection import inspect
+from analysis.files.fileset import FileSet
 from analysis.runner import dask_awkward
-from analysis.runner.run import run
+from analysis.runner.job import Inspected, Job
 from tests.analysis.test_ttbar import assert_same
 from tests.conftest import EVENTS
 from tests.support import dask_awkward_driver
-from tests.support.dask_awkward_driver import Job
+from tests.support.dask_awkward_driver import Call
 from tests.support.faults import KillsAlways, Plain, Raises
+from tests.support.jobs import inspected
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from analysis.runner.run import Result
+    from analysis.runner.result import Result
 
 VARIABLE: Final = "COFFEA_SCALING_DASK_AWKWARD_PYTHON"
 ROOT: Final = Path(__file__).parents[3]
@@ -37,7 +38,7 @@ PATIENCE: Final = 600
 """Seconds after which the other Python is taken to hang: far above what it takes."""
 
 SAMPLES: Final = ("ttbar__nominal", "ttbar__ME_var", "single_top_tW__nominal")
-ADL_BRANCHES: Final = (*adl.INPUTS, *adl.BTAGS)
+ADL_BRANCHES: Final = (*adl.INPUTS, adl.BTAGS)
 
 
 class Driver:
@@ -56,7 +57,7 @@ class Driver:
                 text=True,
             )
 
-    def __call__(self, jobs: Sequence[Job]) -> list[Any]:
+    def __call__(self, jobs: Sequence[Call]) -> list[Any]:
         """What came of each job: a Result, or the sentence of an InputError."""
         assert self.process.stdin
         assert self.process.stdout
@@ -116,16 +117,15 @@ def some(synthetic_fileset: dict[str, Any]) -> dict[str, Any]:
     return {name: synthetic_fileset[name] for name in SAMPLES}
 
 
-def job(fileset: Mapping[str, Any], processor: Any, *, tampering: str = "", **options: Any) -> Job:
+def call(fileset: Mapping[str, Any], processor: Any, *, tampering: str = "", **how: Any) -> Call:
     """A job on a file set that is as it should be."""
-    return Job(fileset, inspect(fileset, ["Jet_pt"]), processor, options, tampering)
+    return Call(inspected(fileset, processor, **how), tampering)
 
 
-def iterative(job: Job) -> Result:
+def iterative(call: Call) -> Result:
     """What the executor of this environment makes of a job."""
-    options = {key: value for key, value in job.options.items() if key != "written_lazily"}
     with open_executor("iterative") as executor:
-        return run(job.fileset, job.processor, executor, files=job.files, **options)
+        return call.inspected.run(executor)
 
 
 def assert_one_sentence(outcome: Any, *parts: str) -> None:
@@ -138,7 +138,7 @@ def assert_one_sentence(outcome: Any, *parts: str) -> None:
 
 def test_same_as_the_iterative_executor(drive: Driver, some: dict[str, Any]) -> None:
     jobs = [
-        job(some, processor, chunksize=chunksize, branches=branches)
+        call(some, processor, chunksize=chunksize, branches=branches)
         for processor, branches in (
             (ttbar.TtbarProcessor("compiled"), ttbar.INPUTS),
             (adl.AdlProcessor("compiled"), ADL_BRANCHES),
@@ -147,7 +147,7 @@ def test_same_as_the_iterative_executor(drive: Driver, some: dict[str, Any]) -> 
     ]
     for one, got in zip(jobs, drive(jobs), strict=True):
         want = iterative(one)
-        if isinstance(one.processor, ttbar.TtbarProcessor):
+        if isinstance(one.inspected.job.processor, ttbar.TtbarProcessor):
             assert_same(got.accumulated, want.accumulated)
         else:
             assert got.accumulated == want.accumulated
@@ -155,24 +155,6 @@ def test_same_as_the_iterative_executor(drive: Driver, some: dict[str, Any]) -> 
         assert got.chunks == want.chunks
         assert got.repeated == 0
         assert got.bytes_read == want.bytes_read
-
-
-def test_written_lazily(drive: Driver, some: dict[str, Any]) -> None:
-    """Histograms of hist.dask, over lazy arrays; eagerly the same function fills hist."""
-    one = job(some, dask_awkward_driver.jet_pt, chunksize=700, written_lazily=True)
-    (got,) = drive([one])
-    want = iterative(one)
-    assert got.accumulated["events"] == len(some) * EVENTS
-    assert got.accumulated["dijet"] == want.accumulated["dijet"]
-    histogram, other = got.accumulated["pt"], want.accumulated["pt"]
-    assert histogram.axes == other.axes
-    # Of weights that are not whole: to the rounding of sums in another order.
-    np.testing.assert_allclose(histogram.values(flow=True), other.values(flow=True), rtol=1e-12)
-    assert other.sum(flow=True) > 1e6
-    assert (got.events, got.chunks) == (want.events, want.chunks)
-    # Of some 60 branches four are read.
-    assert want.bytes_read
-    assert got.bytes_read < 2 * want.bytes_read
 
 
 @pytest.fixture
@@ -232,7 +214,7 @@ def test_partitions_are_events_in_full(alone: Driver, references: dict[str, Any]
         f"{name}_{field}" for name in ("Jet", "Muon") for field in ("pt", "eta", "phi", "mass")
     ]
     jobs = [
-        job(references, dask_awkward_driver.objects, chunksize=100, branches=branches)
+        call(references, dask_awkward_driver.objects, chunksize=100, branches=branches)
         for branches in ((), (*known, "Muon_jetIdx"))
     ]
     for one, got in zip(jobs, alone(jobs), strict=True):
@@ -255,8 +237,8 @@ def test_empty_files_are_processed(alone: Driver, some: dict[str, Any], tmp_path
         "empty": {**some["ttbar__nominal"], "files": {str(path): "Events"}},
         "single_top_tW__nominal": some["single_top_tW__nominal"],
     }
-    files = inspect(fileset, ttbar.INPUTS, allow_empty=True)
-    one = Job(fileset, files, ttbar.TtbarProcessor("columnar"), {"branches": ttbar.INPUTS})
+    processor = ttbar.TtbarProcessor("columnar")
+    one = call(fileset, processor, branches=ttbar.INPUTS, allow_empty=True)
     (got,) = alone([one])
     want = iterative(one)
     assert_same(got.accumulated, want.accumulated)
@@ -269,15 +251,11 @@ def test_failures_are_one_sentence(drive: Driver, some: dict[str, Any], tmp_path
     for path, source in zip(paths, some["ttbar__nominal"]["files"], strict=True):
         shutil.copy(source, path)
     fileset["ttbar__nominal"]["files"] = dict.fromkeys(paths, "Events")
-    files = inspect(fileset, ttbar.INPUTS)
-
     good = ttbar.TtbarProcessor("compiled")
     jobs = [
-        job(some, Raises(), chunksize=1000, branches=["Jet_pt"]),
-        job(some, dask_awkward_driver.forward, branches=["Jet_pt"]),
-        job(some, dask_awkward_driver.fails, written_lazily=True),
-        Job(fileset, files, good, {"chunksize": 1000, "branches": ttbar.INPUTS}),
-        Job(fileset, files, dask_awkward_driver.jet_pt, {"written_lazily": True}),
+        call(some, Raises(), chunksize=1000, branches=["Jet_pt"]),
+        call(some, dask_awkward_driver.forward, branches=["Jet_pt"]),
+        call(fileset, good, chunksize=1000, branches=ttbar.INPUTS),
     ]
     # Damaged where the form of events is not read from, once the files had been looked at.
     content = bytearray(Path(paths[1]).read_bytes())
@@ -287,12 +265,10 @@ def test_failures_are_one_sentence(drive: Driver, some: dict[str, Any], tmp_path
     content[begin : begin + length] = bytes(length)
     Path(paths[1]).write_bytes(content)
 
-    raises, unread, unbuilt, damaged, damaged_lazily = drive(jobs)
+    raises, unread, damaged = drive(jobs)
     assert_one_sentence(raises, "events 1000 to 2000 could not be processed", "jets out of order")
     assert_one_sentence(unread, "could not be processed: it reads Jet_eta, which is not among")
-    assert_one_sentence(unbuilt, "ttbar__nominal", "ZeroDivisionError")
-    for outcome in (damaged, damaged_lazily):
-        assert_one_sentence(outcome, paths[1], "cannot be read, fetch it again or leave it out")
+    assert_one_sentence(damaged, paths[1], "cannot be read, fetch it again or leave it out")
 
 
 def test_death_of_workers_is_one_sentence(cluster: Driver, some: dict[str, Any]) -> None:
@@ -301,7 +277,7 @@ def test_death_of_workers_is_one_sentence(cluster: Driver, some: dict[str, Any])
     killer = KillsAlways()
     killer.bad = "_0.root"
     jobs = [
-        job(fileset, processor, chunksize=1000, branches=["Jet_pt"])
+        call(fileset, processor, chunksize=1000, branches=["Jet_pt"])
         for processor in (killer, Plain())
     ]
     killed, plain = cluster(jobs)
@@ -317,7 +293,7 @@ def test_missing_files(alone: Driver, some: dict[str, Any], tmp_path: Path) -> N
         for path, source in zip(paths, some["ttbar__nominal"]["files"], strict=True):
             shutil.copy(source, path)
         dataset = {**some["ttbar__nominal"], "files": dict.fromkeys(paths, "Events")}
-        jobs.append(job({"ttbar__nominal": dataset}, dask_awkward_driver.objects))
+        jobs.append(call({"ttbar__nominal": dataset}, dask_awkward_driver.objects))
         lost.append(paths[position])
         Path(paths[position]).unlink()
     for path, outcome in zip(lost, alone(jobs), strict=True):
@@ -326,7 +302,7 @@ def test_missing_files(alone: Driver, some: dict[str, Any], tmp_path: Path) -> N
 
 def test_chunks_that_are_lost_or_merged_twice(alone: Driver, some: dict[str, Any]) -> None:
     jobs = [
-        job(some, ttbar.TtbarProcessor(), tampering=how, branches=ttbar.INPUTS)
+        call(some, ttbar.TtbarProcessor(), tampering=how, branches=ttbar.INPUTS)
         for how in ("lost", "twice")
     ]
     lost, twice = alone(jobs)
@@ -335,10 +311,10 @@ def test_chunks_that_are_lost_or_merged_twice(alone: Driver, some: dict[str, Any
 
 
 def test_what_it_does_not_do(alone: Driver, some: dict[str, Any]) -> None:
-    parquet = {"ttbar": {"files": {"a.parquet": "Events"}, "metadata": {}}}
+    parquet = FileSet.of({"ttbar": {"files": {"a.parquet": "Events"}, "metadata": {}}})
     jobs = [
-        Job(parquet, [], dask_awkward_driver.objects, {}),
-        job(some, dask_awkward_driver.objects, chunksize=0),
+        Call(Inspected(Job(parquet, dask_awkward_driver.objects), ())),
+        call(some, dask_awkward_driver.objects, chunksize=0),
     ]
     other_format, no_size = alone(jobs)
     assert_one_sentence(other_format, "coffea reads TTrees only")
@@ -348,6 +324,6 @@ def test_what_it_does_not_do(alone: Driver, some: dict[str, Any]) -> None:
 def test_without_dask_awkward(some: dict[str, Any]) -> None:
     """As in the environment of all other tests."""
     with pytest.raises(InputError, match="`make dask-awkward` makes it"):
-        dask_awkward.run_lazily(some, dask_awkward_driver.objects, files=inspect(some, ["Jet_pt"]))
+        dask_awkward.run_lazily(inspected(some, dask_awkward_driver.objects))
     with pytest.raises(InputError, match="`make dask-awkward`"), dask_awkward.open_client():
         pass

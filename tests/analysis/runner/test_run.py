@@ -19,11 +19,10 @@ from coffea.nanoevents import NanoAODSchema
 from coffea.processor import IterativeExecutor, ProcessorABC
 
 from analysis.errors import ChangedError, InputError, ProcessorError, UnreadableError
-from analysis.files.inspection import inspect
 from analysis.runner.merging import conflict
-from analysis.runner.run import run
 from tests.support.cli import analysis
 from tests.support.faults import damage
+from tests.support.jobs import inspected, run
 
 
 @pytest.fixture
@@ -35,8 +34,7 @@ def files(synthetic: Path, tmp_path: Path) -> list[Path]:
 def process(paths: list[Path], processor: Any, chunksize: int = 10_000, **options: Any) -> Any:
     fileset = {"größe\t1": {"files": list(map(str, paths)), "metadata": {"isData": True}}}
     executor = IterativeExecutor(status=False, retries=options.pop("retries", 0))
-    looked = inspect(fileset, [])
-    return run(fileset, processor, executor, files=looked, chunksize=chunksize, **options)
+    return run(fileset, processor, executor, chunksize=chunksize, **options)
 
 
 def count(events: Any) -> dict[str, int]:
@@ -90,13 +88,12 @@ def test_another_file_of_the_same_stamp_is_told_by_its_uuid(files: list[Path]) -
     """As on a worker whose path leads elsewhere, or by a server, which gives no stamp."""
     from dataclasses import replace
 
-    fileset = {"d": [str(files[0])]}
-    (looked,) = inspect(fileset, [])
-    wrong = replace(looked, uuid=bytes(16))
+    looked = inspected({"d": [str(files[0])]}, count)
+    wrong = replace(looked, files=(replace(looked.files[0], uuid=bytes(16)),))
     executor = IterativeExecutor(status=False)
     with pytest.raises(ChangedError):
-        run(fileset, count, executor, files=[wrong])
-    assert run(fileset, count, executor, files=[looked]).events == looked.events
+        wrong.run(executor)
+    assert looked.run(executor).events == looked.events
 
 
 # --- whose fault it is
@@ -208,7 +205,7 @@ def growing(events: Any) -> dict[str, Any]:
 
 
 def test_what_cannot_be_merged_names_its_entry(files: list[Path]) -> None:
-    with pytest.raises(InputError, match=r"cannot be merged at jets\.pt, .* axes not mergeable"):
+    with pytest.raises(InputError, match=r"cannot be merged at jets\.pt, .* axes not merg"):
         process(files, growing, chunksize=500)
 
 

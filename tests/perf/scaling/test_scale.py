@@ -241,7 +241,7 @@ def test_what_coffeas_own_executor_does_not_tell_is_not_nothing(fileset: Path) -
     request = worker.Request(
         job=Job(fileset=fileset), cell=cell, input=prepared.digest, reference=fileset
     )
-    with worker.opened(cell, ()) as executor:
+    with worker.opened(cell) as executor:
         assert type(executor) is IterativeExecutor
         found, _ = worker._measure(request, prepared, executor, lambda _: None)
     assert [found[name] for name in ("serialising", "waiting", "lost")] == [None] * 3
@@ -334,7 +334,7 @@ def test_code_that_is_measured_is_that_of_its_executor() -> None:
     assert {
         "analysis.kernels.trijet_mass",
         "analysis.executors.dask",
-        "analysis.runner.run",
+        "analysis.runner.job",
     } <= names
     assert (
         not {

@@ -14,18 +14,17 @@ from analysis.executors import open_executor
 from analysis.executors.batches import Statistics
 from analysis.executors.payload import Spent
 from analysis.files.fileset import read_fileset
-from analysis.files.inspection import inspect
-from analysis.runner.run import run
 from analysis.synthetic import write_fileset
 from perf.records.difference import difference
 from perf.scaling import stages as scaling_stages
 from tests.support.faults import Plain
+from tests.support.jobs import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from analysis.runner.run import Result
+    from analysis.runner.result import Result
 
 CHUNK = 500
 SLEEP = 0.02
@@ -73,9 +72,8 @@ def measured(
         fileset,
         scaling_stages.Watched(processor),
         watched,
-        files=inspect(fileset, ["Jet_pt"]),
+        branches,
         chunksize=CHUNK,
-        branches=branches,
     )
     wall = time.perf_counter() - begin
     statistics = getattr(executor, "statistics", None)
@@ -107,9 +105,7 @@ def test_stages_add_up_and_the_result_is_the_same(
         else open_executor(name, workers=workers, **options)
     )
     with opened as executor:
-        want = run(
-            ttbar, Sleeps(), executor, files=inspect(ttbar, ["Jet_pt"]), chunksize=CHUNK
-        ).accumulated
+        want = run(ttbar, Sleeps(), executor, chunksize=CHUNK).accumulated
         if hasattr(executor, "statistics"):
             executor.statistics.clear()
         result, seen, stages = measured(ttbar, executor, workers, Sleeps(), branches)

@@ -1,0 +1,110 @@
+"""coffea's Runner of chunks, which tells files that cannot be read from processors that fail."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from coffea.processor import Runner
+from coffea.processor.executor import WorkItem
+
+from analysis.errors import ChangedError, ChunkError, UnreadableError
+from analysis.files import inspection
+from analysis.runner.column_cache import of_file
+from analysis.runner.counting import Chunk
+from analysis.runner.failures import chunk_error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+
+    from analysis.files.inspection import File
+
+
+@dataclass(unsafe_hash=True, frozen=True)
+class Item(WorkItem):
+    """A chunk as coffea's Runner has it, and what tells its file from another."""
+
+    stamp: inspection.Stamp | None = field(default=None, compare=False)
+
+    @classmethod
+    def of(
+        cls,
+        file: File,
+        start: int,
+        stop: int,
+        metadata: Mapping[str, Any],
+        preload: Collection[str] | None,
+    ) -> Item:
+        """A range of events of a file; of TTrees, branches that are read when it is opened."""
+        return cls(
+            dataset=file.dataset,
+            filename=file.path,
+            treename=file.tree,
+            entrystart=start,
+            entrystop=stop,
+            fileuuid=file.uuid,
+            usermeta=dict(metadata),
+            preload=preload,
+            stamp=file.stamp,
+        )
+
+    @property
+    def chunk(self) -> Chunk:
+        """Which events it is."""
+        return Chunk(self.dataset, self.filename, int(self.entrystart), int(self.entrystop))
+
+
+class ChunkRunner(Runner):
+    """coffea's Runner, with an error that says whose fault it is and stamps that are checked."""
+
+    @staticmethod
+    def _work_function(
+        *settings: Any, processor_instance: Any, cache_function: Any, **options: Any
+    ) -> Any:
+        """Process a chunk, on a worker."""
+        given = settings[-1]
+        item = given[0] if isinstance(given, tuple) else given
+        _check_stamp(item)
+        file = f"{item.filename} {item.fileuuid!r} {item.stamp}"
+        try:
+            out = Runner._work_function(
+                *settings,
+                processor_instance=processor_instance,
+                cache_function=partial(of_file, cache_function, file),
+                **options,
+            )
+        except ChunkError:
+            raise
+        except (Exception, SystemExit) as error:  # noqa: BLE001  (told apart in there)
+            raise chunk_error(item, error) from None
+        _check_stamp(item)
+        return out
+
+    @staticmethod
+    def automatic_retries(
+        retries: int,
+        skipbadfiles: bool | tuple[type[BaseException], ...],  # noqa: FBT001  (coffea's)
+        func: Callable[..., Any],
+        *args: Any,
+        use_result_type: bool = False,  # noqa: ARG004
+        **kwargs: Any,
+    ) -> Any:
+        """As coffea's, without its warnings, which workers would print."""
+        for left in reversed(range(retries + 1)):
+            try:
+                return func(*args, **kwargs)
+            except ChangedError:
+                raise
+            except Exception as error:
+                if left:
+                    continue
+                if skipbadfiles and isinstance(error, UnreadableError):
+                    return None
+                raise
+        return None  # pragma: no cover  (there is at least one try)
+
+
+def _check_stamp(item: Item) -> None:
+    if item.stamp is not None and inspection.Stamp.of(item.filename) != item.stamp:
+        raise ChangedError(inspection.changed(item.filename))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from analysis import interruption
@@ -26,13 +27,14 @@ def main() -> None:
 
 
 def script() -> None:
-    """As `main`, for ``coffea-analysis``: a folder `analysis` of the user's is no obstacle to it.
+    """As `main`, for ``coffea-analysis``, which works beside a user's own folder `analysis`.
 
-    Modules of the user's are found in the working folder, as with ``python -m``, but after ours;
-    worker processes do not look there first either.
+    The user's modules are found in the working folder, as with ``python -m``, but after ours, in
+    worker processes too.
     """
     os.environ.setdefault("PYTHONSAFEPATH", "1")
-    sys.path.append(str(Path.cwd()))
+    with suppress(FileNotFoundError):  # a folder that is gone
+        sys.path.append(str(Path.cwd()))
     main()
 
 

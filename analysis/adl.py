@@ -29,46 +29,22 @@ BTAGS: Final = ("Jet_btag", "Jet_btagCSVV2")
 
 @dataclass(frozen=True)
 class Query:
-    """One query: what is filled into its histogram.
-
-    Attributes
-    ----------
-    name
-        "1" to "8"; the sixth fills two histograms, "6a" and "6b".
-    title
-        What is filled.
-    low, high
-        Range of the histogram, in GeV but for the b-tag discriminant.
-    inputs
-        Branches that are read.
-    values
-        Takes columns of events and the kernels of an implementation, gives what is filled.
-    """
+    """One query: the branches that it reads, and its histogram."""
 
     name: str
+    """"1" to "8"; the sixth fills two histograms, "6a" and "6b"."""
     title: str
     low: float
+    """Range of the histogram, in GeV except for the b-tag discriminant."""
     high: float
     inputs: tuple[str, ...]
     values: Callable[[Mapping[str, Any], Callable[..., Any]], NDArray[np.float64]]
+    """Entries of the histogram, from columns of events and the kernels of an implementation."""
 
     def run(
         self, columns: Mapping[str, Any], implementation: Implementation
     ) -> NDArray[np.float64]:
-        """Counts of the histogram.
-
-        Parameters
-        ----------
-        columns
-            Columns of events, by branch.
-        implementation
-            Of the kernels.
-
-        Returns
-        -------
-        NDArray[np.float64]
-            Underflow, 100 bins, overflow.
-        """
+        """Counts of the histogram of columns of events: underflow, 100 bins, overflow."""
         kernels = bind(implementation)
         values = self.values(columns, kernels)
         category, weights = np.zeros(len(values), np.int64), np.ones((len(values), 1))
@@ -230,14 +206,9 @@ INPUTS: Final = tuple(
 
 
 class AdlProcessor(processor.ProcessorABC):
-    """All queries as a coffea processor.
+    """All queries as a coffea processor, with kernels of one implementation.
 
-    Parameters
-    ----------
-    implementation
-        Of the kernels.
-    replacements
-        Branch to read in the place of another.
+    `replacements` names branches to read in the place of others.
     """
 
     def __init__(
@@ -249,18 +220,7 @@ class AdlProcessor(processor.ProcessorABC):
         self.replacements = dict(replacements or {})
 
     def process(self, events: Any) -> dict[str, hist.Hist]:
-        """Fill the histogram of each query.
-
-        Parameters
-        ----------
-        events
-            NanoEvents.
-
-        Returns
-        -------
-        dict[str, hist.Hist]
-            By query; unweighted.
-        """
+        """Unweighted histograms of a chunk, by query."""
         columns = Columns(events, self.replacements)
         histograms = {}
         for name, query in QUERIES.items():
@@ -272,5 +232,5 @@ class AdlProcessor(processor.ProcessorABC):
         return histograms
 
     def postprocess(self, accumulator: Any) -> Any:
-        """Nothing to do."""
+        """Nothing."""
         return accumulator

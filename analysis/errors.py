@@ -1,33 +1,27 @@
-"""The one exception that a user is meant to read."""
+"""Errors that a user reads: one sentence that says what to do."""
 
 from __future__ import annotations
 
 
 class InputError(Exception):
-    """What the user gave cannot be used; the message is one sentence that says what to do.
-
-    The command lines print the message without a traceback and exit with status 2.
-    """
+    """Input of the user that cannot be used. Command lines print the sentence and exit with 2."""
 
 
 class NotInstalledError(InputError):
-    """What an optional part needs is not on this machine; the message says how to install it."""
+    """A package for an optional feature is missing; the message says how to install it."""
 
 
 class WorkerLostError(Exception):
-    """Workers died more often than batches are given to another; `run` adds which chunks it was.
+    """Workers died more often than a batch is tried; the message is a clause about them.
 
-    The message is a clause: what died, how often, and the likely cause.
+    `analysis.runner.failures` makes a sentence of it that names the chunks.
     """
 
 
 class ChunkError(InputError):
-    """A chunk could not be processed. Its arguments are text, so that it travels from any worker.
+    """A chunk could not be processed; ``details`` has the traceback of the cause.
 
-    Attributes
-    ----------
-    details
-        The traceback of its cause.
+    Its arguments are text, so that any worker can send it.
     """
 
     def __init__(self, message: str, details: str = "") -> None:
@@ -43,7 +37,7 @@ class UnreadableError(ChunkError):
 
 
 class ChangedError(UnreadableError):
-    """A file is not the one that was looked at before the run: trying again will not help."""
+    """A file is not the one that was inspected before the run: trying again will not help."""
 
 
 class ProcessorError(ChunkError):

@@ -1,8 +1,8 @@
 """The nominal ttbar analysis as it was published: records of vectors, no kernels.
 
-A transcription of the Analysis Grand Challenge's processor (version 2) for the coffea of today.
-It shares no code with `analysis.ttbar` but the histogram, so that it can vouch for it, and it is
-what a speed-up is measured against: what an analyst writes who does not think of speed.
+It is the Analysis Grand Challenge's processor (version 2), written for today's coffea. It shares
+only the histogram with `analysis.ttbar`, whose results it checks, and it is the baseline of
+speed-ups: the code of an analyst who does not think of speed.
 """
 
 from __future__ import annotations
@@ -23,18 +23,7 @@ class IdiomaticProcessor(processor.ProcessorABC):
     """Nominal histograms and cutflow, in the form of `analysis.ttbar.TtbarProcessor`."""
 
     def process(self, events: Any) -> dict[str, Any]:
-        """Select, reconstruct and fill one chunk.
-
-        Parameters
-        ----------
-        events
-            NanoEvents, whose metadata name the sample's ``process`` and ``variation``.
-
-        Returns
-        -------
-        dict
-            ``histograms`` and ``cutflow``.
-        """
+        """Select, reconstruct and fill one chunk, as `TtbarProcessor.process` does."""
         process, variation = events.metadata["process"], events.metadata["variation"]
         histogram = histograms.new(process, [variation])
         electrons, muons, jets = events.Electron, events.Muon, events.Jet
@@ -98,5 +87,5 @@ class IdiomaticProcessor(processor.ProcessorABC):
         }
 
     def postprocess(self, accumulator: Any) -> Any:
-        """Nothing to do."""
+        """Nothing."""
         return accumulator

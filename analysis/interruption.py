@@ -1,6 +1,6 @@
-"""Ctrl-C and SIGTERM end a command line in one sentence, from the first line that it runs.
+"""Ctrl-C and SIGTERM end a command line in one sentence, from its first line on.
 
-It imports nothing that takes long, so that signals are heeded before what does.
+This module imports nothing that takes long, so that it can be imported before what does.
 """
 
 from __future__ import annotations
@@ -24,20 +24,14 @@ _BEFORE: Final[dict[int, Any]] = {
     signal.SIGINT: signal.default_int_handler,
     signal.SIGTERM: signal.SIG_DFL,
 }
-"""What Python does of itself."""
+"""Python's own handlers."""
 
 OUTCOME: Final = "what was written is whole, run it again for the rest"
-"""What is said of commands, and of parts of them, that say nothing of their own."""
+"""Default of what is said after a signal."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal; libraries know it as Ctrl-C.
-
-    Parameters
-    ----------
-    number
-        Of the signal.
-    """
+    """A signal; libraries see Ctrl-C."""
 
     def __init__(self, number: int) -> None:
         super().__init__()
@@ -45,21 +39,21 @@ class Interrupted(KeyboardInterrupt):
 
 
 class _State:
-    """Of this process, which has one main thread."""
+    """State of this process, which has one main thread."""
 
     working = False
-    """Whether there is something to take down; before, the process ends at once."""
+    """Whether there is something to take down; before that, a signal ends the process at once."""
 
     number: int | None = None
-    """Of the signal that came."""
+    """Of the signal that was received."""
 
     outcome = OUTCOME
 
 
 class _Voice:
-    """Standard error, on which after a signal only the main thread has anything to say.
+    """Standard error, to which only the main thread writes after a signal.
 
-    Servers in threads, as those of Spark's client, print what is cut off at their other end.
+    Servers in threads, as those of Spark's client, print errors when the other end closes.
     """
 
     def __init__(self, stream: Any) -> None:
@@ -75,14 +69,14 @@ class _Voice:
 
 
 def listen() -> None:
-    """Heed SIGINT and SIGTERM from now on; what is ignored, as by nohup, stays ignored."""
+    """Handle SIGINT and SIGTERM from now on; signals that are ignored, as by nohup, stay so."""
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _heed)
     sys.unraisablehook = _unraisable
-    if sys.stderr is not None:  # as it is where it is closed
+    if sys.stderr is not None:  # as it is if it is closed
         sys.stderr = _Voice(sys.stderr)
-    # What is forked, as multiprocessing ends by SIGTERM, is not the command line.
+    # A forked process, which multiprocessing ends by SIGTERM, is not the command line.
     os.register_at_fork(after_in_child=_forget)
 
 
@@ -97,9 +91,9 @@ def _heed(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
         os.write(2, b"interrupted: nothing was done\n")
         os._exit(128 + number)
     if _number(sys.exception()) is not None:
-        return  # It is being obeyed, and taking down is not to be disturbed.
+        return  # A signal is already being handled, and taking down must not be disturbed.
     _State.number = number
-    # From here on there is one sentence to say. Engines that are taken down log and warn, also
+    # Only one sentence is printed from here on. Engines log and warn as they are taken down, also
     # in their threads.
     if logging := sys.modules.get("logging"):
         logging.disable()
@@ -109,7 +103,7 @@ def _heed(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
 
 
 def _unraisable(what: sys.UnraisableHookArgs) -> None:
-    """A signal that came in a destructor or callback would be lost there: send it again."""
+    """Send a signal again that was received in a destructor or callback, which would lose it."""
     if isinstance(what.exc_value, Interrupted):
         threading.Timer(0.01, os.kill, (os.getpid(), what.exc_value.number)).start()
     elif _State.number is None:
@@ -117,7 +111,7 @@ def _unraisable(what: sys.UnraisableHookArgs) -> None:
 
 
 def _number(error: BaseException | None) -> int | None:
-    """Number of the signal that an exception came of."""
+    """Number of the signal that caused an exception."""
     while error is not None and not isinstance(error, Interrupted):
         error = error.__context__
     return None if error is None else error.number
@@ -125,23 +119,23 @@ def _number(error: BaseException | None) -> int | None:
 
 @contextmanager
 def interruptible(outcome: str) -> Iterator[None]:
-    """Say `outcome` of a signal that comes in this context."""
+    """Print `outcome` after a signal in this context."""
     before, _State.outcome = _State.outcome, outcome
     yield
-    # Not if it was left by an exception, when it is yet to be said.
+    # Not after an exception: the outcome is still to be printed.
     _State.outcome = before
 
 
 @contextmanager
 def postponed() -> Iterator[None]:
-    """Let Ctrl-C wait, and have processes that are started here ignore it for good.
+    """Delay Ctrl-C, and have processes that are started here ignore it for good.
 
-    A terminal sends it to all of them, and it is for the client to end its workers. Processes and
-    threads inherit which signals are blocked.
+    A terminal sends it to all of them, but the client ends its workers. Processes and threads
+    inherit the blocked signals.
     """
     from multiprocessing import resource_tracker  # noqa: PLC0415
 
-    # It unblocks the signal in the thread that starts it.
+    # Starting it unblocks the signal in this thread.
     resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -153,25 +147,15 @@ def postponed() -> Iterator[None]:
 def call(application: Callable[[], object], outcome: str = OUTCOME) -> NoReturn:
     """Run a command line and exit.
 
-    Parameters
-    ----------
-    application
-        The command line; it exits, or raises.
-    outcome
-        What is said of a signal, unless `interruptible` says something else.
-
-    Raises
-    ------
-    SystemExit
-        Always. The status is 2 after an InputError, whose sentence is printed, and 128 and the
-        number of the signal after a signal.
+    The status is 2 after an InputError, whose sentence is printed, and 128 + number after a
+    signal, when `outcome` is printed unless `interruptible` says something else.
     """
     from analysis.errors import InputError  # noqa: PLC0415
 
     _State.working, _State.outcome = True, outcome
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # A file's name may be any bytes, and a terminal know no umlauts.
+            # The name of a file may be any bytes, and a terminal may not know umlauts.
             stream.reconfigure(errors="backslashreplace")
     try:
         try:
@@ -193,22 +177,22 @@ def call(application: Callable[[], object], outcome: str = OUTCOME) -> NoReturn:
 
 
 def _ended_by_signal(error: BaseException) -> bool:
-    """Whether what came out, of whatever was made of a signal on the way, is an end by one."""
+    """Whether an exception is due to a signal, whatever libraries made of it."""
     if isinstance(error, SystemExit):
-        # Of KeyboardInterrupt typer leaves no more than the status.
+        # typer makes a status of KeyboardInterrupt.
         return error.code == 128 + signal.SIGINT or (_State.number is not None and error.code != 0)
     return _State.number is not None or isinstance(error, KeyboardInterrupt)
 
 
 def _ignore() -> None:
-    """What is left to do takes no time, and ends better without another signal."""
+    """Ignore further signals: what is left takes no time."""
     for number in SIGNALS:
         if signal.getsignal(number) is _heed:
             signal.signal(number, signal.SIG_IGN)
 
 
 def _say(sentence: str) -> None:
-    # Whoever reads may have gone, and what is closed is None.
+    # The reader of a pipe may be gone, and a closed stream is None.
     with suppress(OSError, AttributeError):
         sys.stdout.flush()
     with suppress(OSError, AttributeError):

@@ -1,7 +1,6 @@
-"""Pictures: stacked prediction and data of each region, with uncertainty band and ratio.
+"""Plots: stacked prediction and data of each region, with uncertainty band and ratio.
 
-`draw` takes plain arrays; `before_fit` makes them of a run's histograms, `of_fit` of what a fit
-predicts.
+`draw` takes plain arrays: `before_fit` makes them of a run's histograms, `of_fit` of a fit.
 """
 
 from __future__ import annotations
@@ -49,10 +48,10 @@ COLOURS: Final = {
     "wjets": "#5790fc",
 }
 OTHER_COLOURS: Final = ("#7a21dd", "#86c8dd", "#a96b59", "#e76300", "#b9ac70", "#717581")
-"""Of processes, in the legend; the colours are told apart by all (Petroff, arXiv:2107.02270)."""
+"""For other processes; people with colour-blindness can distinguish all (Petroff, arXiv:2107.02270)."""
 
 STACKED: Final = tuple(reversed(CROSS_SECTIONS))
-"""Processes from below: the signal is on top."""
+"""Processes from bottom to top: the signal is on top."""
 
 STYLE: Final = {**mplhep.style.CMS, "font.size": 20}
 
@@ -69,64 +68,35 @@ FORMATS: Final = ("png", "pdf", "svg")
 
 
 @dataclass(frozen=True)
-class Picture:
-    """What `draw` draws, in events a bin.
-
-    Attributes
-    ----------
-    name
-        Of the file.
-    title
-        What it shows, in a few words; ``observable`` is the label of the axis.
-    edges
-        Of the bins, in GeV (bins + 1).
-    samples
-        Prediction of each process (bins), in the order of stacking.
-    uncertainty
-        Of their sum (bins).
-    data
-        Number of events seen (bins); None where there is none.
-    data_name
-        Process that they are of.
-    """
+class Plot:
+    """Content of a plot, in events a bin; edges in GeV."""
 
     name: str
+    """Of the file."""
     title: str
     observable: str
+    """Label of the axis."""
     edges: NDArray[np.float64]
     samples: Mapping[str, NDArray[np.float64]]
+    """Prediction of each process, from bottom to top."""
     uncertainty: NDArray[np.float64]
+    """Of the whole prediction."""
     data: NDArray[np.float64] | None = None
     data_name: str = PSEUDODATA
+    """Process that is taken for data."""
 
     @property
     def total(self) -> NDArray[np.float64]:
-        """The whole prediction (bins)."""
+        """The whole prediction."""
         return np.asarray(np.sum(list(self.samples.values()), axis=0))
 
 
-def before_fit(run: histogram_io.Run) -> Iterator[Picture]:
-    """Each region, of all events and of each channel, as predicted.
+def before_fit(run: histogram_io.Run) -> Iterator[Plot]:
+    """Plots of each region, for all events and for each channel, before any fit.
 
-    The uncertainty is the sum in quadrature of the statistical one of the prediction and of what
-    each source of systematic variation moves it by: all processes together, the larger of up and
-    down. A variation of one process (`histograms.SHARED_VARIATIONS` are of all) is a source of
-    its own.
-
-    Parameters
-    ----------
-    run
-        As of `saved.read`.
-
-    Yields
-    ------
-    Picture
-        Without data if they are not there.
-
-    Raises
-    ------
-    InputError
-        If there are no channels, bins differ, or contents are none that a histogram can have.
+    The uncertainty is the sum in quadrature of the statistical one and of the shift by each
+    source of systematic variation: that of all processes together, the larger of up and down. A
+    variation that only one process has is a source of its own.
     """
     if not run.channels:
         msg = f"{run.source} has no histograms of channels: give what `run` wrote"
@@ -156,7 +126,7 @@ def before_fit(run: histogram_io.Run) -> Iterator[Picture]:
             variance = np.sum([one.variances for one in nominal.values()], axis=0)
             for shift in _shifts(nominal, contents):
                 variance = variance + shift**2
-            yield Picture(
+            yield Plot(
                 name="_".join(filter(None, ("before", region, channel))),
                 title=f"{region}{channel and f', {channel} channel'}, before the fit",
                 observable=OBSERVABLES[region],
@@ -188,12 +158,12 @@ class _Bins(NamedTuple):
 
 
 def _stacked(processes: Iterable[str]) -> list[str]:
-    """Processes from below: the signal is on top, and on it what is not known here."""
+    """Processes from bottom to top: the signal is on top, below it the AGC's, above it others."""
     return sorted(processes, key=lambda process: (*STACKED, process).index(process))
 
 
 class _Prediction(pydantic.BaseModel):
-    """What a fit predicts in one region."""
+    """Prediction of a fit in one region."""
 
     edges: list[float] = pydantic.Field(min_length=2)
     data: list[float]
@@ -202,8 +172,8 @@ class _Prediction(pydantic.BaseModel):
 
     @pydantic.model_validator(mode="after")
     def _of_one_length(self) -> Self:
-        found = {len(one) for one in (self.data, self.uncertainty, *self.samples.values())}
-        if found != {len(self.edges) - 1}:
+        bins = {len(one) for one in (self.data, self.uncertainty, *self.samples.values())}
+        if bins != {len(self.edges) - 1}:
             msg = "the numbers of bins differ"
             raise ValueError(msg)
         return self
@@ -219,32 +189,19 @@ class _Provenance(pydantic.BaseModel):
 
 
 class _Fit(pydantic.BaseModel):
-    """What is read of the output of ``python -m analysis fit``."""
+    """Content of the output of ``python -m analysis fit``, as far as it is drawn."""
 
     prediction: _Predictions
     provenance: _Provenance = _Provenance()
 
 
-def of_fit(path: Path) -> Iterator[Picture]:
-    """Each region in the bins of a fit, before and after it.
+def of_fit(path: Path) -> Iterator[Plot]:
+    """Plots of each region, in the bins of a fit, before and after it.
 
-    Parameters
-    ----------
-    path
-        Output of ``python -m analysis fit``.
-
-    Yields
-    ------
-    Picture
-        With the uncertainty of all parameters together.
-
-    Raises
-    ------
-    InputError
-        If there is no such file, or it holds something else.
+    `path` is the output of ``python -m analysis fit``. The uncertainty is that of all parameters.
     """
     try:
-        found = _Fit.model_validate_json(path.read_bytes())
+        fitted = _Fit.model_validate_json(path.read_bytes())
     except OSError as error:
         msg = f"the fit {path} cannot be read: {error.strerror}"
         raise InputError(msg) from None
@@ -253,27 +210,27 @@ def of_fit(path: Path) -> Iterator[Picture]:
         where = ".".join(map(str, first["loc"])) or "the file"
         msg = f"{path} does not hold a fit: at {where}: {first['msg']}"
         raise InputError(msg) from None
-    for name, title, regions in (
-        ("prefit", "before the fit", found.prediction.prefit),
-        ("postfit", "after the fit", found.prediction.postfit),
+    for when, title, regions in (
+        ("prefit", "before the fit", fitted.prediction.prefit),
+        ("postfit", "after the fit", fitted.prediction.postfit),
     ):
         for region, one in regions.items():
-            yield Picture(
-                name=f"{name}_{region}",
+            yield Plot(
+                name=f"{when}_{region}",
                 title=f"{region}, {title}",
                 observable=OBSERVABLES.get(region, "Observable [GeV]"),
                 edges=np.array(one.edges),
-                samples={one_: np.array(one.samples[one_]) for one_ in _stacked(one.samples)},
+                samples={name: np.array(one.samples[name]) for name in _stacked(one.samples)},
                 uncertainty=np.array(one.uncertainty),
                 data=np.array(one.data),
-                data_name=found.provenance.data,
+                data_name=fitted.provenance.data,
             )
 
 
 def _shifts(
     nominal: Mapping[str, _Bins], contents: Mapping[Name, _Bins]
 ) -> list[NDArray[np.float64]]:
-    """By how much each source of systematic uncertainty moves the prediction (bins)."""
+    """Shift of the prediction by each source of systematic uncertainty (bins)."""
     sources: dict[tuple[str, str], dict[str, NDArray[np.float64]]] = {}
     for (_, process, variation), varied in contents.items():
         if variation != NOMINAL and process in nominal:
@@ -284,79 +241,79 @@ def _shifts(
     return [np.max(np.abs(list(sides.values())), axis=0) for sides in sources.values()]
 
 
-def draw(picture: Picture) -> Figure:
-    """Draw the stack with its band and the data, and below both over the prediction."""
+def draw(content: Plot) -> Figure:
+    """Draw the stack with its band and the data, and below it the ratio to the prediction."""
     figure = Figure(figsize=(9, 9), layout="constrained")
     main, below = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": (3, 1)})
-    _stack(main, picture)
-    _ratio(below, picture)
+    _stack(main, content)
+    _ratio(below, content)
     common = {"transform": main.transAxes, "va": "bottom", "fontsize": "x-small"}
-    main.text(0, 1.01, picture.title, **common)
+    main.text(0, 1.01, content.title, **common)
     main.text(1, 1.01, f"{LUMINOSITY / 1000:.1f} fb$^{{-1}}$ (13 TeV)", ha="right", **common)
     figure.align_ylabels()
     return figure
 
 
-def _stack(axes: Axes, picture: Picture) -> None:
-    total = picture.total
+def _stack(axes: Axes, content: Plot) -> None:
+    total = content.total
     others = itertools.cycle(OTHER_COLOURS)
-    common: dict[str, Any] = {"bins": picture.edges, "ax": axes, "flow": "none"}
+    common: dict[str, Any] = {"bins": content.edges, "ax": axes, "flow": "none"}
     mplhep.histplot(
-        list(picture.samples.values()),
+        list(content.samples.values()),
         stack=True,
         histtype="fill",
-        label=[_label(name) for name in picture.samples],
-        color=[COLOURS.get(name) or next(others) for name in picture.samples],
+        label=[_label(name) for name in content.samples],
+        color=[COLOURS.get(name) or next(others) for name in content.samples],
         **common,
     )
-    mplhep.histplot(total, yerr=picture.uncertainty, label="uncertainty", **_BAND, **common)
-    top = total + picture.uncertainty
-    if picture.data is not None:
-        errors = np.sqrt(picture.data)
-        _points(axes, picture, picture.data, errors, label=_label(picture.data_name))
-        top = np.maximum(top, picture.data + errors)
+    mplhep.histplot(total, yerr=content.uncertainty, label="uncertainty", **_BAND, **common)
+    top = total + content.uncertainty
+    if content.data is not None:
+        errors = np.sqrt(content.data)
+        _points(axes, content, content.data, errors, label=_label(content.data_name))
+        top = np.maximum(top, content.data + errors)
     axes.set_ylim(0, 1.35 * max(top.max(), 1e-9))
     axes.set_ylabel("Events")
     axes.legend(fontsize="xx-small", ncols=2)
 
 
 def _label(process: str) -> str:
-    """In the legend, which takes no name that begins with _ and sets formulae between dollars."""
+    """Name in the legend, which drops names that begin with _ and sets formulae between dollars."""
     plain = process.replace("$", r"\$")
     return LABELS.get(process, f" {plain}" if plain.startswith("_") else plain)
 
 
-def _ratio(axes: Axes, picture: Picture) -> None:
-    total = picture.total
+def _ratio(axes: Axes, content: Plot) -> None:
+    total = content.total
     # Bins without prediction have no ratio.
     over = np.where(total > 0, total, np.nan)
     mplhep.histplot(
         np.ones_like(total),
-        bins=picture.edges,
-        yerr=np.nan_to_num(picture.uncertainty / over),
+        bins=content.edges,
+        yerr=np.nan_to_num(content.uncertainty / over),
         **_BAND,
         ax=axes,
         flow="none",
     )
-    if picture.data is not None:
-        _points(axes, picture, picture.data / over, np.sqrt(picture.data) / over)
+    if content.data is not None:
+        _points(axes, content, content.data / over, np.sqrt(content.data) / over)
     axes.axhline(1, color="black", linewidth=1)
     axes.set_ylim(0.5, 1.5)
-    axes.set_xlim(picture.edges[0], picture.edges[-1])
-    axes.set_xlabel(picture.observable)
+    axes.set_xlim(content.edges[0], content.edges[-1])
+    axes.set_xlabel(content.observable)
     axes.set_ylabel("data / pred.", fontsize="small")
 
 
 def _points(
     axes: Axes,
-    picture: Picture,
+    content: Plot,
     values: NDArray[np.float64],
     errors: NDArray[np.float64],
     label: str | None = None,
 ) -> None:
     mplhep.histplot(
         values,
-        bins=picture.edges,
+        bins=content.edges,
         yerr=errors,
         histtype="errorbar",
         color="black",
@@ -370,35 +327,13 @@ def _points(
 def plot(
     run: histogram_io.Run, directory: Path, data_format: str, fit: Path | None = None
 ) -> list[Path]:
-    """Draw all pictures of a run's histograms.
-
-    Parameters
-    ----------
-    run
-        As of `saved.read`.
-    directory
-        Made if there is none.
-    data_format
-        One of FORMATS.
-    fit
-        As of `of_fit`, to draw that as well.
-
-    Returns
-    -------
-    list[Path]
-        The files.
-
-    Raises
-    ------
-    InputError
-        If there is nothing to draw, or it cannot be written so.
-    """
-    pictures = list(before_fit(run))
-    if not pictures:
+    """Write all plots of a run's histograms, and of a fit's output, to a folder; give the files."""
+    contents = list(before_fit(run))
+    if not contents:
         msg = "there is no nominal histogram to draw: process a nominal sample"
         raise InputError(msg)
     if fit is not None:
-        pictures += of_fit(fit)
+        contents += of_fit(fit)
     check_folder(directory)
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -408,28 +343,17 @@ def plot(
     console = Console(stderr=True)
     return [
         write(one, directory, data_format)
-        for one in track(pictures, "pictures", console=console, disable=not console.is_terminal)
+        for one in track(contents, "plots", console=console, disable=not console.is_terminal)
     ]
 
 
-def write(picture: Picture, directory: Path, data_format: str) -> Path:
-    """Draw into a file of this folder.
-
-    Returns
-    -------
-    Path
-        The file.
-
-    Raises
-    ------
-    InputError
-        If it cannot be written, or not in this format.
-    """
+def write(content: Plot, directory: Path, data_format: str) -> Path:
+    """Draw into a file of this folder, which is returned."""
     if data_format not in FORMATS:
         msg = f"there are no pictures in {data_format!r}: use one of {', '.join(FORMATS)}"
         raise InputError(msg)
-    path = directory / f"{picture.name}.{data_format}"
-    # Fonts are looked up as late as that.
+    path = directory / f"{content.name}.{data_format}"
+    # Fonts are looked up when the figure is saved.
     with whole(path) as part, mpl.rc_context(STYLE):
-        draw(picture).savefig(part)
+        draw(content).savefig(part)
     return path

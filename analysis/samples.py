@@ -1,8 +1,8 @@
 """Samples of the CMS ttbar analysis: cross sections, luminosity and file sets.
 
-Definitions follow the code of the Analysis Grand Challenge, version 2
-(iris-hep/analysis-grand-challenge, analyses/cms-open-data-ttbar), which the published
-reference histograms were made with. Cross sections are in pb, the luminosity in 1/pb.
+They are those of the code of the Analysis Grand Challenge, version 2
+(iris-hep/analysis-grand-challenge, analyses/cms-open-data-ttbar), which made the published
+reference histograms. Cross sections are in pb, the luminosity in 1/pb.
 """
 
 from __future__ import annotations
@@ -46,24 +46,9 @@ def sample_name(process: str, variation: str) -> str:
 
 
 def event_weight(cross_section: float, events: float) -> float:
-    """Weight that scales one simulated event to the luminosity.
+    """Weight that scales a simulated event to the luminosity; genWeight is not used (AGC version 2).
 
-    Parameters
-    ----------
-    cross_section
-        Cross section of the process in pb.
-    events
-        Number of events in the files used (not only in those that pass).
-
-    Returns
-    -------
-    float
-        ``cross_section * LUMINOSITY / events``; genWeight is not used (AGC version 2).
-
-    Raises
-    ------
-    ValueError
-        If there are no events to normalise to.
+    The cross section is in pb, and `events` are all in the files, not only those that pass.
     """
     if not events > 0:
         msg = f"cannot normalise a sample of {events} events"

@@ -1,8 +1,7 @@
-"""The ttbar analysis as a coffea processor: single-lepton channel, AGC version 2.
+"""The ttbar analysis as a coffea processor: single-lepton channel, AGC version 2, of kernels.
 
-Composed of kernels, in the implementation asked for. Source of all definitions:
-iris-hep/analysis-grand-challenge (cms-open-data-ttbar), whose code and not whose documents the
-published reference histograms follow.
+Source of all definitions: the code of iris-hep/analysis-grand-challenge (cms-open-data-ttbar).
+The published reference histograms follow that code, not its documents.
 """
 
 from __future__ import annotations
@@ -59,7 +58,7 @@ INPUTS: Final = (
     "Jet_jetId",
     "Jet_btagCSVV2",
 )
-"""Branches that the processor reads; the first three only for the jet resolution."""
+"""Branches that the processor reads; the first three are only for the jet resolution."""
 
 STEPS: Final = ("all", "one_lepton", "four_jets", *histograms.REGIONS)
 """Steps of the cutflow; both regions are subsets of four_jets."""
@@ -80,7 +79,7 @@ class TtbarProcessor(processor.ProcessorABC):
     implementation
         Of the kernels.
     variations
-        ``all``, or ``nominal`` for the nominal selection and weight alone.
+        ``all``, or ``nominal`` for the nominal selection and weight only.
     replacements
         Branch to read in the place of another.
     """
@@ -100,18 +99,10 @@ class TtbarProcessor(processor.ProcessorABC):
         self.replacements = dict(replacements or {})
 
     def process(self, events: Any) -> dict[str, Any]:
-        """Select, reconstruct and fill one chunk.
+        """Select, reconstruct and fill one chunk, whose metadata name ``process`` and ``variation``.
 
-        Parameters
-        ----------
-        events
-            NanoEvents, whose metadata name the sample's ``process`` and ``variation``.
-
-        Returns
-        -------
-        dict
-            ``histograms``: {sample: hist.Hist} not normalised, ``cutflow``:
-            {process: {sample variation: {kinematic variation: {step: count}}}}.
+        The result has ``histograms``: {sample: hist.Hist}, not normalised, and ``cutflow``:
+        {process: {sample variation: {kinematic variation: {step: count}}}}.
         """
         process, variation = events.metadata["process"], events.metadata["variation"]
         kernels = bind(self.implementation)
@@ -163,12 +154,12 @@ class TtbarProcessor(processor.ProcessorABC):
         }
 
     def postprocess(self, accumulator: Any) -> Any:
-        """Nothing to do: see `normalise`."""
+        """Nothing: `normalise` scales the histograms later."""
         return accumulator
 
 
 class _Observables(NamedTuple):
-    """What is filled: one entry for each event in a region, those of 4j1b first."""
+    """Entries of the histograms: one for each event in a region, those of 4j1b first."""
 
     values: NDArray[np.float64]
     """HT or mass of the trijet in GeV."""
@@ -194,7 +185,7 @@ def _channel(columns: Mapping[str, Any], kernels: Callable[..., Any]) -> NDArray
 def _select(
     jets: Mapping[str, ak.Array], kernels: Callable[..., Any]
 ) -> tuple[NDArray[np.int8], _Observables]:
-    """One selection pass over the jets of the events with one lepton."""
+    """Regions and observables of events with one lepton, from their jets."""
     mask = kernels("jets", jets["pt"], jets["eta"], jets["jetId"])
     region = kernels("regions", mask, jets["btagCSVV2"])
     one_b, two_b = region == FOUR_JETS_ONE_B, region == FOUR_JETS_TWO_B
@@ -216,7 +207,7 @@ def _select(
 def _weights(
     pt: tuple[ak.Array, ak.Array], process: str, kernels: Callable[..., Any]
 ) -> dict[str, NDArray[np.float64]]:
-    """Weights of the variations that change nothing else."""
+    """Weights of the variations that change only weights."""
     btag = np.concatenate([kernels("btag_weights", one) for one in pt])
     weights = dict(zip(BTAG_VARIATIONS, btag.T, strict=True))
     if process == SCALE_PROCESS:
@@ -236,7 +227,7 @@ def _steps(n_events: int, region: NDArray[np.int8]) -> dict[str, int]:
 
 
 def is_data(metadata: Mapping[str, Any]) -> bool:
-    """Whether a data set is of real data: it weighs 1 and has no variations."""
+    """Whether a data set is real data, which weighs 1 and has no variations."""
     return bool(metadata.get("isData"))
 
 
@@ -258,25 +249,10 @@ def real_data(fileset: Mapping[str, Any]) -> list[str]:
 
 
 def check(fileset: Mapping[str, Any], variations: Variations = "all") -> list[str]:
-    """Whether a file set's histograms can be told apart by name, found out before the work.
+    """Names of the histograms that a file set will give; InputError if they are ambiguous.
 
-    Parameters
-    ----------
-    fileset
-        Of coffea's form, as of `normalise`.
-    variations
-        As of `TtbarProcessor`.
-
-    Returns
-    -------
-    list of str
-        The names that the histograms will have.
-
-    Raises
-    ------
-    InputError
-        If two samples would have one name, a process is both real and simulated data, or one is
-        called as the pseudodata are.
+    They are if two samples would have one name, a process is both real data and simulated, or one
+    has the name of the pseudodata.
     """
     samples = _samples(fileset)
     kinds: dict[str, bool] = {}
@@ -315,20 +291,9 @@ def check(fileset: Mapping[str, Any], variations: Variations = "all") -> list[st
 def whole_cutflow(
     cutflow: Mapping[str, Any], fileset: Mapping[str, Any]
 ) -> dict[str, dict[str, dict[str, dict[str, int]]]]:
-    """Cutflow with the events that were cut before the files were delivered.
+    """Cutflow whose step ``all`` includes events that were not delivered.
 
-    Parameters
-    ----------
-    cutflow
-        Of the processor, merged over all chunks.
-    fileset
-        The file set that was processed; `cut_in_delivery` in a data set's metadata is how many
-        events the first step lacks.
-
-    Returns
-    -------
-    dict
-        The same cutflow but for the step ``all``.
+    ``cut_in_delivery`` in the metadata of a data set is their number.
     """
     cut = {
         sample: round(sum(one.get(CUT_IN_DELIVERY, 0) for one in every))
@@ -347,27 +312,10 @@ def whole_cutflow(
 
 
 def normalise(accumulated: Mapping[str, Any], fileset: Mapping[str, Any]) -> dict[str, hist.Hist]:
-    """Histograms scaled to the luminosity.
+    """Histograms by sample, scaled to the luminosity.
 
-    Parameters
-    ----------
-    accumulated
-        What the processor returned, merged over all chunks.
-    fileset
-        The file set that was processed: coffea's form, with ``process``, ``variation`` and
-        ``xsec`` (pb) in each data set's metadata; ``nevts`` is the number of events processed
-        where it is not given. Real data (``"isData": true``) need none of both.
-
-    Returns
-    -------
-    dict[str, hist.Hist]
-        By sample. Each event weighs cross section x luminosity / number of events, and 1 in real
-        data.
-
-    Raises
-    ------
-    InputError
-        If data sets of one sample have different cross sections, or no events at all.
+    An event weighs cross section x luminosity / number of events, and 1 in real data. Metadata of
+    data sets have ``xsec`` (pb); without ``nevts``, the number of processed events is taken.
     """
     scaled = {}
     for (process, variation), every in _samples(fileset).items():

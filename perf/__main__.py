@@ -6,7 +6,17 @@ import os
 import sys
 from pathlib import Path
 
-from analysis import interruption
+try:
+    from analysis import interruption
+except ImportError:
+    import analysis
+
+    shadow = next(iter(getattr(analysis, "__path__", [analysis.__file__])))
+    sys.stderr.write(
+        f"error: {shadow} hides the package analysis of coffea-scaling: run `coffea-perf`, "
+        "or `python -m perf` in another folder\n"
+    )
+    sys.exit(2)
 
 # Signals are heeded, and libraries find a home, before anything is imported that takes long.
 # ruff: noqa: PLC0415

@@ -114,11 +114,6 @@ def delivered(directory: Path, fileset: Mapping[str, Any]) -> Table:
 servicex = typer.Typer(help="A local ServiceX endpoint.", no_args_is_help=True)
 
 
-@servicex.callback()
-def _servicex() -> None:
-    """A local ServiceX endpoint."""
-
-
 @servicex.command()
 def serve(
     allow: Annotated[

@@ -1,9 +1,8 @@
-"""The dask-awkward way of running: `coffea.dataset_tools.apply_to_fileset`, beside the executors.
+"""coffea's second engine beside executors: dask-awkward, by `coffea.dataset_tools.apply_to_fileset`.
 
-coffea has this second engine, without a Runner: a lazy array stands for the events of a data set,
-its partitions are the chunks, and dask computes what was built of it.
-
-dask-awkward needs a dask before 2025.4, so this runs in an environment of its own (`MISSING`).
+It has no Runner: a lazy array stands for the events of a data set, its partitions are the chunks,
+and dask computes what is built of it. dask-awkward needs a dask before 2025.4, so this runs in an
+environment of its own (`MISSING`).
 """
 
 from __future__ import annotations
@@ -45,10 +44,10 @@ if TYPE_CHECKING:
     from analysis.runner.job import Inspected
 
 FAN_IN: Final = 8
-"""Results that one task adds up."""
+"""Number of results that a task merges."""
 
 UNREAD: Final = re.compile(r"PlaceholderArray.* at '[^']*/(\w+)%2C", re.DOTALL)
-"""What awkward says of a branch that was left out."""
+"""awkward's error about a branch that was left out."""
 
 MISSING: Final = (
     "running with dask-awkward needs an environment of its own: `make dask-awkward` makes it in "
@@ -143,34 +142,21 @@ def run_lazily(inspected: Inspected, client: Any = None) -> Result:
 
 @contextmanager
 def open_client(workers: int = 1) -> Iterator[Any]:
-    """Start worker processes on this machine, yield the client of them, and end them.
+    """Start worker processes of one thread each, yield their `distributed.Client`, and end them.
 
-    Parameters
-    ----------
-    workers
-        Number of processes, of one thread each.
-
-    Yields
-    ------
-    distributed.Client
-        Every worker has imported the analysis.
-
-    Raises
-    ------
-    InputError
-        If dask-awkward is not installed.
+    Every worker has imported the analysis.
     """
     dask = _dask()
     from distributed import Client, LocalCluster
 
     spawned = "distributed.nanny.pre-spawn-environ"
-    # distributed has glibc give memory back at once, and take it again for each array: half as
-    # much CPU time again.
+    # distributed has glibc return memory at once and take it again for each array, which costs
+    # half as much CPU time again.
     kept = {k: v for k, v in dask.config.get(spawned).items() if not k.startswith("MALLOC_")}
     settings = {
         spawned: {**kept, **ALLOCATOR},
-        # A worker that died is given up after 15 s if it is not back by then: a busy machine
-        # takes longer to import coffea, and with no worker left dask waits for ever.
+        # A worker that died and is not back within 15 s is given up. A busy machine takes longer
+        # to import coffea, and without workers dask waits for ever.
         "distributed.deploy.lost-worker-timeout": "1 hour",
     }
     with (
@@ -180,7 +166,7 @@ def open_client(workers: int = 1) -> Iterator[Any]:
             threads_per_worker=1,
             processes=True,
             dashboard_address=None,
-            # What fails is said in one sentence, by `run_lazily`.
+            # `run_lazily` says in one sentence what failed.
             silence_logs=logging.CRITICAL,
         ) as cluster,
         Client(cluster) as client,
@@ -199,9 +185,6 @@ def _dask() -> Any:
     return dask
 
 
-# --- what is computed
-
-
 def _apply(
     build: Callable[[Any], Any],
     dataset: Mapping[str, Any],
@@ -211,7 +194,7 @@ def _apply(
     branches: Collection[str],
     schema: type[BaseSchema] | None,
 ) -> Any:
-    """What `build` makes of the lazy events of a data set."""
+    """Apply `build` to the lazy events of a data set."""
     files: dict[str, Any] = {}
     for chunk in chunks:
         # uproot takes brackets in a path for a pattern.
@@ -237,11 +220,11 @@ def _apply(
 
 
 class _Never(Exception):
-    """Nothing raises it. uproot reports what it read if it may pass over some exception."""
+    """Never raised: uproot reports what it read only if it may ignore some exception."""
 
 
 def _of_each(counted: Counted, branches: frozenset[str], events: Any) -> Any:
-    """Lazy array that has in each partition the result of that chunk."""
+    """Lazy array whose partitions are the results of the chunks."""
     import dask_awkward
 
     reader, where = _reader(events)
@@ -252,14 +235,14 @@ def _of_each(counted: Counted, branches: frozenset[str], events: Any) -> Any:
     return read.map_partitions(
         _Process(counted),
         label="process",
-        # Else dask makes it of the processor's contents, which may be large.
+        # Otherwise dask hashes the processor, which may be large.
         token=uuid.uuid4().hex,
         meta=dask_awkward.lib.core.empty_typetracer(),
     )
 
 
 def _reader(events: Any) -> tuple[Any, list[Any]]:
-    """What reads the partitions of lazy events, and its argument for each of them."""
+    """The function that reads partitions of lazy events, and its argument for each."""
     (layer,) = (layer for layer in events.dask.layers.values() if hasattr(layer, "io_func"))
     return layer.io_func, list(layer.inputs)
 
@@ -276,7 +259,7 @@ def _tree(arrays: Sequence[Any]) -> Any:
 
 
 def _reason(error: Exception, tally: counting.Tally) -> str:
-    """One sentence on a computation that failed outside of the functions below."""
+    """One sentence about a computation that failed outside of the functions below."""
     from distributed import KilledWorker
 
     if isinstance(error, KilledWorker):
@@ -291,13 +274,13 @@ def _reason(error: Exception, tally: counting.Tally) -> str:
 class _Once:
     """A callable that a worker process unpickles once, not with every task.
 
-    The behaviors of events alone are 100 kB, which take 10 ms to pickle and unpickle.
+    The behaviors of events alone are 100 kB, and take 10 ms to pickle and unpickle.
     """
 
     code: bytes | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle of a pickle, which is made once."""
+        """Pickle of a pickle that is made once."""
         if self.code is None:
             self.code = cloudpickle.dumps((type(self), self.__dict__))
         return _received, (self.code,)
@@ -312,9 +295,9 @@ def _received(code: bytes) -> Any:
 
 
 class _Reader(_Once):
-    """coffea's reader of partitions, which tells what it read and of what file.
+    """coffea's reader of partitions, with bytes, seconds and the file in the events' attributes.
 
-    It takes the reader's place in the graph: its methods are those that dask-awkward calls.
+    It takes the reader's place in the graph: dask-awkward calls its methods.
     """
 
     def __init__(self, reader: Any) -> None:
@@ -351,23 +334,23 @@ class _Reader(_Once):
 
 
 class _Origin:
-    """Where the objects of a partition find its events, to look up cross references."""
+    """The events of a partition, for its objects to look up cross references."""
 
     reference: Callable[[], Any]
 
     def events(self) -> Any:
-        """The events, which whoever processes the partition holds."""
+        """The events, which are alive as long as the partition is processed."""
         return self.reference()
 
 
 class _Process(_Once):
-    """What is done with each partition."""
+    """Processing of a partition."""
 
     def __init__(self, counted: Counted) -> None:
         self.counted = counted
 
     def __call__(self, events: Any) -> dict[str, Any]:
-        """Result of a chunk, with what it took."""
+        """Result of a chunk, with its cost."""
         chunk = _chunk(events)
         began = time.perf_counter()
         try:
@@ -392,13 +375,13 @@ def _chunk(events: Any) -> Chunk:
 
 
 def _merge(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Sum of results; what it is made of is left as it was."""
+    """Sum of results, which are left unchanged."""
     merged: dict[str, Any] = accumulate(parts)
     return merged
 
 
 def _cause(error: BaseException) -> str:
-    """What an exception says, without line breaks and not too much of it."""
+    """Beginning of an exception's text, without line breaks."""
     text = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
     if unread := UNREAD.search(text):
         return f"it reads {unread[1]}, which is not among the branches that it was said to read"

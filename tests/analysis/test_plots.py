@@ -19,7 +19,7 @@ from tests.support.cli import analysis
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from analysis.plots import Picture
+    from analysis.plots import Plot
 
 EDGES = np.array([50.0, 70.0, 90.0, 110.0])
 
@@ -138,7 +138,7 @@ def test_sources(variation: str, source: str) -> None:
     assert histograms.side_of(variation)[0] == source
 
 
-def drawn(picture: Picture) -> tuple[list[Any], list[Any], list[Any]]:
+def drawn(picture: Plot) -> tuple[list[Any], list[Any], list[Any]]:
     """Steps of the upper part, and points of both, as they are drawn."""
     main, below = plots.draw(picture).axes
 

@@ -78,6 +78,21 @@ def test_beside_a_folder_of_the_same_name(
     assert coffea.util.load(folder / "out.coffea")["events"] > 1000
 
 
+def test_perf_says_what_hides_our_package(tmp_path: Path) -> None:
+    (tmp_path / "analysis").mkdir()
+    (tmp_path / "analysis" / "__init__.py").touch()
+    done = subprocess.run(
+        [sys.executable, "-m", "perf", "--help"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {tmp_path / 'analysis'} hides the package analysis")
+    assert done.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("words", "completed"),
     [("coffea-analysis ma", "make-data"), ("coffea-analysis fit --ra", "--ranking")],

@@ -174,6 +174,7 @@ def test_a_checkout_is_what_it_holds_now(kept: Path, tmp_path: Path) -> None:
     assert second.installed == first.installed == {"made-up": "4"}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("uv")
 def test_a_release_has_its_pins_and_nothing_else() -> None:
     # In the folder where the history keeps it: made once, not for each test run.

@@ -50,6 +50,17 @@ FILES = 2
 CLUSTER = 100
 NAME = "ttbar__nominal"
 
+BEFORE_THE_ENGINE = pytest.mark.parametrize(
+    "executor",
+    [
+        *("futures", "dask", "iterative", "futures threads"),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("parsl", "spark", "taskvine")),
+        pytest.param("parsl threads", marks=pytest.mark.slow),
+    ],
+    indirect=True,
+)
+"""For what coffea's Runner does before it calls an executor, and thus the same for all engines."""
+
 
 @pytest.fixture(scope="package")
 def filesets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
@@ -235,6 +246,7 @@ def _square(n: int) -> dict[str, int]:
 # --- chunks
 
 
+@BEFORE_THE_ENGINE
 @pytest.mark.parametrize("kind", FORMATS)
 def test_formats(
     executor: ExecutorBase, filesets: dict[str, dict[str, Any]], kind: str, expected: Any
@@ -243,18 +255,21 @@ def test_formats(
     assert same(runner(executor, format=of)(filesets[kind], processor_instance=Jets()), expected)
 
 
+@BEFORE_THE_ENGINE
 def test_schemas(executor: ExecutorBase, fileset: dict[str, Any]) -> None:
     one = runner(executor, schema=BaseSchema)
     out = one(fileset, processor_instance=lambda events: {"n": int(ak.sum(events.nJet))})
     assert out["n"] == plain(fileset, Jets(0.0))["jets"]
 
 
+@BEFORE_THE_ENGINE
 @pytest.mark.parametrize("most", [1, 2, 4])
 def test_most_chunks(executor: ExecutorBase, fileset: dict[str, Any], most: int) -> None:
     out = runner(executor, maxchunks=most)(fileset, processor_instance=Jets())
     assert out["events"] == {NAME: most * CLUSTER}
 
 
+@BEFORE_THE_ENGINE
 def test_forms_of_file_sets(executor: ExecutorBase, fileset: dict[str, Any]) -> None:
     files, about = list(fileset[NAME]["files"]), {"year": 2018}
     named = dict.fromkeys(files, "Events")
@@ -275,6 +290,7 @@ def _about(events: Any) -> dict[str, Any]:
     return {about["dataset"]: {about.get("year"): len(events)}}
 
 
+@BEFORE_THE_ENGINE
 def test_aligned_with_clusters(executor: ExecutorBase, fileset: dict[str, Any]) -> None:
     for size, starts in ((150, {0, 200}), (100, {0, 100, 200}), (1000, {0})):
         one = runner(executor, chunksize=size, align_clusters=True)
@@ -283,6 +299,7 @@ def test_aligned_with_clusters(executor: ExecutorBase, fileset: dict[str, Any]) 
         assert out["int"] == EVENTS
 
 
+@BEFORE_THE_ENGINE
 def test_chunks_made_before(
     executor: ExecutorBase, fileset: dict[str, Any], expected: Any
 ) -> None:
@@ -295,6 +312,7 @@ def test_chunks_made_before(
     assert one(chunks[:2], processor_instance=Jets())["events"] == {NAME: 2 * CLUSTER}
 
 
+@BEFORE_THE_ENGINE
 def test_metrics(executor: ExecutorBase, fileset: dict[str, Any]) -> None:
     out, metrics = runner(executor, savemetrics=True)(fileset, processor_instance=Jets())
     assert out["events"] == {NAME: EVENTS}
@@ -306,6 +324,7 @@ def test_metrics(executor: ExecutorBase, fileset: dict[str, Any]) -> None:
     }
 
 
+@BEFORE_THE_ENGINE
 @pytest.mark.parametrize("traced", [False, True])
 def test_columns_read_ahead(
     executor: ExecutorBase,
@@ -327,6 +346,7 @@ def _trace(function: Any, events: Any) -> Iterable[str]:
     return found
 
 
+@BEFORE_THE_ENGINE
 def test_metadata_is_remembered(
     executor: ExecutorBase, fileset: dict[str, Any], expected: Any
 ) -> None:
@@ -340,6 +360,7 @@ def test_metadata_is_remembered(
     assert one(fileset, processor_instance=Jets())["events"] == {NAME: FILES * CLUSTER}
 
 
+@BEFORE_THE_ENGINE
 def test_columns_are_remembered(
     executor: ExecutorBase, fileset: dict[str, Any], expected: Any
 ) -> None:
@@ -373,6 +394,7 @@ class Marks(Jets):
         return sorted(len(mark.read_text()) for mark in self.folder.iterdir())
 
 
+@BEFORE_THE_ENGINE
 def test_checkpoints(
     executor: ExecutorBase, fileset: dict[str, Any], tmp_path: Path, expected: Any
 ) -> None:

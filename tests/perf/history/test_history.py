@@ -158,6 +158,7 @@ def perf_history(*arguments: Any) -> tuple[int, str, str]:
 SMALL = ("--groups", "ttbar", "--rounds", "1", "--events", "2000", "--chunksize", "1000")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("uv")
 def test_two_ages_of_coffea_give_one_result(tmp_path: Path) -> None:
     path = tmp_path / "history.jsonl"

@@ -63,24 +63,16 @@ IN_MEMORY: Final = Input(digest=result_digest(None), events=0, source="none")
 
 @dataclass
 class Inputs:
-    """What the cases of one session share: input files, the open executor, cached values.
-
-    Attributes
-    ----------
-    store
-        The synthetic events.
-    real
-        The data folder; None where it is absent.
-    started
-        Names of the executors that this process has started so far.
-    warmed
-        What the workers of the open executor were warmed up for.
-    """
+    """What the cases of one session share: input files, the open executor, cached values."""
 
     store: Store
+    """The synthetic events."""
     real: Path | None
+    """The data folder; None where it is absent."""
     started: set[str] = field(default_factory=set)
+    """Names of the executors that this process has started so far."""
     warmed: set[Any] = field(default_factory=set)
+    """What the workers of the open executor were warmed up for."""
     _cache: dict[str, tuple[Any, Any]] = field(default_factory=dict)
     _executor: ExitStack = field(default_factory=ExitStack)
     _folders: ExitStack = field(default_factory=ExitStack)
@@ -135,13 +127,7 @@ class Inputs:
         return self._cache[what][1]
 
     def real_file(self, name: str) -> Path:
-        """A real file below the data folder.
-
-        Raises
-        ------
-        FileNotFoundError
-            If there is no data folder.
-        """
+        """A real file below the data folder; FileNotFoundError if there is none."""
         if self.real is None:
             msg = f"there is no data folder to find {name} in"
             raise FileNotFoundError(msg)
@@ -304,17 +290,8 @@ def run_checked(case: Case, ready: Ready, inputs: Inputs) -> Any:
 def check(case: Case, ready: Ready, inputs: Inputs, result: Any) -> Any:
     """Compare a result with that of another implementation on the same input.
 
-    `inputs` caches the newest result of each implementation, to compare the next case with.
-
-    Returns
-    -------
-    Any
-        The content of the result.
-
-    Raises
-    ------
-    DisagreementError
-        If they differ.
+    Returns the content of the result; raises DisagreementError if they differ. `inputs` caches
+    the newest result of each implementation, to compare the next case with.
     """
     content = ready.content(result)
     what = case.what

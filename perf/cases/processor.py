@@ -47,6 +47,9 @@ IDIOMATIC: Final = "idiomatic"
 
 Variations = Literal["all", "nominal"]
 
+Named = tuple[str, str, dict[str, str | int | bool]]
+"""Beginning of a case's name, its group, and further parameters of its record."""
+
 
 def process(
     fileset: Mapping[str, Any],
@@ -140,8 +143,7 @@ class ProcessorCase(OnExecutor):
             },
         )
 
-    def _named(self) -> tuple[str, str, dict[str, str | int | bool]]:
-        """Beginning of the name, group, and further parameters."""
+    def _named(self) -> Named:
         return f"ttbar_{self.variations}", f"ttbar, {self.variations}", {}
 
     @contextmanager
@@ -215,7 +217,7 @@ class ScalingCase(ProcessorCase):
     The same events on more workers are strong scaling, as many more events weak scaling.
     """
 
-    def _named(self) -> tuple[str, str, dict[str, str | int | bool]]:
+    def _named(self) -> Named:
         return "scaling", "scaling", {}
 
 
@@ -225,7 +227,7 @@ class FilesCase(ProcessorCase):
 
     files: int
 
-    def _named(self) -> tuple[str, str, dict[str, str | int | bool]]:
+    def _named(self) -> Named:
         return f"files{self.files}", "number of files", {"files": self.files}
 
     def _fileset(self, inputs: Inputs) -> tuple[dict[str, Any], Input]:
@@ -243,7 +245,7 @@ class RecoveryCase(ProcessorCase):
 
     killed: bool
 
-    def _named(self) -> tuple[str, str, dict[str, str | int | bool]]:
+    def _named(self) -> Named:
         name = "one_killed" if self.killed else "none_killed"
         return name, "one worker killed", {"killed": self.killed}
 

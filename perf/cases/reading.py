@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, cast, get_args
 
 from perf.cases.case import BASE
-from perf.cases.processor import ProcessorCase
+from perf.cases.processor import Named, ProcessorCase
 from perf.servers import file_servers
 from perf.servers.latency_proxy import delayed
 
@@ -84,7 +84,7 @@ class ReadingCase(ProcessorCase):
     """Latency, each way."""
     handler: Handler
 
-    def _named(self) -> tuple[str, str, dict[str, str | int | bool]]:
+    def _named(self) -> Named:
         parts = ["read", self.route]
         if self.route in SERVERS:
             parts.append(f"{self.milliseconds}ms")

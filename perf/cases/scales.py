@@ -140,6 +140,7 @@ _DEFAULT: Final = replace(
     chunksizes=(50_000,),
     tasks=(10, 1_000),
     merged=((1_024, 64, "random"), (16_000_000, 16, "random")),
+    files_events=400_000,
     files=(1, 8),
     fewest_workers=2,
     delays=(10,),

@@ -30,8 +30,7 @@ from rich.table import Table
 from analysis.synthetic import write_fileset
 from analysis.synthetic.writer import COMPRESSION_LEVELS, FORMATS, PARQUET_CODECS
 from analysis.ttbar import INPUTS
-from perf.records import provenance
-from perf.records.table import made_with
+from tests.campaigns._footer import footer
 from tests.support.cli import analysis
 
 if TYPE_CHECKING:
@@ -270,8 +269,7 @@ def main() -> None:
                     print(one, file=sys.stderr)  # noqa: T201
                     bad = True
     print(WHY)  # noqa: T201
-    print(f"python -m tests.campaigns.damage {' '.join(sys.argv[1:])}")  # noqa: T201
-    print(made_with(provenance.versions(), provenance.machine()) + f"\nseed {asked.seed}")  # noqa: T201
+    print(f"{footer('damage')}\nseed {asked.seed}")  # noqa: T201
     sys.exit(int(bad))
 
 

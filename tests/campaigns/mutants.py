@@ -30,7 +30,6 @@ import time
 import tomllib
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import version
 from itertools import product, zip_longest
 from pathlib import Path
 from types import ModuleType
@@ -42,6 +41,7 @@ from rich.progress import track
 
 from analysis.kernels import IMPLEMENTATIONS, KERNELS, _compile
 from tests.analysis.kernels.known import INDEPENDENT, KNOWN
+from tests.campaigns._footer import footer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -530,13 +530,9 @@ def listed() -> dict[str, dict[str, str]]:
 
 def report(outcomes: dict[str, dict[str, str]]) -> str:
     """Score of each row, and why the survivors do."""
-    versions = ", ".join(
-        f"{one} {version(one)}" for one in ("numba", "awkward", "numpy", "hypothesis")
-    )
     python = " and ".join(sorted({one["python"] for one in records()} | {PYTHON}))
     lines = [
-        "Mutants that the proofs see: make mutants (python -m tests.campaigns.mutants)",
-        f"Python {python}, {versions}",
+        f"Mutants that the proofs see, on Python {python}",
         "",
         f"{'':18}{'mutants':>8}{'killed':>8}{'survive':>9}{'score':>9}",
     ]
@@ -569,7 +565,7 @@ def report(outcomes: dict[str, dict[str, str]]) -> str:
     for row, found in outcomes.items():
         for key in (key for key, killer in found.items() if not killer):
             lines += ["", f"{row}.{key}", f"    {reasons.get(row, {}).get(key, 'NOT JUSTIFIED')}"]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", footer("mutants", "hypothesis")]) + "\n"
 
 
 def faults(outcomes: dict[str, dict[str, str]], *, quick: bool) -> list[str]:

@@ -25,8 +25,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from perf.records import provenance
-from perf.records.table import made_with
+from tests.campaigns._footer import footer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -314,8 +313,7 @@ def main() -> None:
             trials = campaign(acts, number, asked.seed, Path(name), shared, told)
             Console(width=150).print(table(trials))
             bad |= any(one.ended in BAD or one.left for one in trials)
-    print(f"python -m tests.campaigns.signals {' '.join(sys.argv[1:])}")  # noqa: T201
-    print(made_with(provenance.versions(), provenance.machine()) + f"\nseed {asked.seed}")  # noqa: T201
+    print(f"{footer('signals')}\nseed {asked.seed}")  # noqa: T201
     sys.exit(int(bad))
 
 

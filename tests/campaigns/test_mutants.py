@@ -28,6 +28,8 @@ def test_a_mutant_of_each_kind_is_seen() -> None:
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "survive" in ended.stdout
     assert "100.0%" in ended.stdout
+    assert "\npython -m tests.campaigns.mutants --quick largest\npython 3" in ended.stdout
+    assert " cores, " in ended.stdout
 
 
 def test_a_survivor_is_reported() -> None:

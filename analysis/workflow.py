@@ -61,46 +61,28 @@ PACKAGES: Final = (
 
 @dataclass(frozen=True)
 class Stage:
-    """A step of an analysis.
-
-    Attributes
-    ----------
-    name
-        What it makes.
-    make
-        Makes it, and gives the files that it is in.
-    about
-        All that decides what is in them, besides the stages before it. JSON can hold it.
-    """
+    """A step of an analysis, named by what it makes."""
 
     name: str
     make: Callable[[], Sequence[Path]]
+    """Makes files, and returns their paths."""
     about: Mapping[str, Any] = field(default_factory=dict)
+    """All that decides their content, besides the stages before it; JSON."""
 
 
 class Done(pydantic.BaseModel):
-    """A stage that is done.
-
-    Attributes
-    ----------
-    name
-        Of the stage.
-    key
-        Digest of all that decided what it made.
-    wall_seconds, cpu_seconds
-        What it took; CPU time of this process and of those that it started and that ended.
-    files
-        What it made, by name: bytes, time of modification (ns) and inode.
-    kept
-        Whether that was in an earlier run.
-    """
+    """A stage that is done."""
 
     name: str
     key: str
+    """Digest of all that decided what it made."""
     wall_seconds: float
     cpu_seconds: float
+    """Of this process, and of its children that ended."""
     files: dict[str, tuple[int, int, int]]
+    """Bytes, time of modification (ns) and inode of the files that it made, by name."""
     kept: bool = False
+    """Whether it was done in an earlier run."""
 
     @property
     def size(self) -> int:
@@ -109,7 +91,7 @@ class Done(pydantic.BaseModel):
 
 
 def code() -> dict[str, str | None]:
-    """What all stages are made with: the sources of this package, Python, and PACKAGES."""
+    """Identity of the code of all stages: sources of this package, Python, and PACKAGES."""
     folder = Path(__file__).parent
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*.py")):
@@ -128,63 +110,52 @@ def code() -> dict[str, str | None]:
 
 @dataclass(frozen=True)
 class Workflow:
-    """An analysis from files to cross section, each stage as its command does it.
-
-    Attributes
-    ----------
-    folder
-        Where everything goes.
-    fileset
-        FILESET.json of the user's; None to make events.
-    events, seed
-        Of each sample that is made, as of ``make-data``.
-    delivery
-        Whether ServiceX delivers what is processed.
-    config, deployment
-        As `config` and `backend` of ``deliver``.
-    implementation, executor, workers, chunksize
-        As of ``run``; as many workers transform files.
-    backend
-        As of ``fit``.
-    """
+    """An analysis from files to cross section, each stage as its command does it."""
 
     folder: Path
+    """For all results."""
     fileset: Path | None = None
+    """FILESET.json of the user's; None to make events."""
     events: int = 20_000
+    """Of each sample that is made."""
     seed: int = 1
     delivery: bool = True
+    """Whether ServiceX delivers what is processed."""
     config: Path | None = None
+    """A servicex.yaml; None for a local endpoint."""
     deployment: str | None = None
+    """Name of a ServiceX deployment in it."""
     implementation: Implementation = "columnar"
     executor: str = "futures"
     workers: int = 2
+    """Of the executor, and of the local endpoint."""
     chunksize: int = DEFAULT_CHUNKSIZE
     backend: Backend = "numpy"
 
     @property
     def files(self) -> Path:
-        """The file set that all begins with."""
+        """File set of the first stage."""
         return self.fileset or self.folder / "data" / "fileset.json"
 
     @property
     def inputs(self) -> Path:
-        """The file set that is processed."""
+        """File set that is processed."""
         return self.folder / "delivered" / "fileset.json" if self.delivery else self.files
 
     @property
     def histograms(self) -> Path:
-        """What ``run`` writes."""
+        """Output of ``run``."""
         return self.folder / "histograms.json"
 
     @property
     def fitted(self) -> Path:
-        """What ``fit`` writes."""
+        """Output of ``fit``."""
         return self.folder / "fit.json"
 
     def stages(self) -> list[Stage]:
-        """In their order. Executor and workers decide how long it takes, and not what comes.
+        """All stages in order. Executor and workers do not decide results, and are in no `about`.
 
-        What the first rests on all others do, too: the code that makes them.
+        All stages rest on the first, and so on its code.
         """
         first = (
             Stage("events", self.make_events, {"events": self.events, "seed": self.seed})
@@ -212,7 +183,7 @@ class Workflow:
             raise InputError(msg) from error
 
     def _listed(self) -> str:
-        """What the user's file set lists."""
+        """Digest of the user's file set."""
         from analysis.files.fileset import read_fileset
 
         assert self.fileset is not None

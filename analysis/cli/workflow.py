@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +18,7 @@ from analysis.cli._options import (
     ExecutorOption,
     ImplementationOption,
     WorkersOption,
+    with_options,
 )
 from analysis.executors import DEFAULT_CHUNKSIZE
 
@@ -27,26 +29,35 @@ if TYPE_CHECKING:
     from analysis.workflow import Workflow
 
 
-def whole(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for all results.")],
-    events: Annotated[int, typer.Option(help="Events of each sample that is made.")] = 20_000,
+@dataclass(frozen=True)
+class WorkflowOptions:
+    """Attributes of a `Workflow`, but for its folder."""
+
+    events: Annotated[int, typer.Option(help="Events of each sample that is made.")] = 20_000
     fileset: Annotated[
         Path | None,
         typer.Option(help="FILESET.json of your own; by default events are made."),
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the events that are made.")] = 1,
-    delivery: Annotated[  # noqa: FBT002  (a flag)
+    ] = None
+    seed: Annotated[int, typer.Option(help="Seed of the events that are made.")] = 1
+    delivery: Annotated[
         bool, typer.Option(help="Whether ServiceX delivers what is processed.")
-    ] = True,
-    config: ConfigOption = None,
+    ] = True
+    config: ConfigOption = None
     deployment: Annotated[
         str | None, typer.Option(help="Name of a ServiceX deployment in your servicex.yaml.")
-    ] = None,
-    implementation: ImplementationOption = "columnar",
-    executor: ExecutorOption = "futures",
-    workers: WorkersOption = 2,
-    chunksize: ChunksizeOption = DEFAULT_CHUNKSIZE,
-    backend: BackendOption = "numpy",
+    ] = None
+    implementation: ImplementationOption = "columnar"
+    executor: ExecutorOption = "futures"
+    workers: WorkersOption = 2
+    chunksize: ChunksizeOption = DEFAULT_CHUNKSIZE
+    backend: BackendOption = "numpy"
+
+
+@with_options(WorkflowOptions)
+def whole(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for all results.")],
+    *,
+    options: WorkflowOptions,
 ) -> None:
     """Do the whole analysis, from files to cross section; what is done already is kept."""
     from analysis.files.output import check_folder
@@ -54,20 +65,7 @@ def whole(
 
     check_folder(output)
     output.mkdir(parents=True, exist_ok=True)
-    workflow = Workflow(
-        folder=output,
-        fileset=fileset,
-        events=events,
-        seed=seed,
-        delivery=delivery,
-        config=config,
-        deployment=deployment,
-        implementation=implementation,
-        executor=executor,
-        workers=workers,
-        chunksize=chunksize,
-        backend=backend,
-    )
+    workflow = Workflow(output, **vars(options))
     table = Table("stage", title=str(output))
     for heading in ("wall s", "CPU s", "files", "MB"):
         table.add_column(heading, justify="right")

@@ -14,19 +14,10 @@ if TYPE_CHECKING:
 
 
 class Columns(Mapping[str, ak.Array]):
-    """Columns of coffea's NanoEvents, read when they are first asked for.
+    """Columns of NanoEvents of NanoAODSchema or BaseSchema, read on first access.
 
-    Parameters
-    ----------
-    events
-        NanoEvents (virtual or eager) of NanoAODSchema or BaseSchema.
-    replacements
-        Branch to read in the place of another: ``{"MET_pt": "PuppiMET_pt"}``.
-
-    Raises
-    ------
-    InputError
-        On access to a branch that the events do not have.
+    `replacements` are branches to read in the place of others, as ``{"MET_pt": "PuppiMET_pt"}``.
+    InputError says that a branch is missing, and which could replace it.
     """
 
     def __init__(self, events: Any, replacements: Mapping[str, str] | None = None) -> None:

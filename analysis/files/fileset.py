@@ -201,7 +201,7 @@ class FileSet(Mapping[str, Any]):
 
     @property
     def digest(self) -> str:
-        """Identity of all that it says: names, files, steps, metadata."""
+        """Digest of all content: names, files, steps, metadata."""
         content = [
             [name, [list(vars(one).values()) for one in dataset.files], dict(dataset.metadata)]
             for name, dataset in self.datasets.items()
@@ -212,13 +212,7 @@ class FileSet(Mapping[str, Any]):
 
     @property
     def data_format(self) -> str:
-        """Format of all files as coffea's Runner calls it: ``root`` or ``parquet``.
-
-        Raises
-        ------
-        InputError
-            If they are not all of one format.
-        """
+        """Format of all files as coffea's Runner calls it: ``root`` or ``parquet``."""
         formats = {one.parquet for dataset in self.datasets.values() for one in dataset.files}
         if len(formats) > 1:
             msg = "the file set mixes Parquet with ROOT files: make a file set of each"

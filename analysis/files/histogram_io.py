@@ -96,32 +96,20 @@ class _Content(pydantic.BaseModel):
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """The histograms of a run.
-
-    Attributes
-    ----------
-    source
-        Where they come from, for messages.
-    histograms
-        Of all events, by what they are of.
-    channels
-        The same of each channel; empty of published histograms.
-    data
-        Process that is taken for data.
-    processes
-        That are predicted: the AGC's five first, others in the order of their names. Without
-        real data and pseudodata.
-    content
-        All that the JSON format has: ``histograms`` and ``channels`` as of `histograms.plain`,
-        and what was written beside them.
-    """
+    """The histograms of a run."""
 
     source: str
+    """Name of the file, for messages."""
     histograms: Mapping[Name, Histogram]
+    """Of all events."""
     channels: Mapping[str, Mapping[Name, Histogram]]
+    """Of each channel; empty for published histograms."""
     data: str
+    """Process that is taken for data."""
     processes: tuple[str, ...]
+    """Predicted processes, without real data and pseudodata: the AGC's five, then others by name."""
     content: Mapping[str, Any]
+    """All content of the JSON format: `histograms.plain`, and what was written beside it."""
 
 
 def read(path: Path, data: str = PSEUDODATA) -> Run:
@@ -155,39 +143,39 @@ def read(path: Path, data: str = PSEUDODATA) -> Run:
 
 
 def parse(content: Any, source: str, data: str = PSEUDODATA) -> Run:
-    """As of `read`, of what has been read of a file."""
-    # Published histograms are not in a folder of their own.
+    """As `read`, for the content of a file."""
+    # Published histograms are at the top level.
     if isinstance(content, dict) and HISTOGRAMS not in content:
         content = {HISTOGRAMS: content}
     try:
-        found = _Content.model_validate(content)
+        parsed = _Content.model_validate(content)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
         msg = f"{source} does not hold the histograms of a run: at {where}: {first['msg']}"
         raise InputError(msg) from None
-    names = found.names
+    names = parsed.names
     if names is None:
-        # Nothing says what the histograms are of: it is as published, beside the data.
+        # Without names, these are published histograms and the data.
         names = known_names()
         names |= {one.published: one for one in (Name(r, data, NOMINAL) for r in REGIONS)}
-    if unknown := found.histograms.keys() - names.keys():
+    if unknown := parsed.histograms.keys() - names.keys():
         msg = (
             f"{source} does not say which process {min(unknown)} is of: make it anew with "
             "`python -m analysis run`, or take it out"
         )
         raise InputError(msg)
-    every = {names[name].process for name in found.histograms}
-    predicted = every - {PSEUDODATA, *found.data, data}
+    every = {names[name].process for name in parsed.histograms}
+    predicted = every - {PSEUDODATA, *parsed.data, data}
     if data in CROSS_SECTIONS:
         msg = f"{data} is a process that the model predicts: name another as --data"
         raise InputError(msg)
     return Run(
         source,
-        {names[name]: one for name, one in found.histograms.items()},
+        {names[name]: one for name, one in parsed.histograms.items()},
         {
             channel: {names[name]: one for name, one in of.items() if name in names}
-            for channel, of in found.channels.items()
+            for channel, of in parsed.channels.items()
         },
         data,
         in_order(predicted),

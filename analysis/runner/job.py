@@ -112,16 +112,10 @@ class Job:
         replacements: Mapping[str, str] | None = None,
         **how: Any,
     ) -> Job:
-        """The ttbar analysis.
+        """The ttbar analysis, on a file set or the path of one.
 
-        Parameters
-        ----------
-        fileset
-            The file set, or where it is.
-        implementation, variations, replacements
-            As of `TtbarProcessor`.
-        **how
-            Attributes of the job.
+        `implementation`, `variations` and `replacements` are those of `TtbarProcessor`, `how` has
+        attributes of the job.
         """
         if not isinstance(fileset, FileSet):
             fileset = read_fileset(fileset)
@@ -144,20 +138,10 @@ class Job:
         tree: str = DEFAULT_TREE,
         **how: Any,
     ) -> Job:
-        """A processor of the user's.
+        """A processor of the user's, on the file set of a path; `how` has attributes of the job.
 
-        Parameters
-        ----------
-        fileset
-            Where the file set is.
-        processor, arguments
-            As of `analysis.runner.processors.load`.
-        schema
-            As of `analysis.runner.processors.schema`.
-        tree
-            Of files that are listed without.
-        **how
-            Attributes of the job.
+        Processor, arguments and schema are as of `analysis.runner.processors`; `tree` is that of
+        files that are listed without.
         """
         return cls(
             read_fileset(fileset, analysis=False, tree=tree),
@@ -168,7 +152,7 @@ class Job:
 
     @property
     def branch_names(self) -> list[str]:
-        """Every branch that may be read, as files call it."""
+        """All branches that may be read, by their names in the files."""
         names = [
             name for one in self.branches for name in ([one] if isinstance(one, str) else one)
         ]
@@ -197,30 +181,22 @@ class Job:
 
 @dataclass(frozen=True)
 class Inspected:
-    """A job whose files were looked at.
-
-    Attributes
-    ----------
-    job
-        The job.
-    files
-        Those that are used.
-    left_out
-        Those that are not.
-    """
+    """A job whose files were opened and checked."""
 
     job: Job
     files: tuple[File, ...]
+    """Files to process."""
     left_out: tuple[LeftOut, ...] = ()
+    """Files that cannot be used."""
 
     @property
     def events(self) -> int:
-        """Number of events that are processed."""
+        """Number of events to process."""
         return sum(file.selected for file in self.files)
 
     @property
     def digest(self) -> str:
-        """Identity of the input: of the file set and of its files, not of all their bytes."""
+        """Digest of the file set and of the identity of its files, not of their bytes."""
         seen = [
             (file.path, file.uuid.hex(), file.events, file.stamp and file.stamp.size)
             for file in self.files
@@ -345,7 +321,7 @@ class Inspected:
         )
 
     def processed(self, skipped: Collection[counting.Chunk] = ()) -> FileSet:
-        """What of the file set is processed, without what is left out and these chunks."""
+        """The file set without the files that are left out and these chunks."""
         lost: dict[str, int] = {}
         for chunk in skipped:
             lost[chunk.dataset] = lost.get(chunk.dataset, 0) + chunk.stop - chunk.start

@@ -20,21 +20,10 @@ if TYPE_CHECKING:
 def load(
     spec: str, arguments: Mapping[str, Any] | None = None
 ) -> ProcessorABC | Callable[[Any], Any]:
-    """Import a processor.
+    """Import a processor ``package.module:Name``.
 
-    Parameters
-    ----------
-    spec
-        ``package.module:Name``. The name is that of a class derived from ProcessorABC, of an
-        instance of one, of a function of events, or of a class or function that makes one of
-        these when called with `arguments`.
-    arguments
-        Keywords to make it with.
-
-    Raises
-    ------
-    InputError
-        If there is no such thing, or making it fails.
+    The name is that of a class derived from ProcessorABC, an instance of one, a function of
+    events, or a class or function that makes one of these from `arguments`, its keywords.
     """
     module_name, colon, name = spec.partition(":")
     if not (module_name and colon and name):
@@ -68,18 +57,7 @@ def load(
 
 
 def schema(name: str) -> type[BaseSchema]:
-    """A schema of coffea's NanoEvents.
-
-    Parameters
-    ----------
-    name
-        As coffea.nanoevents calls it, or ``package.module:Name``.
-
-    Raises
-    ------
-    InputError
-        If there is none of that name.
-    """
+    """Schema of NanoEvents: the name of a class of coffea.nanoevents, or ``package.module:Name``."""
     module_name, colon, attribute = name.partition(":")
     try:
         module = importlib.import_module(module_name) if colon else coffea.nanoevents

@@ -1,7 +1,4 @@
-"""What a job gave, on disk: histograms of the ttbar analysis, or a file of coffea's.
-
-It is the last stop of the way: `FileSet`, `Job`, `Inspected`, `Result`, saved.
-"""
+"""Results on disk: histograms of the ttbar analysis, or a file of ``coffea.util.save``."""
 
 from __future__ import annotations
 
@@ -20,22 +17,7 @@ if TYPE_CHECKING:
 
 
 def check(path: Path, job: Job, *, inputs: Collection[Path] = ()) -> None:
-    """Whether `save` can write what comes of a job, found out before the work.
-
-    Parameters
-    ----------
-    path
-        Of the file.
-    job
-        The job.
-    inputs
-        Files that are read for it, which must not be replaced.
-
-    Raises
-    ------
-    InputError
-        If its name says another format, or it cannot be written.
-    """
+    """Raise InputError unless `save` can write the result of a job, without replacing `inputs`."""
     output.check(path, inputs=inputs)
     if isinstance(job.processor, ttbar.TtbarProcessor) and job.normalised:
         histogram_io.check(path, ttbar.check(job.fileset, job.processor.variations))
@@ -48,22 +30,10 @@ def check(path: Path, job: Job, *, inputs: Collection[Path] = ()) -> None:
 
 
 def save(path: Path, job: Job, result: Result) -> None:
-    """Write what came of a job, so that the file is there whole or not at all.
+    """Write the result of a job, so that the file is there whole or not at all.
 
-    Parameters
-    ----------
-    path
-        Of the file: in a format of `histogram_io` with normalised histograms, cutflow and
-        provenance, if the job is the ttbar analysis; otherwise as of ``coffea.util.save``.
-    job
-        The job.
-    result
-        What came of it.
-
-    Raises
-    ------
-    InputError
-        If it cannot be written, or histograms cannot be normalised.
+    That of the ttbar analysis has normalised histograms, cutflow and provenance, in a format of
+    `histogram_io`; others are written as by ``coffea.util.save``.
     """
     processor = job.processor
     if not (isinstance(processor, ttbar.TtbarProcessor) and job.normalised):
@@ -93,5 +63,5 @@ def save(path: Path, job: Job, result: Result) -> None:
 
 
 def cutflow(result: Result) -> dict[str, Any]:
-    """The cutflow of the ttbar analysis, with the events that were cut in delivery."""
+    """Cutflow of the ttbar analysis, with the events that were not delivered."""
     return ttbar.whole_cutflow(result.accumulated["cutflow"], result.fileset)

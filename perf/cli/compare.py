@@ -158,7 +158,7 @@ def compared(
     if instructions:
         counting.require()
     with scratch() as folder:
-        comparison = session.comparison(a, b, benchmarks(folder), seed=seed, resolution=resolution)
+        comparison = session.Comparison(a, b, benchmarks(folder), seed=seed, resolution=resolution)
         with _following(console, budget) as follow:
             comparison.run(budget, follow)
         counts = None

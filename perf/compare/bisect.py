@@ -100,7 +100,7 @@ class Search:
         share = verdict.ERROR / (1 + math.ceil(math.log2(len(self.commits))))
         for turn in range(2):
             try:
-                comparison = session.comparison(
+                comparison = session.Comparison(
                     self.make(self.commits[0]),
                     self.make(commit),
                     [self.benchmark],

@@ -11,9 +11,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import shutil
-import statistics
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -39,16 +37,8 @@ CPU: Final = {
 _TOTAL: Final = re.compile(r"^totals: (\d+)", re.MULTILINE)
 
 
-@dataclass(frozen=True)
-class Counts:
-    """Instructions of each of some calls."""
-
-    calls: tuple[int, ...]
-
-    @property
-    def instructions(self) -> int:
-        """Median of the calls."""
-        return round(statistics.median(self.calls))
+Counts = tuple[int, ...]
+"""Instructions of each of some calls."""
 
 
 def missing() -> str | None:
@@ -115,7 +105,7 @@ def count(benchmark: Benchmark, side: Side, calls: int = CALLS) -> Counts:
     if len(counts) != calls:
         msg = f"{benchmark.name}: callgrind counted {len(counts)} calls, not {calls}"
         raise InputError(msg)
-    return Counts(counts)
+    return counts
 
 
 def _total(path: Path) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 from rich import box
@@ -15,7 +16,7 @@ from perf.records.format import duration
 if TYPE_CHECKING:
     from perf.compare.instructions import Counts
     from perf.compare.session import Comparison, Measured
-    from perf.compare.verdict import Interval, Judgement
+    from perf.compare.verdict import Judgement
 
 SCHEMA_VERSION: Final = 1
 
@@ -66,7 +67,7 @@ def _cells(name: str, member: Measured) -> tuple[str, ...]:
         f"{cpu.smallest:.1%}",
         f"{wall.effect.ratio:.3f}" if wall else "-",
         str(cpu.blocks),
-        member.outcome,
+        member.verdict,
     )
 
 
@@ -131,7 +132,7 @@ def _counts(counted: Counted, name: str) -> str:
     a, b = counted.get(name, ("", ""))
     if isinstance(a, str) or isinstance(b, str):
         return "-"
-    return f"{b.instructions / a.instructions:.4f}"
+    return f"{statistics.median(b) / statistics.median(a):.4f}"
 
 
 def markdown(comparison: Comparison, counted: Counted | None = None) -> str:
@@ -180,8 +181,8 @@ def as_json(comparison: Comparison, counted: Counted | None = None) -> dict[str,
         "differences": differences(comparison.a.installed, comparison.b.installed),
         "benchmarks": {
             name: {
-                "outcome": _outcome(one),
-                "verdict": one.outcome,
+                "outcome": one.outcome,
+                "verdict": one.verdict,
                 "failure": one.failure,
                 "cpu": _judged(one.judgement),
                 "wall": _judged(one.of_wall),
@@ -207,31 +208,11 @@ def as_json(comparison: Comparison, counted: Counted | None = None) -> dict[str,
     }
 
 
-def _outcome(one: Measured) -> str:
-    if one.failure is not None:
-        return "not comparable"
-    return one.judgement.outcome if one.judgement else "undecided"
-
-
-def _judged(one: Judgement | None) -> dict[str, Any] | None:
-    if one is None:
+def _judged(judgement: Judgement | None) -> dict[str, Any] | None:
+    if judgement is None:
         return None
-    return {
-        "outcome": one.outcome,
-        "effect": _interval(one.effect),
-        "control": _interval(one.control),
-        "smallest": one.smallest,
-    }
-
-
-def _interval(one: Interval) -> dict[str, float]:
-    return {"ratio": one.ratio, "low": one.low, "high": one.high}
+    return {name: value for name, value in asdict(judgement).items() if name != "blocks"}
 
 
 def _instructions(counted: Counted | None, name: str) -> dict[str, Any] | None:
-    if counted is None or name not in counted:
-        return None
-    return {
-        arm: one if isinstance(one, str) else list(one.calls)
-        for arm, one in zip("AB", counted[name], strict=True)
-    }
+    return dict(zip("AB", counted[name], strict=True)) if counted and name in counted else None

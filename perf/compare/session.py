@@ -13,7 +13,7 @@ import os
 import tempfile
 import time
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -127,15 +127,20 @@ class Measured:
     @property
     def decided(self) -> bool:
         """Whether it needs no more blocks."""
-        known = self.judgement is not None and self.judgement.outcome != "undecided"
-        return known or self.failure is not None
+        return self.outcome != "undecided"
 
     @property
     def outcome(self) -> str:
-        """In words."""
+        """That of the judgement, or "not comparable"."""
         if self.failure is not None:
             return "not comparable"
-        return str(self.judgement) if self.judgement else "undecided"
+        return self.judgement.outcome if self.judgement else "undecided"
+
+    @property
+    def verdict(self) -> str:
+        """The outcome in words."""
+        known = self.failure is None and self.judgement
+        return str(self.judgement) if known else self.outcome
 
     def seconds(self, arm: int) -> float:
         """Median of CPU seconds a call, of an arm."""
@@ -148,7 +153,8 @@ class Comparison:
 
     a: Side
     b: Side
-    measured: dict[str, Measured]
+    benchmarks: InitVar[Iterable[Benchmark]]
+    measured: dict[str, Measured] = field(init=False)
     seed: int = 1
     """Of the orders and of the bootstrap."""
     resolution: float = verdict.RESOLUTION
@@ -160,7 +166,8 @@ class Comparison:
     began: float = field(default_factory=time.monotonic)
     ended: float | None = None
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, benchmarks: Iterable[Benchmark]) -> None:
+        self.measured = {benchmark.name: Measured(benchmark) for benchmark in benchmarks}
         self.rng = np.random.default_rng(self.seed)
         self._expected: dict[str, tuple[str, Any]] = {}
 
@@ -335,17 +342,3 @@ def _summary(times: NDArray[Any]) -> tuple[float, ...]:
 
 def _middle(values: NDArray[Any]) -> float:
     return float(stats.trim_mean(values, 0.25))
-
-
-def comparison(
-    a: Side,
-    b: Side,
-    benchmarks: Iterable[Benchmark],
-    *,
-    seed: int = 1,
-    resolution: float = verdict.RESOLUTION,
-    error: float = verdict.ERROR,
-) -> Comparison:
-    """A comparison that has yet to run."""
-    measured = {benchmark.name: Measured(benchmark) for benchmark in benchmarks}
-    return Comparison(a, b, measured, seed=seed, resolution=resolution, error=error)

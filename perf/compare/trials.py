@@ -157,7 +157,7 @@ class Trials:
         a, b = (sides.side(f"{tag}@{repository}") for tag in (BASE, TAG[trial.kind]))
         with benchmarks.scratch() as scratch:
             kernels = benchmarks.kernels(scratch, self.data, benchmarks.KERNELS)
-            comparison = session.comparison(a, b, kernels, seed=trial.number)
+            comparison = session.Comparison(a, b, kernels, seed=trial.number)
             comparison.run(self.budget, show)
         result = report.as_json(comparison)
         outcomes = {name: member["outcome"] for name, member in result["benchmarks"].items()}

@@ -238,13 +238,9 @@ def function(spec: dict[str, Any]) -> Opened:
     """A function of a user's file of benchmarks."""
     os.environ.update(spec["environ"])
     sys.path += [folder for folder in spec["path"] if folder not in sys.path]
-    return Opened([getattr(module(Path(spec["file"])), spec["function"])])
-
-
-def module(path: Path) -> Any:
-    """A user's file of benchmarks, imported once."""
     name = "benchmarks_to_compare"
-    return sys.modules.get(name) or _imported(name, path)
+    module = sys.modules.get(name) or _imported(name, Path(spec["file"]))
+    return Opened([getattr(module, spec["function"])])
 
 
 KINDS: Final[dict[str, Callable[[dict[str, Any]], Opened]]] = {

@@ -19,23 +19,23 @@ if TYPE_CHECKING:
 
 
 def write(path: Path, folder: Path) -> list[Path]:
-    """Write the last campaign of each stack of a file of results, compressed, over an earlier one.
+    """Compress the last campaign with each pins of a file of results into a folder.
 
-    The files are ``releases.jsonl.gz`` (dependencies of the time) and ``stack-NAME.jsonl.gz`` of
-    each stack, with the notes of each beside it.
+    The files are ``releases.jsonl.gz`` (dependencies of the time) and ``stack-PINS.jsonl.gz``, with
+    the notes of each beside it; they replace earlier ones.
     """
     if not folder.is_dir():
         msg = f"there is no folder {folder}: call this in a clone of the project, or name one"
         raise InputError(msg)
-    stacks = {
+    every = {
         str(record.what.parameters.get("stack", ""))
         for record in record_file.read(path)
         if "campaign" in record.what.parameters
     }
     written = []
-    for stack in sorted(stacks) or [""]:
-        records, notes = table.last(path, stack)
-        name = f"stack-{Path(stack).name.removesuffix('.txt')}" if stack else "releases"
+    for pins in sorted(every) or [""]:
+        records, notes = table.last(path, pins)
+        name = f"stack-{Path(pins).name.removesuffix('.txt')}" if pins else "releases"
         archive = folder / f"{name}.jsonl.gz"
         with output.whole(archive) as part:
             part.write_bytes(_compressed(records))
@@ -47,6 +47,6 @@ def write(path: Path, folder: Path) -> list[Path]:
 
 
 def _compressed(records: Iterable[Record]) -> bytes:
-    """Lines of records; the same records give the same bytes."""
+    """Compressed lines of records; the same records give the same bytes."""
     lines = "".join(record.model_dump_json() + "\n" for record in records)
     return gzip.compress(lines.encode(), mtime=0)

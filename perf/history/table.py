@@ -12,6 +12,7 @@ from analysis.errors import InputError
 from perf.history import workloads
 from perf.history.campaign import INSTALL, Notes, notes_path, sorted_versions
 from perf.records import record_file
+from perf.records.format import data_size, duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,15 +35,15 @@ SIZES: Final = {
 }
 
 
-def last(path: Path, stack: str = "") -> tuple[list[Record], Notes]:
-    """Records and notes of the campaign of a file that measured last.
+def last(path: Path, pins: str = "") -> tuple[list[Record], Notes]:
+    """Records and notes of the campaign of a file that measured last, of those with these pins.
 
-    `stack` names the pins of the campaign; empty for the dependencies of the time.
+    Without pins it is a campaign with the dependencies of the time.
     """
     records = [
         record
         for record in record_file.read(path)
-        if "coffea" in record.what.parameters and record.what.parameters.get("stack") == stack
+        if "coffea" in record.what.parameters and record.what.parameters.get("stack") == pins
     ]
     if not records:
         msg = f"{path} holds no history: make one with `python -m perf history run`"
@@ -63,8 +64,8 @@ def table(records: Sequence[Record], clock: Clock = "cpu") -> Table:
         str(one.what.parameters["coffea"]): str(one.what.parameters.get("released", ""))
         for one in records
     }
-    stack = next((str(one.what.parameters.get("stack", "")) for one in records), "")
-    fixed = f", all but coffea as of {stack}" if stack else ""
+    pins = next((str(one.what.parameters.get("stack", "")) for one in records), "")
+    fixed = f", all but coffea as of {pins}" if pins else ""
     shown = Table(
         "", title=f"History{fixed}: {clock} time of a call, and ratio to the version before"
     )
@@ -76,7 +77,7 @@ def table(records: Sequence[Record], clock: Clock = "cpu") -> Table:
         of = record.what.parameters
         by_workload[str(of["act"])][str(of["coffea"])].append(record)
 
-    def add(name: str, of: str, number: Callable[[Record], Any], text: Callable[[float], str]):  # type: ignore[no-untyped-def]
+    def add(name: str, of: str, number: Callable[[Record], Any], text: Callable[[Any], str]):  # type: ignore[no-untyped-def]
         before: list[float] = []
         cells = []
         for version in versions:
@@ -94,10 +95,10 @@ def table(records: Sequence[Record], clock: Clock = "cpu") -> Table:
         return record.cpu_median if clock == "cpu" else record.wall_median
 
     for workload in workloads.WORKLOADS:
-        add(workload.name, workload.name, seconds, time)
+        add(workload.name, workload.name, seconds, duration)
     shown.add_section()
     for name in MEMORY_OF:
-        add(f"peak memory, {name}", name, lambda one: one.peak_memory, memory)
+        add(f"peak memory, {name}", name, lambda one: one.peak_memory, data_size)
     for key, name in SIZES.items():
         add(
             f"{name}, {workloads.ONE_CORE}",
@@ -116,19 +117,6 @@ def _ratio(values: Sequence[float], before: Sequence[float]) -> str:
     apart = min(values) > max(before) or max(values) < min(before)
     ratio = statistics.median(values) / statistics.median(before)
     return f"\n{ratio:.2f}{'*' if enough and apart else ' '}"
-
-
-def time(seconds: float) -> str:
-    """A time with its unit."""
-    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
-        if seconds >= scale:
-            return f"{seconds / scale:.3g} {unit}"
-    return f"{seconds / 1e-9:.3g} ns"
-
-
-def memory(size: float) -> str:
-    """Bytes as megabytes."""
-    return f"{size / 1e6:.0f} MB"
 
 
 def reasons(notes: Notes) -> list[str]:

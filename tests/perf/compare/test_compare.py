@@ -54,7 +54,7 @@ def apart_and_quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def compared(
     repository: Path, a: str, b: str, suite: Path, error: float = 0.01, resolution: float = 0.03
 ) -> session.Comparison:
-    made = session.comparison(
+    made = session.Comparison(
         sides.side(f"{a}@{repository}"),
         sides.side(f"{b}@{repository}"),
         benchmarks.functions(suite),
@@ -240,7 +240,7 @@ def test_no_such_side_is_status_two() -> None:
 def test_differences_of_environments_are_shown(repository: Path) -> None:
     a = sides.side(f"base@{repository}")
     b = sides.Side("B", a.python, {**a.installed, "coffea": "0", "new": "1"})
-    made = session.comparison(a, b, [])
+    made = session.Comparison(a, b, [])
     assert report.as_json(made)["differences"] == {
         "coffea": (a.installed["coffea"], "0"),
         "new": (None, "1"),
@@ -291,12 +291,12 @@ def test_processor_of_each_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         sides.side(".", [f"{benchmarks.PROCESSOR_VARIABLE}={one}"])
         for one in ("analysis.ttbar:TtbarProcessor", "analysis.idiomatic:IdiomaticProcessor")
     )
-    same = session.comparison(columnar, columnar, benchmarks.processors(tmp_path))
+    same = session.Comparison(columnar, columnar, benchmarks.processors(tmp_path))
     same.run(0)
     assert same.measured["processor"].failure is None
     assert same.measured["processor"].seconds(2) > 0
     # One fills variations, the other does not.
-    other = session.comparison(columnar, nominal, benchmarks.processors(tmp_path))
+    other = session.Comparison(columnar, nominal, benchmarks.processors(tmp_path))
     other.run(0)
     assert "results of A and B differ" in str(other.measured["processor"].failure)
 
@@ -340,7 +340,7 @@ def test_processor_of_the_user_on_files_of_the_user(
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "beside"))
     name = "ttbar__nominal"
     (tmp_path / "fileset.json").write_text(json.dumps({name: synthetic_fileset[name]}))
-    made = session.comparison(
+    made = session.Comparison(
         *cli_compare.sides(".", ".", (), (), ["mine:P"]),
         benchmarks.processors(tmp_path, tmp_path / "fileset.json", {"least": 60}, "BaseSchema"),
     )

@@ -15,6 +15,7 @@ from analysis.errors import InputError
 from analysis.executors import open_executor
 from analysis.kernels import KERNELS, bind
 from perf.cases import processor
+from perf.cases.case import VECTORISED
 from perf.cases.data import Store
 from perf.cases.executors import MAX_PLAIN_TASKS
 from perf.claims.executors import (
@@ -30,7 +31,7 @@ from perf.claims.fits import fits
 from perf.claims.verdict import Arm, Verdict, checked
 from perf.measure.estimate import Estimate
 from perf.measure.memory import peak_memory
-from perf.measure.paired import Samples, interleaved, ratio
+from perf.measure.paired import interleaved, ratio
 from perf.records import difference
 from perf.records.digest import result_digest
 from perf.records.record_file import Input, What
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from analysis.kernels import Implementation
-    from perf.cases.data import Events
 
 ROUNDS: Final = 30
 """Pairs: the interval of a median of 30 rests on about the 8th and the 23rd of them."""
@@ -64,13 +64,13 @@ def trijet(store: Store, rng: np.random.Generator, rounds: int = ROUNDS) -> Verd
     kernel = KERNELS["trijet_pt"]
     events = store.dense(TRIJET_EVENTS)
     arguments = kernel.arguments(events.columns)
-    return _kernels(
+    return _pair(
         f"trijet_pt, {TRIJET_EVENTS:,} events: columnar / compiled",
-        MIN_TRIJET_RATIO,
-        lambda implementation: kernel.run(implementation, *arguments),
-        lambda got, want: kernel.agree(got, want, *arguments),
-        What(name="", group="trijet_pt", kind="kernel", subject="trijet_pt", size=TRIJET_EVENTS),
-        events,
+        ("at least", MIN_TRIJET_RATIO),
+        {name: partial(kernel.run, name, *arguments) for name in VECTORISED},
+        lambda result, expected: kernel.agree(result, expected, *arguments),
+        {"group": "trijet_pt", "kind": "kernel", "subject": "trijet_pt"},
+        events.identity,
         rng,
         rounds,
     )
@@ -79,19 +79,17 @@ def trijet(store: Store, rng: np.random.Generator, rounds: int = ROUNDS) -> Verd
 def selection(store: Store, rng: np.random.Generator, rounds: int = ROUNDS) -> Verdict:
     """Selection of objects and regions: compiled at least five times as fast as columnar."""
     events = store.events(SELECTION_EVENTS)
-    return _kernels(
+    return _pair(
         f"objects and regions, {SELECTION_EVENTS:,} events: columnar / compiled",
-        MIN_SELECTION_RATIO,
-        partial(select, events.columns),
-        lambda got, want: all(np.array_equal(a, b) for a, b in zip(got, want, strict=True)),
-        What(
-            name="",
-            group="objects and regions",
-            kind="selection",
-            subject="electrons, muons, jets, leptons, regions",
-            size=SELECTION_EVENTS,
-        ),
-        events,
+        ("at least", MIN_SELECTION_RATIO),
+        {name: partial(select, events.columns, name) for name in VECTORISED},
+        lambda result, expected: all(map(np.array_equal, result, expected)),
+        {
+            "group": "objects and regions",
+            "kind": "selection",
+            "subject": "electrons, muons, jets, leptons, regions",
+        },
+        events.identity,
         rng,
         rounds,
     )
@@ -118,37 +116,33 @@ def processing(
     fileset = store.fileset(PROCESSOR_CHUNK)
     identity = store.fileset_identity(PROCESSOR_CHUNK)
     with open_executor("iterative") as executor:
-        sides: dict[str, Callable[[], Any]] = {
-            name: processor.process(
-                fileset,
-                executor,
-                implementation=name,
-                variations="nominal",
-                chunksize=PROCESSOR_CHUNK,
-            )
-            for name in (baseline, "compiled")
-        }
-        check = checked(sides, difference.agree)
-        samples = interleaved(sides, rounds=rounds, rng=rng)
-    what = What(
-        name="",
-        group="ttbar, nominal",
-        kind="processor",
-        subject="ttbar",
-        executor="iterative",
-        workers=1,
-        size=identity.events,
-        chunksize=PROCESSOR_CHUNK,
-        parameters={"variations": "nominal", "source": "synthetic"},
-    )
-    return Verdict(
-        f"ttbar nominal, chunk {PROCESSOR_CHUNK:,}, zstd: compiled / {baseline}",
-        "at most",
-        MAX_PROCESSOR_RATIO,
-        ratio(samples.cpu["compiled"], samples.cpu[baseline], rng),
-        "ratio",
-        _arms(what, identity, samples, check),
-    )
+        return _pair(
+            f"ttbar nominal, chunk {PROCESSOR_CHUNK:,}, zstd: compiled / {baseline}",
+            ("at most", MAX_PROCESSOR_RATIO),
+            {
+                name: processor.process(
+                    fileset,
+                    executor,
+                    implementation=name,
+                    variations="nominal",
+                    chunksize=PROCESSOR_CHUNK,
+                )
+                for name in ("compiled", baseline)
+            },
+            difference.agree,
+            {
+                "group": "ttbar, nominal",
+                "kind": "processor",
+                "subject": "ttbar",
+                "executor": "iterative",
+                "workers": 1,
+                "chunksize": PROCESSOR_CHUNK,
+                "parameters": {"variations": "nominal", "source": "synthetic"},
+            },
+            identity,
+            rng,
+            rounds,
+        )
 
 
 def memory(store: Store, implementation: Implementation) -> Verdict:
@@ -258,48 +252,30 @@ def _one_worker(
     return wall, cpu, peak, result_digest(result)
 
 
-def _kernels(
+def _pair(
     claim: str,
-    bound: float,
-    run: Callable[[Implementation], Any],
+    bound: tuple[Literal["at least", "at most"], float],
+    sides: Mapping[str, Callable[[], Any]],
     agree: Callable[[Any, Any], bool],
-    what: What,
-    events: Events,
+    what: Mapping[str, Any],
+    identity: Input,
     rng: np.random.Generator,
     rounds: int,
 ) -> Verdict:
-    sides: dict[str, Callable[[], Any]] = {
-        "columnar": lambda: run("columnar"),
-        "compiled": lambda: run("compiled"),
-    }
+    """CPU time of the first of two implementations over that of the second, which must agree."""
     check = checked(sides, agree)
     samples = interleaved(sides, rounds=rounds, rng=rng)
-    return Verdict(
-        claim,
-        "at least",
-        bound,
-        ratio(samples.cpu["columnar"], samples.cpu["compiled"], rng),
-        "ratio",
-        _arms(what, events.identity, samples, check),
-    )
-
-
-def _arms(
-    what: What, identity: Input, samples: Samples, check: Mapping[str, str]
-) -> tuple[Arm, ...]:
-    return tuple(
+    numerator, denominator = (samples.cpu[name] for name in sides)
+    slug = what["group"].replace(", ", "_").replace(" ", "_")
+    arms = tuple(
         Arm(
-            what.model_copy(
-                update={
-                    "name": f"claim-{what.group.replace(', ', '_').replace(' ', '_')}-{name}",
-                    "implementation": name,
-                }
-            ),
+            What(name=f"claim-{slug}-{name}", implementation=name, size=identity.events, **what),
             identity,
             samples.wall[name],
             samples.cpu[name],
             samples.iterations[name],
             check[name],
         )
-        for name in samples.cpu
+        for name in sides
     )
+    return Verdict(claim, *bound, ratio(numerator, denominator, rng), "ratio", arms)

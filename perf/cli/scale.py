@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from perf.records.record_file import Record
-    from perf.scaling.campaign import Campaign, Done, Failed, Visit
+    from perf.scaling.campaign import Campaign, Done, Failed, WorkerRun
 
 PATH: Final = ".perf/scale.jsonl"
 WIDTH: Final = 150
@@ -102,6 +102,7 @@ def scale(
     Exit status 1 if a configuration fails.
     """
     from perf.scaling import campaign as scaling
+    from perf.scaling.configurations import configurations
     from perf.scaling.worker import TTBAR, Job
 
     if show is not None:
@@ -111,7 +112,7 @@ def scale(
     if fileset is None:
         msg = "name a file set to measure on, or a file of results with --show"
         raise InputError(msg)
-    cells = scaling.cells(
+    chosen = configurations(
         _console.split(executors),
         _console.numbers(workers, "--workers"),
         _console.numbers(chunksizes, "--chunksizes"),
@@ -139,34 +140,36 @@ def scale(
         ),
         output,
     )
-    visits = scaling.order(cells, repeat, seed)
+    worker_runs = scaling.order(chosen, repeat, seed)
     with campaign.alone():
         if fresh:
             campaign.forget()
         # The smallest chunks show how large the terms of a sum are that cancel in larger ones.
-        smallest = min(cell.chunksize for cell in cells)
-        failed = _measure(campaign, visits, runs, smallest)
-    wanted = [visit.cell for visit in visits]
-    _print([done for done in campaign.found() if done.visit.cell in wanted], failed, None)
+        smallest = min(one.chunksize for one in chosen)
+        failed = _measure(campaign, worker_runs, runs, smallest)
+    wanted = [worker_run.configuration for worker_run in worker_runs]
+    _print(
+        [done for done in campaign.done() if done.worker_run.configuration in wanted], failed, None
+    )
     if failed:
         raise typer.Exit(FAILED)
 
 
 def _measure(
-    campaign: Campaign, visits: Sequence[Visit], runs: int, chunksize: int
+    campaign: Campaign, worker_runs: Sequence[WorkerRun], runs: int, chunksize: int
 ) -> list[Failed]:
     """Make the worker runs that are not made yet; gives those that failed."""
     from perf.scaling.campaign import Failed
 
-    finished = [done.visit for done in campaign.found()]
-    pending = [visit for visit in visits if visit not in finished]
-    if len(pending) < len(visits):
-        already = len(visits) - len(pending)
-        _console.say(f"{already} of {len(visits)} worker runs are in {campaign.path} already")
+    finished = [done.worker_run for done in campaign.done()]
+    pending = [worker_run for worker_run in worker_runs if worker_run not in finished]
+    if len(pending) < len(worker_runs):
+        already = len(worker_runs) - len(pending)
+        _console.say(f"{already} of {len(worker_runs)} worker runs are in {campaign.path} already")
     outdated, changed = campaign.outdated(pending)
     if outdated:
         _console.say(
-            f"measured anew: {outdated} of {len(visits)} worker runs, since "
+            f"measured anew: {outdated} of {len(worker_runs)} worker runs, since "
             f"{', '.join(changed)} changed"
         )
     failed: dict[str, Failed] = {}
@@ -174,13 +177,13 @@ def _measure(
         bar = progress.add_task("the reference", total=len(pending))
         if pending:
             campaign.make_reference(chunksize)
-        for visit in pending:
-            progress.update(bar, description=str(visit.cell))
+        for worker_run in pending:
+            progress.update(bar, description=str(worker_run.configuration))
             # A configuration that failed once is not tried again.
-            if str(visit.cell) not in failed:
-                outcome = campaign.measure(visit, runs=runs)
+            if str(worker_run.configuration) not in failed:
+                outcome = campaign.measure(worker_run, runs=runs)
                 if isinstance(outcome, Failed):
-                    failed[str(visit.cell)] = outcome
+                    failed[str(worker_run.configuration)] = outcome
             progress.advance(bar)
     return list(failed.values())
 
@@ -192,7 +195,7 @@ def _print(done: Sequence[Done], failed: Sequence[Failed], newest: Record | None
     rows = scaling_table.rows(done)
     for table in scaling_table.tables(rows, failed):
         console.print(table)
-    lines = [f"{failure.cell}: {failure.reason}" for failure in failed]
+    lines = [f"{failure.configuration}: {failure.reason}" for failure in failed]
     if rows:
         lines.append(scaling_table.footnote(rows))
     if newest is not None:

@@ -1,13 +1,13 @@
-"""Where the time of a chunk goes, told by the worker that processes it.
+"""The stage timer: where the time of a chunk goes, measured on the worker that processes it.
 
-The function that coffea's Runner gives to an executor is wrapped: on the worker it starts a
-stopwatch, has uproot's and coffea's reading functions and the processor switch it from stage to
-stage for as long as the chunk lasts, and adds what it showed to the chunk's result. The executor
-merges it as it does all else, and the wrapped executor takes it out again: it works for every
-executor and on every machine, and the accumulator is as without.
+The function that coffea's Runner gives to an executor is wrapped. On the worker it starts a
+stopwatch, which uproot's and coffea's reading functions and the processor switch from stage to
+stage, and adds what it shows to the chunk's result. The executor merges that with the rest, and
+the wrapped executor takes it out again: this works for every executor and on every machine, and
+does not change the accumulator.
 
 Each moment belongs to one stage, the innermost that is on, so that stages add up to the time that
-the function took. `perf.scaling.worker` runs with and without, which tells what the probe costs.
+the function took. `perf.scaling.worker` runs with and without, which gives the timer's own cost.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from coffea.nanoevents.mapping.parquet import ParquetSourceMapping
@@ -29,6 +28,9 @@ from uproot import compression
 from uproot.behaviors.RNTuple import HasFields
 from uproot.behaviors.TBranch import HasBranches
 
+from perf.cases.tasks import Empty
+from perf.measure.memory import peak_memory
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     from analysis.executors.batches import Statistics
 
 KEY: Final = "perf.scaling.stages"
-"""Of what the probe adds to the result of a chunk."""
+"""Key of the times in the result of a chunk."""
 
 OPENING: Final = "opening"
 READING: Final = "reading"
@@ -60,26 +62,24 @@ DECOMPRESSORS: Final[tuple[tuple[Any, str], ...]] = ((compression, "decompress")
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What the probe saw of some chunks.
+class ChunkTimes:
+    """Seconds that some chunks took, summed over them.
 
     Attributes
     ----------
     opening
-        Wall seconds, summed over chunks, of all that is in no other stage: unpickling the
-        processor, opening the file, making the form, closing.
+        All that is in no other stage: unpickling the processor, opening the file, making the form,
+        closing.
     reading
-        Of getting branches from the file and making arrays of them, but for ...
+        Getting branches from the file and making arrays of them, without ...
     decompressing
         ... decompressing them.
     processing
-        In the processor, but for reading.
+        In the processor, without reading.
     total
         From the first reading of the clock to the last: the sum of the four.
     cpu
         CPU seconds of the threads that did it.
-    chunks
-        Number of chunks.
     peaks
         Largest resident memory by worker (host and process) in bytes, where the system tells.
     """
@@ -93,12 +93,12 @@ class Seen:
     chunks: int = 0
     peaks: Mapping[str, int | None] = field(default_factory=dict)
 
-    def __add__(self, other: Seen) -> Seen:
-        """What was seen of both, as coffea merges results."""
+    def __add__(self, other: ChunkTimes) -> ChunkTimes:
+        """Times of both, as coffea merges results."""
         peaks = dict(self.peaks)
         for worker, peak in other.peaks.items():
             peaks[worker] = max(peak or 0, peaks.get(worker) or 0) or None
-        return Seen(
+        return ChunkTimes(
             self.opening + other.opening,
             self.reading + other.reading,
             self.decompressing + other.decompressing,
@@ -186,13 +186,7 @@ def _installed() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Timed:
-    """A function of chunks that adds to its result where its time went.
-
-    Parameters
-    ----------
-    function
-        As coffea's Runner gives it to an executor.
-    """
+    """A function of chunks, as coffea's Runner gives it, that adds to its result where its time went."""
 
     function: Callable[[Any], Any]
 
@@ -209,7 +203,7 @@ class Timed:
             cpu = time.thread_time() - cpu
         if result is not None:
             spent = watch.spent
-            result[KEY] = Seen(
+            result[KEY] = ChunkTimes(
                 opening=spent[OPENING],
                 reading=spent[READING],
                 decompressing=spent[DECOMPRESSING],
@@ -217,28 +211,21 @@ class Timed:
                 total=watch.since - watch.begin,
                 cpu=cpu,
                 chunks=1,
-                peaks={worker_name(): _peak_memory()},
+                peaks={worker_name(): peak_memory()},
             )
         return result
 
 
-class Watched(ProcessorABC):
-    """A processor that tells the stopwatch when it is at work.
-
-    Parameters
-    ----------
-    processor
-        coffea processor, or function of events.
-    """
+class WrappedProcessor(ProcessorABC):
+    """A processor, or function of events, inside of another processor."""
 
     def __init__(self, processor: ProcessorABC | Callable[[Any], Any]) -> None:
         self.processor = processor
 
-    def process(self, events: Any) -> Any:
-        """As the processor's own."""
-        one = self.processor
-        call = one.process if isinstance(one, ProcessorABC) else one
-        return _during(PROCESSING, call)(events)
+    def own(self, events: Any) -> Any:
+        """What it returns."""
+        own = self.processor
+        return (own.process if isinstance(own, ProcessorABC) else own)(events)
 
     def postprocess(self, accumulator: Any) -> Any:
         """As the processor's own, if it has one."""
@@ -246,9 +233,17 @@ class Watched(ProcessorABC):
         return own(accumulator) if callable(own) else accumulator
 
 
-def empty(item: Any) -> dict[str, int]:  # noqa: ARG001  (an item it must take)
-    """A task that takes no time and gives a small accumulator."""
-    return {"tasks": 1}
+class StagedProcessor(WrappedProcessor):
+    """A processor that tells the stopwatch when it is at work."""
+
+    def process(self, events: Any) -> Any:
+        """As the processor's own."""
+        return _during(PROCESSING, self.own)(events)
+
+
+@dataclass(frozen=True)
+class EmptyTask(Empty):
+    """A task that does nothing, before which a worker imports the stage timer."""
 
 
 def worker_name() -> str:
@@ -256,41 +251,23 @@ def worker_name() -> str:
     return f"{socket.gethostname()}-{os.getpid()}"
 
 
-def _peak_memory() -> int | None:
-    """As `measure.peak_memory`, whose module a worker need not import for it."""
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:
-        return None
-    found = [int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")]
-    return found[0] if found else None
-
-
 # --- on the client
 
 
 @dataclass
-class Probe:
-    """What was seen in all calls of an executor."""
+class StageTimer:
+    """Times of all chunks of an executor's calls."""
 
-    seen: Seen = field(default_factory=Seen)
+    times: ChunkTimes = field(default_factory=ChunkTimes)
 
 
-def probed(executor: ExecutorBase) -> tuple[ExecutorBase, Probe]:
-    """An executor that does the same and tells where the time of chunks goes.
+def with_stage_timer(executor: ExecutorBase) -> tuple[ExecutorBase, StageTimer]:
+    """An executor that does the same as a ready one and times the stages of chunks.
 
-    Parameters
-    ----------
-    executor
-        Ready; it may be used beside.
-
-    Returns
-    -------
-    executor, probe
-        The executor is of a class derived from that of the given one, which coffea's Runner asks
-        for. With processors that are not `Watched`, processing counts as opening.
+    It is of a class derived from that of the given one, which coffea's Runner asks for. Without a
+    `StagedProcessor`, processing counts as opening.
     """
-    probe = Probe()
+    timer = StageTimer()
     kind = type(executor)
 
     def call(
@@ -298,14 +275,14 @@ def probed(executor: ExecutorBase) -> tuple[ExecutorBase, Probe]:
     ) -> tuple[Any, Any]:
         total, problem = kind.__call__(self, items, Timed(function), accumulator)
         if total is not None and KEY in total:
-            probe.seen += total.pop(KEY)
+            timer.times += total.pop(KEY)
         return total, problem
 
     derived = type(kind.__name__, (kind,), {"__call__": call})
-    return derived(**executor.__dict__), probe
+    return derived(**executor.__dict__), timer
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Stages:
     """Where the time of the workers went in a run, in seconds summed over them.
 
@@ -314,13 +291,13 @@ class Stages:
     Attributes
     ----------
     opening, reading, decompressing, processing
-        Of chunks, as of `Seen`.
+        Of chunks, as of `ChunkTimes`.
     serialising, merging
         Packing and unpacking of results, and adding them up, on the workers.
     between
-        On the workers, between these: retries, the probe itself.
+        On the workers, between these: retries, the stage timer itself.
     waiting
-        The rest: workers had nothing to do, or an engine had them do what is its own.
+        The rest: workers had nothing to do, or the engine's own work.
     unknown
         The rest where serialising and merging are not known and part of it.
     budget
@@ -346,33 +323,24 @@ class Stages:
     chunk_cpu: float
 
 
-def stages(seen: Seen, statistics: Statistics | None, budget: float) -> Stages:
-    """Split the time of the workers.
-
-    Parameters
-    ----------
-    seen
-        By the probe.
-    statistics
-        Of the executor, cleared before the run; None if it keeps none.
-    budget
-        Workers x wall time of the run.
-    """
-    known = (seen.opening, seen.reading, seen.decompressing, seen.processing)
-    if statistics is None:
-        rest = budget - sum(known)
-        return Stages(*known, None, None, None, None, rest, budget, None, None, seen.cpu)
-    spent = statistics.spent
-    busy = spent.processing + spent.merging + spent.packing
+def split(times: ChunkTimes, statistics: Statistics | None, budget: float) -> Stages:
+    """Split the time of the workers; the statistics are the executor's, of this run, if it keeps any."""
+    chunks = times.opening + times.reading + times.decompressing + times.processing
+    spent = None if statistics is None else statistics.spent
     return Stages(
-        *known,
-        serialising=spent.packing,
-        merging=spent.merging,
-        between=spent.processing - sum(known),
-        waiting=budget - busy,
-        unknown=None,
+        opening=times.opening,
+        reading=times.reading,
+        decompressing=times.decompressing,
+        processing=times.processing,
+        serialising=None if spent is None else spent.packing,
+        merging=None if spent is None else spent.merging,
+        between=None if spent is None else spent.processing - chunks,
+        waiting=None
+        if spent is None
+        else budget - (spent.processing + spent.merging + spent.packing),
+        unknown=budget - chunks if spent is None else None,
         budget=budget,
-        unpacking=statistics.unpacking,
-        adding=statistics.merging,
-        chunk_cpu=seen.cpu,
+        unpacking=None if statistics is None else statistics.unpacking,
+        adding=None if statistics is None else statistics.merging,
+        chunk_cpu=times.cpu,
     )

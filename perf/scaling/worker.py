@@ -1,8 +1,8 @@
-"""One visit of a scaling measurement: a process that starts an executor, runs, and ends it.
+"""One worker run of a scaling measurement: a process that starts an executor, runs, and ends it.
 
 `main` reads a request from standard input and writes an outcome to standard output, both JSON.
-Each visit is a process of its own, so that what it finds in memory, allocator and caches is the
-same for every executor and does not depend on the order.
+Each worker run is a process of its own, so that what it finds in memory, allocator and caches is
+the same for every executor and does not depend on the order.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import random
 import sys
 import time
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
@@ -22,15 +22,19 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 import cloudpickle
 import psutil
 import pydantic
-from coffea.processor import IterativeExecutor, ProcessorABC
+from coffea.processor import IterativeExecutor
 
 from analysis.errors import InputError
 from analysis.executors import DEFAULT_CHUNKSIZE, open_executor, parse_options
 from analysis.files import output
+from perf.cases.tasks import calls
 from perf.measure import clocks, memory
 from perf.measure.fresh_process import answering
-from perf.records import difference, identity
+from perf.records import identity
 from perf.records.digest import result_digest
+from perf.scaling import stages
+from perf.scaling.reference import Reference, WrongError, check_result, make_reference
+from perf.scaling.stages import EmptyTask, StagedProcessor, Stages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -52,12 +56,15 @@ TASK_SECONDS: Final = 2.0
 call costs, up to 0.5 s with Spark, must not be taken for the cost of a task."""
 
 
+# --- what is asked, and what is answered
+
+
 class _Frozen(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
 
 
 class Job(_Frozen):
-    """What is processed, the same in all visits.
+    """What is processed, the same in all worker runs.
 
     Attributes
     ----------
@@ -65,11 +72,8 @@ class Job(_Frozen):
         Path of the file set.
     processor
         TTBAR, or as `analysis.runner.processors.load` takes it.
-    arguments
-        Keywords to make a processor with that is not TTBAR.
-    schema_name, tree, trace
-        Of events, of files that name none, and whether to find out first what is read; not for
-        TTBAR.
+    arguments, schema_name, tree, trace
+        Of a processor that is not TTBAR, as of `analysis.runner.job.Job`.
     implementation, variations
         Of TTBAR.
     allow_empty
@@ -93,21 +97,23 @@ class Job(_Frozen):
     def modules(self) -> tuple[str, ...]:
         """Modules of the user's that are named."""
         named = () if self.processor == TTBAR else (self.processor, self.schema_name)
-        return tuple(one.partition(":")[0] for one in named if ":" in one)
+        return tuple(name.partition(":")[0] for name in named if ":" in name)
+
+    def inspect(self) -> Inspected:
+        """Look at the files and make the processor; an InputError if one cannot be used."""
+        from analysis.runner.job import Job as AnalysisJob
+
+        how: dict[str, Any] = {"allow_empty": self.allow_empty, "scratch": self.scratch}
+        if self.processor == TTBAR:
+            job = AnalysisJob.of_ttbar(self.fileset, self.implementation, self.variations, **how)
+        else:
+            named = self.fileset, self.processor, self.arguments, self.schema_name, self.tree
+            job = AnalysisJob.of_processor(*named, trace=self.trace, **how)
+        return job.inspect()
 
 
-class Cell(_Frozen):
-    """How it is processed.
-
-    Attributes
-    ----------
-    executor, workers, chunksize
-        As of `open_executor` and `run`.
-    tuned
-        False for coffea's own executor as it comes.
-    options
-        More options of the executor.
-    """
+class Configuration(_Frozen):
+    """How a job is processed; coffea's own executor, with its defaults, if it is not tuned."""
 
     executor: str
     workers: int = 1
@@ -122,34 +128,34 @@ class Cell(_Frozen):
 
     @property
     def all_options(self) -> dict[str, Any]:
-        """Options with that of whose executor it is."""
+        """Options, with `tuned` if it is False."""
         # The iterative executor has no such option: see `opened`.
-        plain = not self.tuned and self.executor != "iterative"
-        return {**self.options, **({"tuned": False} if plain else {})}
+        stock = not self.tuned and self.executor != "iterative"
+        return {**self.options, **({"tuned": False} if stock else {})}
 
     def __str__(self) -> str:
         return f"{self.engine}, workers {self.workers}, chunk size {self.chunksize}"
 
 
 class Request(_Frozen):
-    """What a visit is to do.
+    """What a worker run is to do.
 
     Attributes
     ----------
-    job, cell
-        What, and how.
+    job, configuration
+        What is processed, and how.
     runs
         Timed runs.
     seed
-        Of the order of timed runs and the probed one.
+        Of the order of timed runs and the one with the stage timer.
     input
         Digest that the input must have.
     reference
-        File of the result that each run must have; made by the visit if `make_reference`.
+        File of the result that each run must have; made by this worker run if `make_reference`.
     """
 
     job: Job
-    cell: Cell
+    configuration: Configuration
     runs: int = 1
     seed: int = 0
     input: str
@@ -157,16 +163,16 @@ class Request(_Frozen):
     make_reference: bool = False
 
 
-class Measured(_Frozen):
-    """What a visit measured; None is what this executor or system does not tell.
+@dataclass(frozen=True, kw_only=True)
+class Measured(Stages):
+    """What a worker run measured; None is what this executor or system does not tell.
+
+    CPU seconds are those of this process and all its descendants.
 
     Attributes
     ----------
-    start_wall, start_cpu
-        Seconds from nothing to an executor that is ready. CPU seconds are those of this process
-        and all its descendants everywhere in here.
-    stop_wall
-        Seconds until it was gone.
+    start_wall, start_cpu, stop_wall
+        Seconds to start the executor and to end it.
     first_wall, first_cpu
         Of the first run, which no other warmed up.
     wall, cpu
@@ -176,19 +182,17 @@ class Measured(_Frozen):
     task_wall, task_cpu
         Seconds a task, of tasks that do nothing.
     probed_wall, probed_cpu
-        Of the run with the probe, of which the following tell.
+        Of the run with the stage timer, of which the stages are.
     workers_seen
         Workers that processed a chunk.
-    opening, reading, decompressing, processing, serialising, merging, between, waiting, unknown
-        Seconds as of `probe.Stages`.
-    budget, unpacking, adding, chunk_cpu
-        The same. What other threads of a worker take to read files is not in `chunk_cpu`.
     batches, lost
         Results that the client received, and batches given to another worker.
     peak_client, peak_worker, peak_engine
         Largest resident memory in bytes of this process, of any worker, and of any other process
         of the executor: a Java virtual machine, a scheduler.
     """
+
+    __pydantic_config__ = pydantic.ConfigDict(extra="forbid")
 
     start_wall: float
     start_cpu: float
@@ -205,19 +209,6 @@ class Measured(_Frozen):
     probed_wall: float
     probed_cpu: float
     workers_seen: int
-    opening: float
-    reading: float
-    decompressing: float
-    processing: float
-    serialising: float | None
-    merging: float | None
-    between: float | None
-    waiting: float | None
-    unknown: float | None
-    budget: float
-    unpacking: float | None
-    adding: float | None
-    chunk_cpu: float
     batches: int | None
     lost: int | None
     peak_client: int | None
@@ -226,48 +217,15 @@ class Measured(_Frozen):
 
 
 class Outcome(_Frozen):
-    """What came of a visit.
+    """What came of a worker run: what it measured and the digest of the result, or an error.
 
-    Attributes
-    ----------
-    measured
-        None if it failed.
-    check
-        Digest of the result; empty if it has none.
-    error
-        Why it failed, one sentence.
-    wrong
-        Whether it failed because the result is wrong, by which all that the same cell measured
-        is worth nothing.
+    If it failed because the result is wrong, all that the same configuration measured is worthless.
     """
 
     measured: Measured | None = None
     check: str = ""
     error: str | None = None
     wrong: bool = False
-
-
-class WrongError(Exception):
-    """A result is not that of the reference, or chunks were not processed once each."""
-
-
-def prepare(job: Job) -> Inspected:
-    """Look at the files and make the processor.
-
-    Raises
-    ------
-    InputError
-        If the file set, a file of it or the processor cannot be used.
-    """
-    from analysis.runner.job import Job as Made
-
-    how: dict[str, Any] = {"allow_empty": job.allow_empty, "scratch": job.scratch}
-    if job.processor == TTBAR:
-        made = Made.of_ttbar(job.fileset, job.implementation, job.variations, **how)
-    else:
-        named = job.fileset, job.processor, job.arguments, job.schema_name, job.tree
-        made = Made.of_processor(*named, trace=job.trace, **how)
-    return made.inspect()
 
 
 def source_of(executor: str) -> str:
@@ -280,96 +238,26 @@ def source_of(executor: str) -> str:
     )
 
 
-# --- in the process of the visit
+# --- measuring
 
 
-class Reference(NamedTuple):
-    """The result that all others must have.
-
-    Attributes
-    ----------
-    accumulated
-        By the iterative executor.
-    chunks
-        That it is merged of.
-    single
-        Whether the data are of single precision.
-    sizes
-        Of sums, as of `equal.Sizes`.
-    """
-
-    accumulated: Any
-    chunks: int
-    single: bool
-    sizes: dict[str, Any]
-
-
-@dataclass
-class Seen:
-    """What a processor that is `Noted` was given in this process, and what it gave.
-
-    Attributes
-    ----------
-    single
-        Whether anything of events was of single precision.
-    sizes
-        Of sums.
-    """
-
-    single: bool = False
-    sizes: difference.Sizes = field(default_factory=difference.Sizes)
-
-
-noted = Seen()
-
-
-class Noted(ProcessorABC):
-    """A processor that tells of what precision its events are, and how large its sums."""
-
-    def __init__(self, processor: ProcessorABC | Callable[[Any], Any]) -> None:
-        self.processor = processor
-
-    def process(self, events: Any) -> Any:
-        """As the processor's own."""
-        noted.single = noted.single or '"float32"' in events.layout.form.to_json()
-        one = self.processor
-        made = (one.process if isinstance(one, ProcessorABC) else one)(events)
-        noted.sizes.add(made)
-        return made
-
-    def postprocess(self, accumulator: Any) -> Any:
-        """As the processor's own, if it has one."""
-        own = getattr(self.processor, "postprocess", None)
-        return own(accumulator) if callable(own) else accumulator
-
-
-def reference(prepared: Inspected, chunksize: int) -> Reference:
-    """Process every event by the iterative executor."""
-    vars(noted).update(vars(Seen()))
-    with open_executor("iterative") as executor, clocks.gc_frozen():
-        result = prepared.run(executor, chunksize=chunksize, wrap=Noted)
-    arithmetic = difference.Arithmetic(prepared.events, result.chunks, single=noted.single)
-    sizes = noted.sizes.of(result.accumulated, arithmetic)
-    return Reference(result.accumulated, result.chunks, noted.single, sizes)
-
-
-class Spell(NamedTuple):
-    """Wall and CPU seconds of something, the latter of this process and all its descendants."""
+class Elapsed(NamedTuple):
+    """Wall and CPU seconds, the latter of this process and all its descendants."""
 
     wall: float
     cpu: float
 
 
-def timed(act: Callable[[], Any]) -> tuple[Any, Spell]:
-    """What an act gives, and what it took."""
+def timed(run: Callable[[], Any]) -> tuple[Any, Elapsed]:
+    """What a call returns, and what it took."""
     cpu = clocks.cpu_of_tree()
     begin = time.perf_counter()
-    got = act()
+    result = run()
     wall = time.perf_counter() - begin
-    return got, Spell(wall, clocks.cpu_of_tree() - cpu)
+    return result, Elapsed(wall, clocks.cpu_of_tree() - cpu)
 
 
-def visit(request: Request) -> Outcome:
+def measure(request: Request) -> Outcome:
     """Start the executor, run, and end it.
 
     Raises
@@ -379,129 +267,115 @@ def visit(request: Request) -> Outcome:
     WrongError
         If a result is wrong.
     """
-    prepared = prepare(request.job)
-    if prepared.digest != request.input:
+    inspected = request.job.inspect()
+    if inspected.digest != request.input:
         msg = "the file set or one of its files was changed while it was measured: run it again"
         raise InputError(msg)
-    cell = request.cell
+    configuration = request.configuration
     if request.make_reference:
-        made = cloudpickle.dumps(tuple(reference(prepared, cell.chunksize)))
+        content = cloudpickle.dumps(tuple(make_reference(inspected, configuration.chunksize)))
         with output.whole(request.reference) as part:
-            part.write_bytes(made)
+            part.write_bytes(content)
         return Outcome()
-    want = Reference(*pickle.loads(request.reference.read_bytes()))
-    check = partial(check_result, prepared, want)
+    expected = Reference(*pickle.loads(request.reference.read_bytes()))
+    check = partial(check_result, inspected, expected)
     with clocks.gc_frozen(), ExitStack() as stack:
-        executor, start = timed(lambda: stack.enter_context(opened(cell)))
-        measured, last = _measure(request, prepared, executor, check)
+        executor, start = timed(lambda: stack.enter_context(opened(configuration)))
+        values, last = _measure(request, inspected, executor, check)
         _, stop = timed(stack.close)
-    measured |= {"start_wall": start.wall, "start_cpu": start.cpu, "stop_wall": stop.wall}
-    once = (start.cpu, *(measured[f"{name}_cpu"] for name in ("first", "task", "probed")))
-    if any(math.isnan(cpu) for cpu in (*once, *measured["cpu"])):
+    measured = Measured(start_wall=start.wall, start_cpu=start.cpu, stop_wall=stop.wall, **values)
+    cpu = (start.cpu, measured.first_cpu, measured.task_cpu, measured.probed_cpu, *measured.cpu)
+    if any(map(math.isnan, cpu)):
         msg = "a worker ended during a run and took its CPU time with it: measure again"
         raise InputError(msg)
     try:
         digest = result_digest(last)
     except TypeError:
         digest = ""
-    return Outcome(measured=Measured(**measured), check=digest)
+    return Outcome(measured=measured, check=digest)
 
 
-def opened(cell: Cell) -> AbstractContextManager[ExecutorBase]:
-    """The executor of a cell, for as long as it is needed."""
-    if cell.executor == "iterative" and not cell.tuned:
+def opened(configuration: Configuration) -> AbstractContextManager[ExecutorBase]:
+    """The executor of a configuration, for as long as it is needed."""
+    if configuration.executor == "iterative" and not configuration.tuned:
         return nullcontext(IterativeExecutor(status=False))
-    given = parse_options(cell.executor, cell.all_options)
-    return open_executor(cell.executor, workers=cell.workers, **given.keywords())
+    options = parse_options(configuration.executor, configuration.all_options)
+    return open_executor(
+        configuration.executor, workers=configuration.workers, **options.keywords()
+    )
 
 
 def _measure(
     request: Request,
-    prepared: Inspected,
+    inspected: Inspected,
     executor: ExecutorBase,
     check: Callable[[Result], None],
 ) -> tuple[dict[str, Any], Any]:
     """All but start and stop, by names of Measured; and the last result."""
-    from perf.scaling.stages import Watched, probed, stages
-
-    cell = request.cell
+    chunksize, workers = request.configuration.chunksize, request.configuration.workers
     statistics = getattr(executor, "statistics", None)
-    first, first_spell = timed(lambda: prepared.run(executor, chunksize=cell.chunksize))
+    first, first_elapsed = timed(lambda: inspected.run(executor, chunksize=chunksize))
     check(first)
-    # Before the runs: it also has the workers import the probe.
-    task = _empty_tasks(executor, cell.workers)
-    spells: list[Spell] = []
-    found: dict[str, Any] = {}
+    # Before the runs: it also has the workers import the stage timer.
+    task = _empty_tasks(executor, workers)
+    elapsed: list[Elapsed] = []
+    staged: dict[str, Any] = {}
     turns = [False] * request.runs + [True]
     random.Random(request.seed).shuffle(turns)
-    for with_probe in turns:
+    for with_stages in turns:
         if statistics is not None:
             statistics.clear()
-        if with_probe:
-            other, probe = probed(executor)
-            result, spell = timed(
-                partial(prepared.run, other, chunksize=cell.chunksize, wrap=Watched)
+        if with_stages:
+            timing, timer = stages.with_stage_timer(executor)
+            result, spent = timed(
+                partial(inspected.run, timing, chunksize=chunksize, wrap=StagedProcessor)
             )
-            seen = probe.seen
-            found |= {
-                "probed_wall": spell.wall,
-                "probed_cpu": spell.cpu,
-                **asdict(stages(seen, statistics, cell.workers * spell.wall)),
+            staged = {
+                "probed_wall": spent.wall,
+                "probed_cpu": spent.cpu,
+                **asdict(stages.split(timer.times, statistics, workers * spent.wall)),
                 "batches": None if statistics is None else statistics.batches,
                 "lost": None if statistics is None else statistics.lost,
-                "workers_seen": len(seen.peaks),
-                **_peaks(seen.peaks),
+                "workers_seen": len(timer.times.peaks),
+                **_peaks(timer.times.peaks),
             }
         else:
-            result, spell = timed(lambda: prepared.run(executor, chunksize=cell.chunksize))
-            spells.append(spell)
+            result, spent = timed(lambda: inspected.run(executor, chunksize=chunksize))
+            elapsed.append(spent)
         check(result)
-    return {
-        **found,
-        "first_wall": first_spell.wall,
-        "first_cpu": first_spell.cpu,
-        "wall": [one.wall for one in spells],
-        "cpu": [one.cpu for one in spells],
+    values = {
+        **staged,
+        "first_wall": first_elapsed.wall,
+        "first_cpu": first_elapsed.cpu,
+        "wall": tuple(one.wall for one in elapsed),
+        "cpu": tuple(one.cpu for one in elapsed),
         "events": result.events,
         "chunks": result.chunks,
         "bytes_read": result.bytes_read,
         "task_wall": task.wall,
         "task_cpu": task.cpu,
-    }, result.accumulated
+    }
+    return values, result.accumulated
 
 
-def _empty_tasks(executor: ExecutorBase, workers: int) -> Spell:
+def _empty_tasks(executor: ExecutorBase, workers: int) -> Elapsed:
     """What a task takes that does nothing."""
-    from perf.scaling.stages import empty
-
     quiet = executor.copy(status=False)
-    made = 0
-
-    def call(count: int) -> Any:
-        nonlocal made
-        # Items that differ from all before: coffea's DaskExecutor remembers results.
-        items = range(made, made + count)
-        made += count
-        return quiet(items, empty, None)
-
     count = 10 * workers
-    call(count)
+    calls(quiet, count, EmptyTask)()
     while True:
-        (total, _), spell = timed(partial(call, count))
-        if total["tasks"] != count:
-            msg = f"{total['tasks']} of {count} empty tasks came back"
+        result, elapsed = timed(calls(quiet, count, EmptyTask))
+        if result != EmptyTask().expected(count):
+            msg = f"{result['tasks']} of {count} empty tasks came back, or not each once"
             raise WrongError(msg)
-        if spell.wall > TASK_SECONDS or count == MOST_TASKS:
-            return Spell(spell.wall / count, spell.cpu / count)
+        if elapsed.wall > TASK_SECONDS or count == MOST_TASKS:
+            return Elapsed(elapsed.wall / count, elapsed.cpu / count)
         count = min(10 * count, MOST_TASKS)
 
 
 def _peaks(of_workers: Mapping[str, int | None]) -> dict[str, int | None]:
     """Peak memory of client, workers and engine, by names of Measured."""
-    from perf.scaling.stages import worker_name
-
-    own = worker_name()
-    host = own.removesuffix(f"-{os.getpid()}")
+    host = stages.worker_name().removesuffix(f"-{os.getpid()}")
     workers = [peak for peak in of_workers.values() if peak is not None]
     engine: list[int] = []
     for child in psutil.Process().children(recursive=True):
@@ -510,37 +384,11 @@ def _peaks(of_workers: Mapping[str, int | None]) -> dict[str, int | None]:
             if peak is None or "resource_tracker" in " ".join(child.cmdline()):
                 continue
             (workers if f"{host}-{child.pid}" in of_workers else engine).append(peak)
-    client = memory.peak_memory()
     return {
-        "peak_client": client,
+        "peak_client": memory.peak_memory(),
         "peak_worker": max(workers, default=None),
         "peak_engine": max(engine, default=None),
     }
-
-
-def check_result(prepared: Inspected, want: Reference, result: Result) -> None:
-    """Raise if a result is not that of the reference, or a chunk was not processed once."""
-    if result.events != prepared.events:
-        msg = f"{result.events} of {prepared.events} events were processed"
-        raise WrongError(msg)
-    if result.repeated is None:
-        msg = (
-            "the workers do not share a folder with this machine, so that it is not known whether "
-            "each chunk was processed once: name one with --scratch"
-        )
-        raise InputError(msg)
-    if result.repeated:
-        msg = f"{result.repeated} chunks were processed more than once"
-        raise InputError(msg)
-    arithmetic = difference.Arithmetic(
-        prepared.events, max(result.chunks, want.chunks), single=want.single
-    )
-    found = difference.difference(
-        result.accumulated, want.accumulated, arithmetic=arithmetic, sizes=want.sizes
-    )
-    if found is not None:
-        msg = f"the result differs from the reference: {found}"
-        raise WrongError(msg)
 
 
 def main() -> None:
@@ -548,7 +396,7 @@ def main() -> None:
     with answering() as answers:
         request = Request.model_validate_json(sys.stdin.read())
         try:
-            outcome = visit(request)
+            outcome = measure(request)
         except InputError as error:
             outcome = Outcome(error=str(error))
         except WrongError as error:

@@ -1,6 +1,6 @@
-"""Real servers of files on loopback: XRootD and nginx, of Debian's packages.
+"""Real file servers on loopback: XRootD and nginx, from Debian's packages (``make xrootd``).
 
-``make xrootd`` installs both. Each runs until its context ends, on a port that was free.
+Each runs until its context ends, on a free port unless one is named.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 Protocol = Literal["root", "http", "https"]
 
-PATIENCE: Final = 30.0
-"""Seconds after which a server that has not begun to listen never will."""
+TIMEOUT: Final = 30.0
+"""Seconds in which a server must begin to listen."""
 
 ATTEMPTS: Final = 5
 """Ports that are tried: another process may take one that was free."""
@@ -52,15 +52,7 @@ AS_SERVER_USER: Final = (
 
 @dataclass(frozen=True)
 class Server:
-    """A server that serves a folder.
-
-    Attributes
-    ----------
-    protocol, port
-        How it is reached on loopback.
-    process
-        Its identity; `kill` ends it at once.
-    """
+    """A server of a folder, by protocol, port of loopback and process number."""
 
     protocol: Protocol
     port: int
@@ -77,27 +69,14 @@ class Server:
         with suppress(psutil.NoSuchProcess):
             whole = psutil.Process(self.process)
             # Last the workers: the process that they belong to would start others.
-            for one in [whole, *whole.children(recursive=True)]:
+            for process in [whole, *whole.children(recursive=True)]:
                 with suppress(psutil.NoSuchProcess):
-                    one.kill()
+                    process.kill()
 
 
 @contextmanager
 def xrootd(folder: Path, port: int | None = None) -> Iterator[Server]:
-    """Serve a folder with XRootD, to read.
-
-    Parameters
-    ----------
-    folder
-        With the files.
-    port
-        To listen on; by default a free one.
-
-    Raises
-    ------
-    NotInstalledError
-        If it is not installed.
-    """
+    """Serve a folder with XRootD, read-only."""
     command = [_find("xrootd", "xrootd-server")]
     if os.geteuid() == 0:
         command = [*AS_SERVER_USER, *command]
@@ -131,22 +110,7 @@ def xrootd(folder: Path, port: int | None = None) -> Iterator[Server]:
 def nginx(
     folder: Path, port: int | None = None, certificate: tuple[Path, Path] | None = None
 ) -> Iterator[Server]:
-    """Serve a folder with nginx.
-
-    Parameters
-    ----------
-    folder
-        With the files.
-    port
-        To listen on; by default a free one.
-    certificate
-        Files of the certificate and its key, to speak TLS.
-
-    Raises
-    ------
-    NotInstalledError
-        If it is not installed.
-    """
+    """Serve a folder with nginx; with TLS if files of a certificate and its key are given."""
     program = _find("nginx", "nginx-light")
     with tempfile.TemporaryDirectory(prefix="coffea-nginx-") as own:
         home = Path(own)
@@ -211,11 +175,11 @@ def _listening(
 def _listens(process: subprocess.Popen[bytes], port: int) -> bool:
     """Whether this very process listens: another's server may have taken the port."""
     whole = psutil.Process(process.pid)
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + TIMEOUT
     while time.monotonic() < end and process.poll() is None:
         with suppress(psutil.NoSuchProcess):
-            for one in whole.net_connections("tcp"):
-                if one.status == psutil.CONN_LISTEN and one.laddr.port == port:
+            for connection in whole.net_connections("tcp"):
+                if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port:
                     return True
         time.sleep(0.02)
     return False
@@ -223,14 +187,14 @@ def _listens(process: subprocess.Popen[bytes], port: int) -> bool:
 
 def free_port() -> int:
     """A port of loopback that nobody listens on."""
-    with socket.socket() as one:
-        one.bind((HOST, 0))
-        return int(one.getsockname()[1])
+    with socket.socket() as listener:
+        listener.bind((HOST, 0))
+        return int(listener.getsockname()[1])
 
 
 def _find(program: str, package: str) -> str:
     path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"])
-    if found := shutil.which(program, path=path):
-        return found
+    if executable := shutil.which(program, path=path):
+        return executable
     msg = f"there is no {program} here: install it with `make xrootd` (Debian's {package})"
     raise NotInstalledError(msg)

@@ -1,24 +1,25 @@
 """A TCP proxy on loopback that adds latency, as a distance to the server would.
 
-Bytes are passed on `delay` seconds after they arrived, in each direction and in their order. The
-first bytes of a client wait two delays more, in the place of the handshake of TCP, for which the
-client was not made to wait. So a connection costs one round trip of two delays, and each answer
-that is waited for another. Nothing else of a network is imitated: bandwidth is that of loopback,
-no packet is lost, and connections need not start slowly.
+Bytes are passed on `delay` seconds after they arrived, in each direction and in order. The first
+bytes of a client wait two delays more, for the TCP handshake, which the client did not wait for. So
+a connection costs one round trip of two delays, and each answer that is waited for another.
+Nothing else of a network is imitated: bandwidth is that of loopback, no packet is lost, and there
+is no slow start.
 
-It runs in a process of its own: ``python -m perf.servers.latency_proxy PORT DELAY`` prints the port that it listens
-on, answers each line on its standard input by a line of what it counted, and ends with that input.
+It runs in a process of its own: ``python -m perf.servers.latency_proxy PORT DELAY`` prints the port
+that it listens on, answers each line of its standard input with its counts, and ends with that input.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
 import sys
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final
+
+from perf.measure.fresh_process import Process
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,15 +40,13 @@ class Counts:
     connections
         Opened by clients.
     turns
-        How often a client spoke after the server had, or first: so often it waited for a round
+        How often a client sent after the server had, or first: so often it waited for a round
         trip. Requests that are sent together are one.
     sent, received
         Bytes to and from the server.
-    least_held
-        Shortest time in seconds, by the proxy's clock, that any bytes were held; None before
-        there were any.
-    least_first
-        Shortest time from the opening of a connection until its first bytes were passed on.
+    least_held, least_first
+        Shortest time in seconds, by the proxy's clock, that any bytes were held, and from the
+        opening of a connection until its first bytes were passed on.
     """
 
     connections: int = 0
@@ -60,17 +59,7 @@ class Counts:
 
 @dataclass
 class Proxy:
-    """The proxy itself.
-
-    Attributes
-    ----------
-    port
-        Of the server.
-    delay
-        In seconds, each way.
-    counts
-        What it has seen so far.
-    """
+    """The proxy itself: port of the server, delay in seconds each way, and counts so far."""
 
     port: int
     delay: float
@@ -167,51 +156,24 @@ class _Conversation:
 
 @dataclass(frozen=True)
 class Running:
-    """A proxy that runs.
-
-    Attributes
-    ----------
-    port
-        That it listens on.
-    """
+    """A proxy that runs, and the port that it listens on."""
 
     port: int
-    process: subprocess.Popen[str]
+    process: Process
 
     def counts(self) -> Counts:
         """What it has seen so far."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-        return Counts(**json.loads(self.process.stdout.readline()))
+        self.process.ask("")
+        return Counts(**json.loads(self.process.answer()))
 
 
 @contextmanager
 def delayed(port: int, delay: float) -> Iterator[Running]:
-    """A proxy before the server on this port.
-
-    Parameters
-    ----------
-    port
-        Of the server, on loopback.
-    delay
-        Seconds that bytes are held, each way.
-    """
-    # It is a process, so that its work is no work of the one that is measured; which ends with
-    # the pipe, however this one ends.
-    with subprocess.Popen(
-        [sys.executable, "-m", "perf.servers.latency_proxy", str(port), repr(delay)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as process:
-        assert process.stdout is not None
-        try:
-            yield Running(int(process.stdout.readline()), process)
-        finally:
-            process.terminate()
+    """A proxy before the server on this port of loopback, which holds bytes `delay` s each way."""
+    # It is a process, so that its work is no work of the one that is measured.
+    arguments = ("-m", "perf.servers.latency_proxy", str(port), repr(delay))
+    with Process([sys.executable, *arguments]) as process:
+        yield Running(int(process.answer()), process)
 
 
 async def _main(port: int, delay: float) -> None:

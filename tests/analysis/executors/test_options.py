@@ -15,7 +15,7 @@ from analysis.executors import EXECUTORS, open_executor, options_of, parse_optio
 from analysis.executors.batches import BatchedExecutor
 from analysis.executors.options import BATCHED, MODELS, EngineOptions, SparkOptions, table
 from analysis.executors.worker import HASH_SEED
-from perf.scaling.campaign import cells
+from perf.scaling.configurations import configurations
 from tests.support.cli import analysis
 from tests.support.process_helpers import one_sentence
 
@@ -125,7 +125,7 @@ def test_at_every_door(given: str, sentence: str, tmp_path: Path) -> None:
     assert outcome.exit_code == 2
     assert sentence in outcome.error
     with pytest.raises(InputError, match="option"):
-        cells(["futures"], [1], [1000], options=[given])
+        configurations(["futures"], [1], [1000], options=[given])
 
 
 def test_numbers_of_workers() -> None:
@@ -160,10 +160,10 @@ def test_text_is_not_taken_for_true() -> None:
 
 def test_coffeas_own_is_called_so_however_it_is_asked_for() -> None:
     for text in ("tuned=False", "tuned=false", "futures.tuned=FALSE"):
-        (cell,) = cells(["futures"], [1], [1000], options=[text], untuned=True)
-        assert (cell.tuned, cell.engine) == (False, "futures, coffea's own")
-    (cell,) = cells(["futures"], [1], [1000], options=["tuned=True"])
-    assert (cell.tuned, cell.engine) == (True, "futures")
+        (configuration,) = configurations(["futures"], [1], [1000], options=[text], untuned=True)
+        assert (configuration.tuned, configuration.engine) == (False, "futures, coffea's own")
+    (configuration,) = configurations(["futures"], [1], [1000], options=["tuned=True"])
+    assert (configuration.tuned, configuration.engine) == (True, "futures")
 
 
 def test_hash_seed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -19,9 +20,11 @@ from analysis.errors import InputError
 from analysis.executors import open_executor
 from perf.records import identity, record_file
 from perf.scaling import campaign as scaling_campaign
+from perf.scaling import configurations as scaling_configurations
+from perf.scaling import reference as scaling_reference
 from perf.scaling import table as scaling_table
 from perf.scaling import worker
-from perf.scaling.worker import Cell, Job, Measured
+from perf.scaling.worker import Configuration, Job, Measured
 from tests.support import cli
 from tests.support.factories import record
 
@@ -65,13 +68,13 @@ def test_end_to_end(measured: tuple[Path, cli.Outcome]) -> None:
     assert outcome.exit_code == 0, outcome.error
     records = record_file.read(path)
     done = [scaling_campaign.read(one) for one in records]
-    assert {(d.visit.cell.executor, d.visit.cell.chunksize) for d in done} == {
-        (name, size) for name in ("iterative", "futures") for size in (500, 1000)
-    }
+    assert {
+        (d.worker_run.configuration.executor, d.worker_run.configuration.chunksize) for d in done
+    } == {(name, size) for name in ("iterative", "futures") for size in (500, 1000)}
     for one, of in zip(records, done, strict=True):
-        cell, seen = of.visit.cell, of.measured
+        configuration, seen = of.worker_run.configuration, of.measured
         assert one.input.events == seen.events == 4000
-        assert seen.chunks == 4000 // cell.chunksize
+        assert seen.chunks == 4000 // configuration.chunksize
         assert seen.bytes_read
         assert seen.bytes_read > 0
         assert min(seen.wall + seen.cpu) > 0
@@ -82,19 +85,24 @@ def test_end_to_end(measured: tuple[Path, cli.Outcome]) -> None:
         assert seen.peak_client
         assert seen.peak_worker
         assert seen.lost == 0
-        if cell.executor == "iterative":
+        if configuration.executor == "iterative":
             assert seen.peak_client >= seen.peak_worker
             assert seen.start_wall < 1
         else:
-            assert cell.workers == 2
+            assert configuration.workers == 2
             assert seen.start_cpu > 0.1  # two workers import the analysis
             assert 1 <= seen.workers_seen <= 2
         parts = (seen.serialising, seen.merging, seen.between, seen.waiting)
         rest = sum(one or 0 for one in parts)
         stages = (seen.opening, seen.reading, seen.decompressing, seen.processing, rest)
         assert sum(stages) == pytest.approx(seen.budget, rel=1e-9)
-        assert seen.budget == pytest.approx(cell.workers * seen.probed_wall)
-    for text in ("Throughput", "Where the time", "Start, tasks and memory", "the probe of stages"):
+        assert seen.budget == pytest.approx(configuration.workers * seen.probed_wall)
+    for text in (
+        "Throughput",
+        "Where the time",
+        "Start, tasks and memory",
+        "with the stage timer",
+    ):
         assert text in outcome.output
 
 
@@ -124,9 +132,9 @@ def test_other_arguments_are_another_measurement(
 ) -> None:
     path, _ = measured
     job = Job(fileset=fileset)
-    assert len(scaling_campaign.Campaign(job, path).found()) == 4
+    assert len(scaling_campaign.Campaign(job, path).done()) == 4
     for change in ({"variations": "all"}, {"implementation": "compiled"}):
-        assert scaling_campaign.Campaign(job.model_copy(update=change), path).found() == []
+        assert scaling_campaign.Campaign(job.model_copy(update=change), path).done() == []
 
 
 def test_fresh_forgets_its_own_alone(
@@ -136,12 +144,16 @@ def test_fresh_forgets_its_own_alone(
     path.write_bytes(measured[0].read_bytes())
     record_file.append(path, record())
     campaign = scaling_campaign.Campaign(Job(fileset=fileset), path)
-    cell = next(one.visit.cell for one in campaign.found() if one.visit.cell.executor == "futures")
-    campaign.forget(cell)
-    assert len(campaign.found()) == 3
-    assert cell not in [one.visit.cell for one in campaign.found()]
+    configuration = next(
+        one.worker_run.configuration
+        for one in campaign.done()
+        if one.worker_run.configuration.executor == "futures"
+    )
+    campaign.forget(configuration)
+    assert len(campaign.done()) == 3
+    assert configuration not in [one.worker_run.configuration for one in campaign.done()]
     campaign.forget()
-    assert campaign.found() == []
+    assert campaign.done() == []
     assert record_file.read(path) == [
         r for r in record_file.read(path) if r.what.name == record().what.name
     ]
@@ -166,7 +178,7 @@ def test_interrupted_it_leaves_no_process_and_goes_on_later(fileset: Path, tmp_p
 
     until = time.monotonic() + PATIENCE
     try:
-        # The visit of the pool may come before that of the iterative executor or after it.
+        # The worker run of the pool may come before that of the iterative executor or after it.
         while not path.exists() or not path.read_bytes() or not (workers() or done(path)):
             assert time.monotonic() < until
             assert process.poll() is None, process.communicate()
@@ -195,7 +207,7 @@ def test_interrupted_it_leaves_no_process_and_goes_on_later(fileset: Path, tmp_p
 
 
 def done(path: Path) -> list[str]:
-    """Executors whose visit is in the file."""
+    """Executors whose worker run is in the file."""
     return [str(one.what.executor) for one in record_file.read(path)]
 
 
@@ -219,7 +231,7 @@ def test_result_that_depends_on_the_executor_has_no_speed(fileset: Path, tmp_pat
     assert "the result differs from the reference" in text
 
 
-def test_a_cell_that_fails_says_why_and_the_others_are_measured(
+def test_a_configuration_that_fails_says_why_and_the_others_are_measured(
     fileset: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "scale.jsonl"
@@ -234,14 +246,15 @@ def test_a_cell_that_fails_says_why_and_the_others_are_measured(
 
 
 def test_what_coffeas_own_executor_does_not_tell_is_not_nothing(fileset: Path) -> None:
-    cell = Cell(executor="iterative", tuned=False, chunksize=4000)
-    prepared = worker.prepare(
-        Job(fileset=fileset, processor="tests.support.bad_processors:Counts")
-    )
+    configuration = Configuration(executor="iterative", tuned=False, chunksize=4000)
+    prepared = Job(fileset=fileset, processor="tests.support.bad_processors:Counts").inspect()
     request = worker.Request(
-        job=Job(fileset=fileset), cell=cell, input=prepared.digest, reference=fileset
+        job=Job(fileset=fileset),
+        configuration=configuration,
+        input=prepared.digest,
+        reference=fileset,
     )
-    with worker.opened(cell) as executor:
+    with worker.opened(configuration) as executor:
         assert type(executor) is IterativeExecutor
         found, _ = worker._measure(request, prepared, executor, lambda _: None)
     assert [found[name] for name in ("serialising", "waiting", "lost")] == [None] * 3
@@ -262,25 +275,25 @@ def iterative() -> Iterator[Any]:
 def test_ordinary_results_are_equal_at_any_chunk_size(
     chunksizes: tuple[int, int], fileset: Path, iterative: Any
 ) -> None:
-    prepared = worker.prepare(
-        Job(fileset=fileset, processor="tests.support.bad_processors:Ordinary")
-    )
-    reference = worker.reference(prepared, chunksizes[0])
+    prepared = Job(fileset=fileset, processor="tests.support.bad_processors:Ordinary").inspect()
+    reference = scaling_reference.make_reference(prepared, chunksizes[0])
     assert reference.single
-    worker.check_result(prepared, reference, prepared.run(iterative, chunksize=chunksizes[1]))
+    scaling_reference.check_result(
+        prepared, reference, prepared.run(iterative, chunksize=chunksizes[1])
+    )
 
 
 @pytest.mark.parametrize("name", ["ByLength", "MeanOfMeans"])
 def test_results_that_depend_on_the_number_of_chunks_are_found(
     name: str, fileset: Path, iterative: Any
 ) -> None:
-    prepared = worker.prepare(
-        Job(fileset=fileset, processor=f"tests.support.bad_processors:{name}")
-    )
-    reference = worker.reference(prepared, 1000)
-    worker.check_result(prepared, reference, prepared.run(iterative, chunksize=1000))
-    with pytest.raises(worker.WrongError, match="the result differs from the reference: the res"):
-        worker.check_result(prepared, reference, prepared.run(iterative, chunksize=500))
+    prepared = Job(fileset=fileset, processor=f"tests.support.bad_processors:{name}").inspect()
+    reference = scaling_reference.make_reference(prepared, 1000)
+    scaling_reference.check_result(prepared, reference, prepared.run(iterative, chunksize=1000))
+    with pytest.raises(
+        scaling_reference.WrongError, match="the result differs from the reference: the res"
+    ):
+        scaling_reference.check_result(prepared, reference, prepared.run(iterative, chunksize=500))
 
 
 # --- what a measurement depends on
@@ -352,7 +365,8 @@ def test_code_that_is_measured_is_that_of_its_executor() -> None:
 def measured_once(campaign: scaling_campaign.Campaign) -> None:
     """A record of what the iterative executor would have given."""
     done = scaling_campaign.Done(
-        scaling_campaign.Visit(Cell(executor="iterative", chunksize=4000), 0), made(1, 1)
+        scaling_campaign.WorkerRun(Configuration(executor="iterative", chunksize=4000), 0),
+        made(1, 1),
     )
     record_file.append(campaign.path, campaign._record(done, "", None))
 
@@ -394,16 +408,16 @@ def test_what_was_measured_of_something_else_is_not_used(
     first = scaling_campaign.Campaign(job, output)
     assert first.outdated([]) == (0, [])
     measured_once(first)
-    visits = [one.visit for one in first.found()]
-    assert len(visits) == 1
+    worker_runs = [one.worker_run for one in first.done()]
+    assert len(worker_runs) == 1
     edit(path)
     second = scaling_campaign.Campaign(job, output)
-    assert second.found() == []
-    assert second.outdated(visits) == (1, [changed])
+    assert second.done() == []
+    assert second.outdated(worker_runs) == (1, [changed])
     assert second.reference != first.reference
     # Other arguments are another measurement, not this one of something else.
     other = scaling_campaign.Campaign(job.model_copy(update={"trace": True}), output)
-    assert (other.found(), other.outdated(visits)) == ([], (0, []))
+    assert (other.done(), other.outdated(worker_runs)) == ([], (0, []))
 
 
 def test_an_edit_is_told_and_measured_anew(mine: Path, fileset: Path, tmp_path: Path) -> None:
@@ -424,13 +438,15 @@ def test_an_edit_is_told_and_measured_anew(mine: Path, fileset: Path, tmp_path: 
 def test_an_edit_while_it_is_measured_ends_it(mine: Path, fileset: Path, tmp_path: Path) -> None:
     job = Job(fileset=fileset, processor="mine:count")
     campaign = scaling_campaign.Campaign(job, tmp_path / "scale.jsonl")
-    visit_ = scaling_campaign.Visit(Cell(executor="iterative"), 0)
+    worker_run = scaling_campaign.WorkerRun(Configuration(executor="iterative"), 0)
     (mine / "cuts.py").write_text("")
     with pytest.raises(InputError, match="the module cuts was changed while it was measured"):
-        campaign.measure(visit_)
-    request = worker.Request(job=job, cell=visit_.cell, input="", reference=tmp_path)
+        campaign.measure(worker_run)
+    request = worker.Request(
+        job=job, configuration=worker_run.configuration, input="", reference=tmp_path
+    )
     with pytest.raises(InputError, match="one of its files was changed while it was measured"):
-        worker.visit(request)
+        worker.measure(request)
 
 
 def test_two_at_once_in_one_file(fileset: Path, tmp_path: Path) -> None:
@@ -458,7 +474,7 @@ def test_empty_files_may_be_allowed(fileset: Path, tmp_path: Path) -> None:
     refused = perf_scale(path, *arguments, "--output", tmp_path / "scale.jsonl")
     assert "pass --allow-empty" in refused.error
     job = Job(fileset=path, processor="tests.support.bad_processors:Counts", allow_empty=True)
-    assert worker.prepare(job).events == 4000
+    assert job.inspect().events == 4000
 
 
 # --- what cannot be measured
@@ -519,11 +535,13 @@ def test_wrong_files(fileset: Path, tmp_path: Path, caplog: pytest.LogCaptureFix
     assert caplog.messages == [f"left out: {path}: line 1 is not JSON"]
 
 
-# --- cells, order and options
+# --- configurations, order and options
 
 
-def test_cells() -> None:
-    made = scaling_campaign.cells(["iterative", "futures"], [1, 2, 2], [10, 20], untuned=True)
+def test_configurations() -> None:
+    made = scaling_configurations.configurations(
+        ["iterative", "futures"], [1, 2, 2], [10, 20], untuned=True
+    )
     # It has one worker whatever is asked for.
     iterative = [(c.tuned, c.workers, c.chunksize) for c in made if c.executor == "iterative"]
     assert iterative == [(t, 1, s) for t in (True, False) for s in (10, 20)]
@@ -532,7 +550,7 @@ def test_cells() -> None:
 
 
 def test_options_are_given_to_those_that_have_them() -> None:
-    made = scaling_campaign.cells(
+    made = scaling_configurations.configurations(
         ["iterative", "futures"],
         [1],
         [10],
@@ -544,25 +562,27 @@ def test_options_are_given_to_those_that_have_them() -> None:
     }
 
 
-def test_every_round_visits_every_cell_in_another_order() -> None:
-    cells = [Cell(executor="futures", workers=n) for n in range(1, 6)]
-    visits = scaling_campaign.order(cells, 20, seed=3)
-    rounds = [[v.cell.workers for v in visits if v.round == number] for number in range(20)]
+def test_every_round_makes_every_configuration_in_another_order() -> None:
+    chosen = [Configuration(executor="futures", workers=n) for n in range(1, 6)]
+    worker_runs = scaling_campaign.order(chosen, 20, seed=3)
+    rounds = [
+        [v.configuration.workers for v in worker_runs if v.round == number] for number in range(20)
+    ]
     assert all(sorted(one) == [1, 2, 3, 4, 5] for one in rounds)
     assert len({tuple(one) for one in rounds}) > 15
-    assert [v.round for v in visits] == sorted(v.round for v in visits)
-    assert visits == scaling_campaign.order(cells, 20, seed=3)
-    assert visits != scaling_campaign.order(cells, 20, seed=4)
+    assert [v.round for v in worker_runs] == sorted(v.round for v in worker_runs)
+    assert worker_runs == scaling_campaign.order(chosen, 20, seed=3)
+    assert worker_runs != scaling_campaign.order(chosen, 20, seed=4)
     # More rounds than before go on where these ended.
-    assert scaling_campaign.order(cells, 21, seed=3)[: len(visits)] == visits
+    assert scaling_campaign.order(chosen, 21, seed=3)[: len(worker_runs)] == worker_runs
 
 
 # --- tables
 
 
 def made(wall: float, cpu: float, **changes: Any) -> Measured:
-    """A visit of a million events in four chunks."""
-    content: dict[str, Any] = dict.fromkeys(Measured.model_fields, 0.0) | {
+    """A worker run of a million events in four chunks."""
+    content: dict[str, Any] = {field.name: 0.0 for field in dataclasses.fields(Measured)} | {
         "wall": (wall,),
         "cpu": (cpu,),
         "events": 1_000_000,
@@ -582,61 +602,53 @@ def made(wall: float, cpu: float, **changes: Any) -> Measured:
     return Measured(**(content | changes))
 
 
-def test_ratios_are_of_visits_of_the_same_round() -> None:
+def test_ratios_are_of_worker_runs_of_the_same_round() -> None:
     # The machine is twice as slow in the second round, for all.
     done = [
         scaling_campaign.Done(
-            scaling_campaign.Visit(Cell(executor=name, workers=n), number),
+            scaling_campaign.WorkerRun(Configuration(executor=name, workers=n), number),
             made(wall * slow, cpu * slow),
         )
         for number, slow in enumerate((1.0, 2.0, 1.5))
         for name, n, wall, cpu in (("iterative", 1, 1.0, 1.0), ("futures", 2, 0.5, 1.1))
     ]
     iterative, futures = scaling_table.rows(done[::-1])
-    assert iterative.cell.executor == "iterative"
+    assert iterative.configuration.executor == "iterative"
     assert futures.speed_up is not None
     assert futures.cpu_ratio is not None
-    assert futures.speed_up.median == futures.speed_up.low == pytest.approx(2)
+    assert futures.speed_up.value == futures.speed_up.low == pytest.approx(2)
     assert futures.cpu_ratio.high == pytest.approx(1.1)
-    assert (futures.wall.low, futures.wall.median, futures.wall.high) == (0.5, 0.75, 1.0)
+    assert (futures.wall.low, futures.wall.value, futures.wall.high) == (0.5, 0.75, 1.0)
     assert futures.events_per_second == pytest.approx(1e6 / 0.75)
     assert "the range of 3 rounds" in scaling_table.footnote([iterative, futures])
     assert "with 75%" in scaling_table.footnote([iterative, futures])
     assert "client alone" not in scaling_table.footnote([iterative, futures])
     # Another chunk size has nothing to be compared with.
     alone = scaling_campaign.Done(
-        scaling_campaign.Visit(Cell(executor="futures", chunksize=7), 0), made(1, 1)
+        scaling_campaign.WorkerRun(Configuration(executor="futures", chunksize=7), 0), made(1, 1)
     )
     row = scaling_table.rows([*done, alone])[-2]
-    assert (row.cell.chunksize, row.speed_up, row.cpu_ratio) == (7, None, None)
+    assert (row.configuration.chunksize, row.speed_up, row.cpu_ratio) == (7, None, None)
 
 
 def test_cpu_time_of_a_cluster_that_was_there_is_called_the_clients() -> None:
-    cell = Cell(executor="dask", options={"address": "tcp://HOST:8786"})
+    configuration = Configuration(executor="dask", options={"address": "tcp://HOST:8786"})
     rows = scaling_table.rows(
-        [scaling_campaign.Done(scaling_campaign.Visit(cell, 0), made(1.0, 1.0))]
+        [scaling_campaign.Done(scaling_campaign.WorkerRun(configuration, 0), made(1.0, 1.0))]
     )
     assert "dask at tcp://HOST:8786: CPU times are those of the client alone" in (
         scaling_table.footnote(rows)
     )
 
 
-def test_intervals_are_as_sure_as_they_say() -> None:
-    assert scaling_table.interval([3.0]) == scaling_table.Interval(3.0, 3.0, 3.0, 0.0)
-    assert scaling_table.interval([1.0, 2.0, 3.0]) == scaling_table.Interval(2.0, 1.0, 3.0, 0.75)
-    six = scaling_table.interval([6.0, 5.0, 4.0, 3.0, 2.0, 1.0])
-    assert (six.low, six.median, six.high) == (1.0, 3.5, 6.0)
-    assert six.confidence == pytest.approx(1 - 2 / 64)
-    # Tables of the sign test: of 20 samples the sixth and the fifteenth, 95.86 %.
-    twenty = scaling_table.interval([float(n) for n in range(1, 21)])
-    assert (twenty.low, twenty.high) == (6.0, 15.0)
-    assert twenty.confidence == pytest.approx(0.9586, abs=1e-4)
-
-
 def test_what_is_not_known_is_not_shown_as_nothing() -> None:
     one = made(1.0, 1.0, serialising=None, merging=None, between=None, waiting=None, unknown=0.25)
     rows = scaling_table.rows(
-        [scaling_campaign.Done(scaling_campaign.Visit(Cell(executor="iterative"), 0), one)]
+        [
+            scaling_campaign.Done(
+                scaling_campaign.WorkerRun(Configuration(executor="iterative"), 0), one
+            )
+        ]
     )
     where = scaling_table.tables(rows)[1]
     cells = {str(column.header): next(iter(column.cells)) for column in where.columns}
@@ -647,7 +659,7 @@ def test_what_is_not_known_is_not_shown_as_nothing() -> None:
 
 def test_small_rates_are_no_nought() -> None:
     slow = scaling_campaign.Done(
-        scaling_campaign.Visit(Cell(executor="iterative"), 0),
+        scaling_campaign.WorkerRun(Configuration(executor="iterative"), 0),
         made(4.0, 4.0, events=2000, bytes_read=130_000),
     )
     throughput, _, beside = scaling_table.tables(scaling_table.rows([slow]))
@@ -660,26 +672,26 @@ def test_small_rates_are_no_nought() -> None:
 
 
 def test_law_of_scaling_is_fitted_where_it_is_determined() -> None:
-    def visits(counts: Sequence[int], rounds: int) -> list[scaling_campaign.Done]:
+    def worker_runs(counts: Sequence[int], rounds: int) -> list[scaling_campaign.Done]:
         return [
             scaling_campaign.Done(
-                scaling_campaign.Visit(Cell(executor="futures", workers=n), number),
+                scaling_campaign.WorkerRun(Configuration(executor="futures", workers=n), number),
                 made((1 + 0.1 * (n - 1)) / n * (1 + 0.001 * (number + n % 2)), 1.0),
             )
             for n in counts
             for number in range(rounds)
         ]
 
-    assert scaling_table.law_table(scaling_table.rows(visits([1, 2], 5))) is None
-    assert scaling_table.law_table(scaling_table.rows(visits([1, 2, 4, 8], 1))) is None
-    table = scaling_table.law_table(scaling_table.rows(visits([1, 2, 4, 8, 16], 5)))
+    assert scaling_table.law_table(scaling_table.rows(worker_runs([1, 2], 5))) is None
+    assert scaling_table.law_table(scaling_table.rows(worker_runs([1, 2, 4, 8], 1))) is None
+    table = scaling_table.law_table(scaling_table.rows(worker_runs([1, 2, 4, 8, 16], 5)))
     assert table is not None
     cells = {str(column.header): next(iter(column.cells)) for column in table.columns}
     assert cells["law"] == "amdahl"
     assert str(cells["serial"]).startswith("10 %")
 
 
-def test_a_record_of_no_visit_is_left_out_and_named(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_record_of_no_worker_runis_left_out_and_named(caplog: pytest.LogCaptureFixture) -> None:
     assert scaling_campaign.read_all([record(parameters={"campaign": "old", "round": 1})]) == []
     (sentence,) = caplog.messages
     assert sentence.startswith("left out: the record ht-1e3-columnar is not of a scaling")

@@ -1,4 +1,4 @@
-"""What the probe says adds up, and the result is as without it."""
+"""What the stage timer says adds up, and the result is as without it."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def ttbar(synthetic_fileset: dict[str, Any]) -> dict[str, Any]:
 
 
 def patched() -> list[Any]:
-    """The functions that the probe exchanges, as they are now."""
+    """The functions that the stage timer exchanges, as they are now."""
     return [getattr(*one) for one in (*scaling_stages.READERS, *scaling_stages.DECOMPRESSORS)]
 
 
@@ -64,20 +64,20 @@ def measured(
     workers: int,
     processor: Any,
     branches: tuple[str, ...] = (),
-) -> tuple[Result, scaling_stages.Seen, scaling_stages.Stages]:
-    """A run with the probe."""
-    watched, told = scaling_stages.probed(executor)
+) -> tuple[Result, scaling_stages.ChunkTimes, scaling_stages.Stages]:
+    """A run with the stage timer."""
+    timing, timer = scaling_stages.with_stage_timer(executor)
     begin = time.perf_counter()
     result = run(
         fileset,
-        scaling_stages.Watched(processor),
-        watched,
+        scaling_stages.StagedProcessor(processor),
+        timing,
         branches,
         chunksize=CHUNK,
     )
     wall = time.perf_counter() - begin
     statistics = getattr(executor, "statistics", None)
-    return result, told.seen, scaling_stages.stages(told.seen, statistics, workers * wall)
+    return result, timer.times, scaling_stages.split(timer.times, statistics, workers * wall)
 
 
 @pytest.mark.parametrize("branches", [(), BRANCHES], ids=["one by one", "in one go"])
@@ -229,20 +229,20 @@ def test_chunks_that_were_skipped_are_left_out() -> None:
 
 
 def test_merging_keeps_the_largest_peak_of_each_worker() -> None:
-    one = scaling_stages.Seen(1, 2, 3, 4, 10, 9, 1, {"a": 10, "b": None})
-    other = scaling_stages.Seen(1, 1, 1, 1, 4, 3, 2, {"a": 5, "c": 7})
+    one = scaling_stages.ChunkTimes(1, 2, 3, 4, 10, 9, 1, {"a": 10, "b": None})
+    other = scaling_stages.ChunkTimes(1, 1, 1, 1, 4, 3, 2, {"a": 5, "c": 7})
     both = one + other
-    assert both == scaling_stages.Seen(2, 3, 4, 5, 14, 12, 3, {"a": 10, "b": None, "c": 7})
+    assert both == scaling_stages.ChunkTimes(2, 3, 4, 5, 14, 12, 3, {"a": 10, "b": None, "c": 7})
     assert one.peaks == {"a": 10, "b": None}
 
 
 def test_statistics_tell_the_rest() -> None:
-    seen = scaling_stages.Seen(1, 2, 3, 4, 10, 9, 1)
+    seen = scaling_stages.ChunkTimes(1, 2, 3, 4, 10, 9, 1)
     statistics = Statistics(
         Spent(processing=10.5, merging=1, packing=2), unpacking=0.1, merging=0.2
     )
-    found = scaling_stages.stages(seen, statistics, 20)
+    found = scaling_stages.split(seen, statistics, 20)
     assert (found.between, found.waiting, found.unknown) == (0.5, 6.5, None)
     assert (found.serialising, found.merging, found.unpacking, found.adding) == (2, 1, 0.1, 0.2)
-    found = scaling_stages.stages(seen, None, 20)
+    found = scaling_stages.split(seen, None, 20)
     assert (found.between, found.waiting, found.unknown) == (None, None, 10)

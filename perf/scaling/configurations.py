@@ -1,0 +1,111 @@
+"""Configurations to be measured: executors x numbers of workers x chunk sizes."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+from analysis.errors import InputError
+from analysis.executors import EXECUTORS, import_executor, options_of, parse_options
+from perf.scaling.worker import Configuration
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+BASELINE: Final = "iterative"
+"""The executor that others are compared with, and that makes the reference."""
+
+
+def configurations(
+    executors: Sequence[str],
+    workers: Sequence[int],
+    chunksizes: Sequence[int],
+    *,
+    options: Sequence[str] = (),
+    untuned: bool = False,
+) -> list[Configuration]:
+    """Every executor x number of workers x chunk size; the iterative executor has one worker.
+
+    Options are ``KEY=VALUE`` for all executors that have the option, ``EXECUTOR.KEY=VALUE`` for
+    one; values are JSON, or else text. `untuned` adds coffea's own executors with their defaults.
+
+    Raises
+    ------
+    InputError
+        If there is no such executor or option, or what the executor needs is not installed.
+    """
+    for what, numbers in (("workers", workers), ("events a chunk", chunksizes)):
+        if not numbers or min(numbers) < 1:
+            msg = f"ask for at least one of {what}"
+            raise InputError(msg)
+    known = {name: _known_options(name) for name in dict.fromkeys(executors)}
+    if not known:
+        msg = f"name an executor: {', '.join(EXECUTORS)}"
+        raise InputError(msg)
+    given = _options(options, known)
+    made = []
+    for name, has in known.items():
+        chosen = parse_options(name, given[name])
+        given[name].pop("tuned", None)
+        # The iterative executor has no option for this (`perf.scaling.worker.opened`).
+        sides = (True, False) if untuned and (name == BASELINE or "tuned" in has) else (True,)
+        if not getattr(chosen, "tuned", True):
+            sides = (False,)
+        made += [
+            Configuration(
+                executor=name,
+                workers=count,
+                chunksize=chunksize,
+                tuned=tuned,
+                options=given[name],
+            )
+            for tuned in sides
+            for count in ((1,) if name == BASELINE else dict.fromkeys(workers))
+            for chunksize in dict.fromkeys(chunksizes)
+        ]
+    for configuration in made:
+        parse_options(
+            configuration.executor, configuration.all_options, workers=configuration.workers
+        )
+    return made
+
+
+def _known_options(name: str) -> list[str]:
+    if name not in EXECUTORS:
+        msg = f"there is no executor {name!r}: use one of {', '.join(EXECUTORS)}"
+        raise InputError(msg)
+    import_executor(name)
+    return options_of(name)
+
+
+def _options(
+    given: Sequence[str], known: Mapping[str, Sequence[str]]
+) -> dict[str, dict[str, Any]]:
+    """Options of each executor."""
+    options: dict[str, dict[str, Any]] = {name: {} for name in known}
+    for option in given:
+        key, equals, text = option.partition("=")
+        if not (key and equals):
+            msg = f"--option takes KEY=VALUE, not {option!r}"
+            raise InputError(msg)
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = text
+        executor, dot, name = key.partition(".")
+        chosen = [executor] if dot else [one for one, has in known.items() if key in has]
+        for executor in chosen:
+            if executor not in known:
+                msg = f"--option {option}: {executor} is not measured, see --executors"
+                raise InputError(msg)
+            if (name or key) not in known[executor]:
+                msg = (
+                    f"the {executor} executor has no option {name or key!r}: "
+                    f"it has {', '.join(known[executor])}"
+                )
+                raise InputError(msg)
+            options[executor][name or key] = value
+        if not chosen:
+            msg = f"--option {option}: none of {', '.join(known)} has it"
+            raise InputError(msg)
+    return options

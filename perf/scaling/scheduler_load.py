@@ -73,17 +73,15 @@ SPARE_FILES: Final = 200
 
 @dataclass(frozen=True)
 class Load:
-    """What one load cost.
+    """What one load cost, on simulated workers of one thread each.
 
     Attributes
     ----------
-    workers
-        Simulated workers, of one thread each.
     tasks
         Tasks of the map: one a chunk, or one a batch of chunks.
     submitted
-        These, the task that holds the processor, and the reduction. The scheduler saw exactly
-        so many finish.
+        These, the task that holds the processor, and the reduction: so many the scheduler saw
+        finish.
     task_seconds
         Mean duration of a task of the map.
     wall_seconds
@@ -91,11 +89,9 @@ class Load:
     scheduler_cpu_seconds, client_cpu_seconds, workers_cpu_seconds
         CPU time of the three processes meanwhile.
     scheduler_waited_seconds
-        How long the scheduler had work and no core, because others had them; 0 where the system
-        does not say.
+        How long the scheduler had work and no core; 0 where the system does not say.
     idle_share
-        Cores that the scheduler uses while the workers only send heartbeats; 0 if that was not
-        measured.
+        Cores that the scheduler uses while the workers only send heartbeats; 0 if not measured.
     scheduler_peak_memory
         Largest resident memory of the scheduler's process in bytes; None where it is not known.
     """
@@ -158,23 +154,10 @@ def measure_load(
 ) -> Load:
     """Put a load on a scheduler of its own, which must see every task finish once.
 
-    Parameters
-    ----------
-    workers, tasks
-        Simulated workers, of one thread each, and tasks of the map.
-    task_seconds
-        Mean duration of a task of the map. Each takes half to one and a half of it: if all took
-        the same, all answers would come at once.
-    reduction
-        Results that one task of the reduction adds up; None for no reduction.
-    seed
-        Of the durations and of the moments of heartbeats.
-    idle_seconds
-        How long to watch the scheduler without tasks, afterwards; 0 for not at all.
-    timeout
-        Seconds for everything.
-    silent
-        So many of the workers take tasks and never answer.
+    Each task takes half to one and a half of `task_seconds`: if all took the same, all answers
+    would come at once. One task of the reduction adds up so many results, None for no reduction.
+    The scheduler is watched without tasks for `idle_seconds` afterwards. So many workers are
+    `silent`: they take tasks and never answer. Everything must be done within `timeout` seconds.
 
     Raises
     ------

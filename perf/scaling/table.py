@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -15,7 +16,7 @@ from perf.records.format import duration, label
 from perf.scaling.configurations import BASELINE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from perf.scaling.campaign import Done, Failed
     from perf.scaling.worker import Configuration, Measured
@@ -124,81 +125,43 @@ def _cpu(measured: Measured) -> float:
 
 def tables(rows: Sequence[Row], failed: Sequence[Failed] = ()) -> list[Table]:
     """Throughput, where the time went, what is beside, and the law of scaling."""
-    made = [_throughput(rows, failed)]
+    throughput = _table("Throughput", _THROUGHPUT, rows)
+    for failure in failed:
+        throughput.add_row(*_head(failure.configuration), "FAILED")
+    made = [throughput]
     if rows:
-        made += [_where(rows), _beside(rows)]
+        made += [_table(_WHERE_TITLE, _WHERE, rows), _table(_BESIDE_TITLE, _BESIDE, rows)]
     if (laws := law_table(rows)) is not None:
         made.append(laws)
     return made
 
 
-def _throughput(rows: Sequence[Row], failed: Sequence[Failed]) -> Table:
-    table = _table(
-        "Throughput",
-        *("rounds", "wall", "events/s", "a worker", "speed-up", "CPU ns/event", "CPU/iterative"),
-    )
-    for row, head in zip(rows, _heads(rows), strict=True):
-        table.add_row(
-            *head,
-            str(row.rounds),
-            _span(row.wall, duration),
-            _rate(row.events_per_second),
-            _rate(row.events_per_second / row.configuration.workers),
-            _span(row.speed_up, _ratio),
-            f"{row.cpu_per_event.value * 1e9:,.0f}",
-            _span(row.cpu_ratio, _ratio),
-        )
-    for one in failed:
-        table.add_row(*_head(one.configuration), "FAILED")
-    return table
+def _share(*stages: str) -> Callable[[Row], str]:
+    """Stages in per cent of workers x wall, from the runs with the stage timer."""
+
+    def share(measured: Measured) -> float | None:
+        values = [getattr(measured, stage) for stage in stages]
+        return None if None in values else sum(values) / measured.budget
+
+    return lambda row: _percent(row.median(share))
 
 
-def _where(rows: Sequence[Row]) -> Table:
-    """Stages in per cent of workers x wall, from the runs with the stage timer.
+def _seconds(name: str) -> Callable[[Row], str]:
+    return lambda row: _duration(row.median(operator.attrgetter(name)))
 
-    CPU elsewhere is of all processes but for the threads in which chunks were processed: of the
-    client, of the engine, and of threads that read files.
-    """
-    table = _table(
-        "Where the time of the workers went, % of workers x wall",
-        *("open", "read", "unzip", "process", "pack", "merge", "wait", "not known"),
-        *("client merges", "rest a chunk", "CPU elsewhere"),
-    )
-    shares: tuple[tuple[str, ...], ...] = (
-        ("opening",),
-        ("reading",),
-        ("decompressing",),
-        ("processing",),
-        ("serialising",),
-        ("merging", "between"),
-        ("waiting",),
-        ("unknown",),
-    )
 
-    def share(names: Sequence[str]) -> Callable[[Measured], float | None]:
-        def one(measured: Measured) -> float | None:
-            values = [getattr(measured, name) for name in names]
-            return None if None in values else sum(values) / measured.budget
+def _bytes(name: str) -> Callable[[Row], str]:
+    def show(row: Row) -> str:
+        count = row.median(operator.attrgetter(name))
+        return "-" if count is None else f"{_short(count / 1e6)} MB"
 
-        return one
+    return show
 
-    for row, head in zip(rows, _heads(rows), strict=True):
-        table.add_row(
-            *head,
-            *(_percent(row.median(share(names))) for names in shares),
-            _percent(
-                row.median(
-                    lambda one: (
-                        None
-                        if one.adding is None or one.unpacking is None
-                        else (one.adding + one.unpacking) / one.probed_wall
-                    )
-                )
-            ),
-            _duration(row.median(_rest_a_chunk)),
-            _percent(row.median(lambda one: 1 - one.chunk_cpu / one.probed_cpu)),
-        )
-    return table
+
+def _client_merges(one: Measured) -> float | None:
+    if one.adding is None or one.unpacking is None:
+        return None
+    return (one.adding + one.unpacking) / one.probed_wall
 
 
 def _rest_a_chunk(one: Measured) -> float:
@@ -207,38 +170,50 @@ def _rest_a_chunk(one: Measured) -> float:
     return (one.budget - known) / one.chunks
 
 
-def _beside(rows: Sequence[Row]) -> Table:
-    table = _table(
-        "Start, tasks and memory",
-        *("start", "CPU", "end", "first run", "warm", "empty task", "CPU", "read"),
-        *("client", "worker", "engine"),
-    )
-    for row, head in zip(rows, _heads(rows), strict=True):
-        table.add_row(
-            *head,
-            *(
-                _duration(row.median(value))
-                for value in (
-                    lambda one: one.start_wall,
-                    lambda one: one.start_cpu,
-                    lambda one: one.stop_wall,
-                    lambda one: one.first_wall,
-                    _wall,
-                    lambda one: one.task_wall,
-                    lambda one: one.task_cpu,
-                )
-            ),
-            *(
-                _bytes(row.median(value))
-                for value in (
-                    lambda one: one.bytes_read,
-                    lambda one: one.peak_client,
-                    lambda one: one.peak_worker,
-                    lambda one: one.peak_engine,
-                )
-            ),
-        )
-    return table
+def _cpu_elsewhere(one: Measured) -> float:
+    """CPU time of the client, the engine and threads that read files: not of chunks' own threads."""
+    return 1 - one.chunk_cpu / one.probed_cpu
+
+
+_THROUGHPUT: Final[dict[str, Callable[[Row], str]]] = {
+    "rounds": lambda row: str(row.rounds),
+    "wall": lambda row: _span(row.wall, duration),
+    "events/s": lambda row: _rate(row.events_per_second),
+    "a worker": lambda row: _rate(row.events_per_second / row.configuration.workers),
+    "speed-up": lambda row: _span(row.speed_up, _ratio),
+    "CPU ns/event": lambda row: f"{row.cpu_per_event.value * 1e9:,.0f}",
+    "CPU/iterative": lambda row: _span(row.cpu_ratio, _ratio),
+}
+
+_WHERE_TITLE: Final = "Where the time of the workers went, % of workers x wall"
+_WHERE: Final[dict[str, Callable[[Row], str]]] = {
+    "open": _share("opening"),
+    "read": _share("reading"),
+    "unzip": _share("decompressing"),
+    "process": _share("processing"),
+    "pack": _share("serialising"),
+    "merge": _share("merging", "between"),
+    "wait": _share("waiting"),
+    "not known": _share("unknown"),
+    "client merges": lambda row: _percent(row.median(_client_merges)),
+    "rest a chunk": lambda row: _duration(row.median(_rest_a_chunk)),
+    "CPU elsewhere": lambda row: _percent(row.median(_cpu_elsewhere)),
+}
+
+_BESIDE_TITLE: Final = "Start, tasks and memory"
+_BESIDE: Final[dict[str, Callable[[Row], str]]] = {
+    "start": _seconds("start_wall"),
+    "start CPU": _seconds("start_cpu"),
+    "end": _seconds("stop_wall"),
+    "first run": _seconds("first_wall"),
+    "warm": lambda row: _duration(row.median(_wall)),
+    "empty task": _seconds("task_wall"),
+    "task CPU": _seconds("task_cpu"),
+    "read": _bytes("bytes_read"),
+    "client": _bytes("peak_client"),
+    "worker": _bytes("peak_worker"),
+    "engine": _bytes("peak_engine"),
+}
 
 
 def law_table(rows: Sequence[Row]) -> Table | None:
@@ -250,7 +225,8 @@ def law_table(rows: Sequence[Row]) -> Table | None:
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         groups.setdefault(_head(row.configuration)[:2], []).append(row)
-    table = _table("Scaling law", "one worker", "law", "serial", "crosstalk", "best at", "misfit")
+    headings = ("one worker", "law", "serial", "crosstalk", "best at", "misfit")
+    table = _table("Scaling law", dict.fromkeys(headings, str))
     for (executor, chunk), members in groups.items():
         usable = [row for row in members if row.rounds > 1]
         if len(usable) < LEAST_WORKERS:
@@ -314,29 +290,25 @@ def _elsewhere(rows: Sequence[Row]) -> set[tuple[str, str]]:
     }
 
 
-def _table(title: str, *headings: str) -> Table:
+def _table(
+    title: str, columns: Mapping[str, Callable[[Row], str]], rows: Sequence[Row] = ()
+) -> Table:
+    """A row for each configuration; its first cells are empty where the row before has the same."""
     table = Table(title=title, box=box.SIMPLE, pad_edge=False, title_justify="left")
     table.add_column("executor", overflow="fold")
-    for heading in ("chunk", "workers", *headings):
+    for heading in ("chunk", "workers", *columns):
         table.add_column(heading, justify="right", overflow="fold")
-    return table
-
-
-def _heads(rows: Sequence[Row]) -> list[tuple[str, str, str]]:
-    """First columns, without what the row before has too."""
-    made: list[tuple[str, str, str]] = []
     before: tuple[str, ...] = ("", "", "")
     for row in rows:
-        head = _head(row.configuration)
-        made.append(
-            (
-                "" if head[0] == before[0] else head[0],
-                "" if head[:2] == before[:2] else head[1],
-                head[2],
-            )
+        executor, chunk, workers = head = _head(row.configuration)
+        table.add_row(
+            "" if executor == before[0] else executor,
+            "" if (executor, chunk) == before[:2] else chunk,
+            workers,
+            *(show(row) for show in columns.values()),
         )
         before = head
-    return made
+    return table
 
 
 def _head(configuration: Configuration) -> tuple[str, str, str]:
@@ -381,7 +353,3 @@ def _percent(share: float | None) -> str:
 
 def _duration(seconds: float | None) -> str:
     return "-" if seconds is None else duration(seconds)
-
-
-def _bytes(count: float | None) -> str:
-    return "-" if count is None else f"{_short(count / 1e6)} MB"

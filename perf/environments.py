@@ -29,6 +29,7 @@ import platformdirs
 from packaging.utils import canonicalize_name
 
 from analysis.errors import InputError
+from perf import programs
 from perf.exact_environment import (
     FOLDER_VARIABLE,
     Environment,
@@ -92,7 +93,9 @@ def environment(
             msg = "--pins cannot be combined with '.', whose dependencies are installed already"
             raise InputError(msg)
         return Environment(Path(sys.executable), HERE, installed_in(Path(sys.executable)))
-    folder = (folder or default_folder()).absolute()
+    named = os.environ.get(FOLDER_VARIABLE)
+    user = Path(named) if named else platformdirs.user_cache_path("coffea-scaling") / "env"
+    folder = (folder or user).absolute()
     fixed = _named_pins(pins) if pins is not None else None
     if _is_checkout(path := Path(version)):
         # A folder changes: what it holds now is what is meant.
@@ -101,12 +104,6 @@ def environment(
         return make(_of_release(version, fixed), folder)
     ref, clone = _where(version)
     return _of_commit(ref, clone or _clone(folder), fixed, folder)
-
-
-def default_folder() -> Path:
-    """Where environments are kept."""
-    named = os.environ.get(FOLDER_VARIABLE)
-    return Path(named) if named else platformdirs.user_cache_path("coffea-scaling") / "env"
 
 
 @cache
@@ -307,22 +304,8 @@ def _where(version: str) -> tuple[str, Path | None]:
     return ref, Path(clone) if at else None
 
 
-def _commit(ref: str, clone: Path) -> str:
-    if not clone.is_dir():
-        msg = f"there is no clone at {clone}: name the folder of one"
-        raise InputError(msg)
-    reason: InputError | None = None
-    for name in (ref, f"origin/{ref}"):
-        try:
-            return git(clone, "rev-parse", "--verify", "--end-of-options", f"{name}^{{commit}}")
-        except InputError as error:
-            reason = reason or error
-    msg = f"{clone} has no commit {ref!r} ({reason}): fetch it, or name a release that has pins"
-    raise InputError(msg)
-
-
 def _of_commit(ref: str, clone: Path, pins: _Pins | None, folder: Path) -> Environment:
-    commit = _commit(ref, clone)
+    commit = programs.commit(clone, ref)
     committed = datetime.fromtimestamp(
         int(git(clone, "show", "--no-patch", "--format=%ct", commit)), UTC
     )

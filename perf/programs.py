@@ -34,6 +34,21 @@ def git(
     return run(command, "git", variables=variables).strip()
 
 
+def commit(clone: Path, name: str) -> str:
+    """Hash of a commit, tag or branch of a clone, or of its origin."""
+    if not clone.is_dir():
+        msg = f"there is no clone at {clone}: name the folder of one"
+        raise InputError(msg)
+    reason: InputError | None = None
+    for ref in (name, f"origin/{name}"):
+        try:
+            return git(clone, "rev-parse", "--verify", "--end-of-options", f"{ref}^{{commit}}")
+        except InputError as error:
+            reason = reason or error
+    msg = f"{clone} has no commit {name!r} ({reason}): fetch it, or name another version"
+    raise InputError(msg)
+
+
 def uv(
     *arguments: str,
     what: str,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from analysis.errors import InputError
 from perf.compare import session, verdict
 from perf.compare.verdict import Judgement
-from perf.programs import git
+from perf.programs import commit, git
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -127,7 +127,7 @@ class Search:
 
 def commits(clone: Path, good: str, bad: str) -> list[str]:
     """Full hashes from GOOD to BAD, oldest first, along first parents."""
-    first, last = (_commit(clone, name) for name in (good, bad))
+    first, last = (commit(clone, name) for name in (good, bad))
     listed = git(clone, "rev-list", "--first-parent", "--reverse", f"{first}..{last}").split()
     try:
         git(clone, "merge-base", "--is-ancestor", first, last)
@@ -142,11 +142,3 @@ def commits(clone: Path, good: str, bad: str) -> list[str]:
 def described(clone: Path, commit: str) -> str:
     """Short hash, day and subject of a commit."""
     return git(clone, "show", "--no-patch", "--format=%h %cs %s", commit)
-
-
-def _commit(clone: Path, name: str) -> str:
-    try:
-        return git(clone, "rev-parse", "--verify", f"{name}^{{commit}}")
-    except InputError as error:
-        msg = f"{clone} has no commit {name!r} ({error}): fetch it, or name another"
-        raise InputError(msg) from None

@@ -51,23 +51,23 @@ packages = ["analysis"]
 
 def repository(folder: Path) -> Path:
     """The repository of our `analysis` with tags BASE, NONE, FIVE and DOUBLE, made unless it exists."""
-    made = folder / f"made-up-{state()}"
-    if (made / ".git").is_dir():
-        return made
+    path = folder / f"made-up-{state()}"
+    if (path / ".git").is_dir():
+        return path
     shutil.copytree(
-        ROOT / "analysis", made / "analysis", ignore=shutil.ignore_patterns("__pycache__")
+        ROOT / "analysis", path / "analysis", ignore=shutil.ignore_patterns("__pycache__")
     )
-    (made / "pyproject.toml").write_text(_PROJECT.format(version="0"))
-    git(made, "init", "--quiet", "--initial-branch=main")
-    commit(made, BASE)
-    (made / "README.md").write_text("Nothing that is run.\n")
-    commit(made, NONE)
-    module = made / "analysis" / "kernels" / f"{SLOWED.partition('-')[0]}.py"
+    (path / "pyproject.toml").write_text(_PROJECT.format(version="0"))
+    git(path, "init", "--quiet", "--initial-branch=main")
+    commit(path, BASE)
+    (path / "README.md").write_text("Nothing that is run.\n")
+    commit(path, NONE)
+    module = path / "analysis" / "kernels" / f"{SLOWED.partition('-')[0]}.py"
     clean = module.read_text()
     for tag, percent in PERCENT.items():
         module.write_text(clean + _INJECTED.format(percent=percent))
-        commit(made, tag)
-    return made
+        commit(path, tag)
+    return path
 
 
 def state() -> str:

@@ -74,8 +74,12 @@ def _cells(name: str, member: Measured) -> tuple[str, ...]:
 def lines(comparison: Comparison, counted: Counted | None = None) -> list[str]:
     """Text below the table: failures, packages that differ, what the numbers are, and the machine."""
     failures = [
-        *(f"{name}: {one.failure}" for name, one in comparison.measured.items() if one.failure),
-        *(one for pair in (counted or {}).values() for one in pair if isinstance(one, str)),
+        *(
+            f"{name}: {member.failure}"
+            for name, member in comparison.measured.items()
+            if member.failure
+        ),
+        *(why for pair in (counted or {}).values() for why in pair if isinstance(why, str)),
     ]
     changed = differences(comparison.a.installed, comparison.b.installed)
     packages = (
@@ -91,9 +95,9 @@ def lines(comparison: Comparison, counted: Counted | None = None) -> list[str]:
         "of each arm."
     )
     control = [
-        abs(one.judgement.control.ratio - 1)
-        for one in comparison.measured.values()
-        if one.judgement
+        abs(member.judgement.control.ratio - 1)
+        for member in comparison.measured.values()
+        if member.judgement
     ]
     noise = (
         f"The A/A arm shows {statistics.median(control):.1%} (median) and {max(control):.1%} "
@@ -122,9 +126,9 @@ def table(comparison: Comparison, counted: Counted | None = None) -> Table:
         shown.add_column(heading, justify="left" if plain else "right", no_wrap=True)
     if counted is not None:
         shown.add_column("instructions B / A", justify="right")
-    for name, one in comparison.measured.items():
+    for name, member in comparison.measured.items():
         more = [_counts(counted, name)] if counted is not None else []
-        shown.add_row(*_cells(name, one), *more)
+        shown.add_row(*_cells(name, member), *more)
     return shown
 
 
@@ -137,23 +141,27 @@ def _counts(counted: Counted, name: str) -> str:
 
 def markdown(comparison: Comparison, counted: Counted | None = None) -> str:
     """Comment for a pull request."""
-    verdicts = [one.judgement.outcome for one in comparison.measured.values() if one.judgement]
+    verdicts = [
+        member.judgement.outcome for member in comparison.measured.values() if member.judgement
+    ]
     tally = ", ".join(
-        f"{verdicts.count(one)} {one}"
-        for one in ("slower", "faster", "no change", "undecided")
-        if verdicts.count(one)
+        f"{verdicts.count(outcome)} {outcome}"
+        for outcome in ("slower", "faster", "no change", "undecided")
+        if verdicts.count(outcome)
     )
     headings = [*_HEADINGS, *(["instructions B / A"] if counted is not None else [])]
     rows = [
-        [*_cells(name, one), *([_counts(counted, name)] if counted is not None else [])]
-        for name, one in comparison.measured.items()
+        [*_cells(name, member), *([_counts(counted, name)] if counted is not None else [])]
+        for name, member in comparison.measured.items()
     ]
     out = [
         f"### `{comparison.b.name}` over `{comparison.a.name}`: {tally or 'nothing was measured'}",
         "",
         "| " + " | ".join(headings) + " |",
         "|"
-        + "|".join(" --- " if one in {"benchmark", "verdict"} else " ---: " for one in headings)
+        + "|".join(
+            " --- " if heading in {"benchmark", "verdict"} else " ---: " for heading in headings
+        )
         + "|",
     ]
     for row in rows:
@@ -172,29 +180,29 @@ def as_json(comparison: Comparison, counted: Counted | None = None) -> dict[str,
         "schema_version": SCHEMA_VERSION,
         "sides": {
             name: {
-                "name": one.name,
-                "installed": dict(one.installed),
-                "variables": dict(one.variables),
+                "name": side.name,
+                "installed": dict(side.installed),
+                "variables": dict(side.variables),
             }
-            for name, one in (("A", comparison.a), ("B", comparison.b))
+            for name, side in (("A", comparison.a), ("B", comparison.b))
         },
         "differences": differences(comparison.a.installed, comparison.b.installed),
         "benchmarks": {
             name: {
-                "outcome": one.outcome,
-                "verdict": one.verdict,
-                "failure": one.failure,
-                "cpu": _judged(one.judgement),
-                "wall": _judged(one.of_wall),
-                "blocks": len(one.cpu),
-                "loops": one.loops,
-                "rounds": one.rounds,
+                "outcome": member.outcome,
+                "verdict": member.verdict,
+                "failure": member.failure,
+                "cpu": _judged(member.judgement),
+                "wall": _judged(member.of_wall),
+                "blocks": len(member.cpu),
+                "loops": member.loops,
+                "rounds": member.rounds,
                 # Of each block: A, A again, B.
-                "log_cpu_seconds": one.cpu,
-                "log_wall_seconds": one.wall,
+                "log_cpu_seconds": member.cpu,
+                "log_wall_seconds": member.wall,
                 "instructions": _instructions(counted, name),
             }
-            for name, one in comparison.measured.items()
+            for name, member in comparison.measured.items()
         },
         "exit_status": exit_status(comparison),
         "error": comparison.error,

@@ -14,7 +14,7 @@ import platformdirs
 
 from analysis.errors import InputError
 from perf.environments import environment
-from perf.programs import git
+from perf.programs import commit, git
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -108,12 +108,12 @@ def _of_this_project(spec: str) -> Path | None:
     if not (at and Path(clone).is_dir()):
         return None
     try:
-        commit = git(Path(clone), "rev-parse", "--verify", f"{ref}^{{commit}}")
-        git(Path(clone), "cat-file", "-e", f"{commit}:{kernels}")
+        sha = commit(Path(clone), ref)
+        git(Path(clone), "cat-file", "-e", f"{sha}:{kernels}")
     except InputError:
         # It is a commit of coffea, or there is none, which `environment` says.
         return None
-    return exported(Path(clone), commit)
+    return exported(Path(clone), sha)
 
 
 def exported(clone: Path, commit: str) -> Path:

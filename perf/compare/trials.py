@@ -323,11 +323,11 @@ def _row(trials: Sequence[dict[str, Any]], kind: str) -> list[str]:
         if effects:
             ratios = f"{min(effects):.3f} to {max(effects):.3f}"
     controls = [
-        abs(one["cpu"]["control"]["ratio"] - 1)
+        abs(member["cpu"]["control"]["ratio"] - 1)
         for trial in trials
         if "result" in trial
-        for one in trial["result"]["benchmarks"].values()
-        if one["cpu"]
+        for member in trial["result"]["benchmarks"].values()
+        if member["cpu"]
     ]
     return [
         str(len(trials)),
@@ -354,7 +354,7 @@ def footnote(done: Sequence[dict[str, Any]]) -> list[str]:
             f"comparison. A / A: what the control arm shows, median and largest. "
             f"{ASV}, asv_runner {ASV_RUNNER}, with the defaults of both."
         ),
-        ", ".join(f"{name} {one}" for name, one in last["versions"].items()),
+        ", ".join(f"{name} {version}" for name, version in last["versions"].items()),
         (
             f"{where['name']}: {where['cpu']}, {where['cores']} cores, {where['kernel']}, "
             f"load average {min(loads):.1f} to {max(loads):.1f}, code {last['code']}"

@@ -48,8 +48,8 @@ def last(path: Path, pins: str = "") -> tuple[list[Record], Notes]:
     if not records:
         msg = f"{path} holds no history: make one with `python -m perf history run`"
         raise InputError(msg)
-    newest = str(max(records, key=lambda one: one.timestamp).what.parameters["campaign"])
-    members = [one for one in records if one.what.parameters["campaign"] == newest]
+    newest = str(max(records, key=lambda record: record.timestamp).what.parameters["campaign"])
+    members = [record for record in records if record.what.parameters["campaign"] == newest]
     return members, Notes.read(notes_path(path), newest)
 
 
@@ -59,12 +59,12 @@ def table(records: Sequence[Record], clock: Clock = "cpu") -> Table:
     Medians over the processes of a campaign, of the median of each. A star follows a ratio whose
     two sides do not overlap, of at least `LEAST_PROCESSES` processes each.
     """
-    versions = sorted_versions(str(one.what.parameters["coffea"]) for one in records)
+    versions = sorted_versions(str(record.what.parameters["coffea"]) for record in records)
     days = {
-        str(one.what.parameters["coffea"]): str(one.what.parameters.get("released", ""))
-        for one in records
+        str(record.what.parameters["coffea"]): str(record.what.parameters.get("released", ""))
+        for record in records
     }
-    pins = next((str(one.what.parameters.get("stack", "")) for one in records), "")
+    pins = next((str(record.what.parameters.get("stack", "")) for record in records), "")
     fixed = f", all but coffea as of {pins}" if pins else ""
     shown = Table(
         "", title=f"History{fixed}: {clock} time of a call, and ratio to the version before"
@@ -81,8 +81,8 @@ def table(records: Sequence[Record], clock: Clock = "cpu") -> Table:
         before: list[float] = []
         cells = []
         for version in versions:
-            values = [number(one) for one in by_workload[of].get(version, ())]
-            values = [one for one in values if one is not None]
+            numbers = [number(record) for record in by_workload[of].get(version, ())]
+            values = [value for value in numbers if value is not None]
             if not values:
                 cells.append("-")
                 continue
@@ -98,12 +98,12 @@ def table(records: Sequence[Record], clock: Clock = "cpu") -> Table:
         add(workload.name, workload.name, seconds, duration)
     shown.add_section()
     for name in MEMORY_OF:
-        add(f"peak memory, {name}", name, lambda one: one.peak_memory, data_size)
+        add(f"peak memory, {name}", name, lambda record: record.peak_memory, data_size)
     for key, name in SIZES.items():
         add(
             f"{name}, {workloads.ONE_CORE}",
             workloads.ONE_CORE,
-            lambda one, key=key: one.metrics.get(key),  # type: ignore[misc]
+            lambda record, key=key: record.metrics.get(key),  # type: ignore[misc]
             lambda value: f"{value:,.0f}",
         )
     return shown

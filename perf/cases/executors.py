@@ -138,9 +138,16 @@ class MergeCase(TasksCase):
         return partial(task_functions.Returning, size=self.histogram_bytes, contents=self.contents)
 
 
-def starts(scale: Scale) -> list[StartCase]:  # noqa: ARG001  (one signature for all)
+def plain_executors(scale: Scale) -> list[str]:
+    """Coffea's own executors that are measured."""
+    return list(MAX_PLAIN_TASKS) if scale.details else []
+
+
+def starts(scale: Scale) -> list[StartCase]:
     """Start of each executor that has workers, warm after cold."""
     processes: tuple[Literal["cold", "warm"], ...] = ("cold", "warm")
+    if not scale.details:
+        processes = ("warm",)
     return [
         StartCase(executor, WORKERS, process=process)
         for executor in POOLS
@@ -160,8 +167,8 @@ def tasks(scale: Scale) -> list[TasksCase]:
         ]
     cases += [
         TasksCase(name, WORKERS, "plain", tasks=number)
-        for name, most in MAX_PLAIN_TASKS.items()
+        for name in plain_executors(scale)
         for number in scale.tasks
-        if number <= most
+        if number <= MAX_PLAIN_TASKS[name]
     ]
     return cases

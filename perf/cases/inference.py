@@ -334,7 +334,7 @@ class InferenceCase(Case):
 def inferences(scale: Scale) -> list[InferenceCase]:
     """Every task with every backend and optimiser.
 
-    Fits are measured cold too, and on published histograms. With pyhf's own optimisers a test
+    Fits are measured in a new process too, and on published histograms. With pyhf's own optimisers a test
     takes tens of seconds and a limit minutes: only if the scale says so.
     """
     from analysis.inference.backends import OPTIMIZERS
@@ -344,7 +344,10 @@ def inferences(scale: Scale) -> list[InferenceCase]:
     slow: tuple[InferenceTask, ...] = ("hypotest", "limit")
     return [
         *(InferenceCase("build", *pair) for pair in ours),
-        *(InferenceCase("fit", *pair, process="cold") for pair in pairs),
+        *(
+            InferenceCase("fit", *pair, process="cold")
+            for pair in (pairs if scale.details else ours)
+        ),
         *(InferenceCase("fit", *pair, source) for source in get_args(Source) for pair in pairs),
         *(
             InferenceCase(task, *pair)

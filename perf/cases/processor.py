@@ -24,7 +24,7 @@ from perf.cases.case import (
     implementations,
 )
 from perf.cases.data import Store, real_identity
-from perf.cases.executors import MAX_PLAIN_TASKS
+from perf.cases.executors import plain_executors
 from perf.cases.tasks import KillWorker, wait_for_workers
 from perf.records import difference, provenance
 from perf.records.format import label
@@ -271,6 +271,7 @@ def processors(scale: Scale) -> list[ProcessorCase]:
     ours are compared with.
     """
     both: tuple[Variations, ...] = ("nominal", "all")
+    with_all = {BASE, "futures"} if scale.details else {BASE}
     largest = scale.chunksizes[-1]
     synthetic = partial(ProcessorCase, size=scale.processor_events)
     return [
@@ -299,16 +300,18 @@ def processors(scale: Scale) -> list[ProcessorCase]:
                 variations=variations,
             )
             for executor, workers in EXECUTORS
-            for variations in (both if executor in {BASE, "futures"} else both[:1])
+            for variations in (both if executor in with_all else both[:1])
             for chunksize in (scale.chunksizes if variations == "nominal" else (largest,))
             for implementation in VECTORISED
         ),
-        *(synthetic(name, WORKERS, "plain", chunksize=largest) for name in MAX_PLAIN_TASKS),
+        *(synthetic(name, WORKERS, "plain", chunksize=largest) for name in plain_executors(scale)),
     ]
 
 
 def scalings(scale: Scale) -> list[ScalingCase]:
     """The processor by number of workers, up to one a core: the same events, and more."""
+    if scale.fewest_workers is None:
+        return []
     cores = provenance.machine().cores or 1
     numbers = [n for i in range(cores.bit_length()) if (n := 2**i) >= scale.fewest_workers]
     each = scale.processor_events // WORKERS

@@ -111,7 +111,7 @@ def readings(scale: Scale) -> list[ReadingCase]:
     ways: list[tuple[Route, int, Handler, int]] = [
         (route, 0, "default", chunksize) for route in here for chunksize in scale.chunksizes
     ]
-    handlers: tuple[Handler, ...] = get_args(Handler) if scale.handlers else ("default",)
+    handlers: tuple[Handler, ...] = get_args(Handler) if scale.details else ("default",)
     ways += [
         (route, milliseconds, handler, chunksize)
         for milliseconds in scale.delays

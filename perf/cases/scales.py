@@ -45,11 +45,12 @@ class Scale:
     files_events, files
         Events processed and the numbers of equal files that hold them.
     fewest_workers
-        Smallest worker count in scaling benchmarks.
+        Smallest worker count in scaling benchmarks; None to leave them out.
     delays
         Milliseconds to a server, each way: in the building, in the country, across an ocean.
-    handlers
-        Whether uproot's own handlers of files of servers are measured too.
+    details
+        Whether these are measured too: coffea's own executors, all variations on workers, starts
+        and fits in new processes, uproot's own handlers of files of servers.
     workflow_events
         Events of each sample of the whole workflow.
     slow_tests
@@ -70,9 +71,9 @@ class Scale:
     merged: tuple[tuple[int, int, Contents], ...]
     files_events: int
     files: tuple[int, ...]
-    fewest_workers: int
+    fewest_workers: int | None
     delays: tuple[int, ...]
-    handlers: bool
+    details: bool
     workflow_events: int
     slow_tests: tuple[InferenceTask, ...]
 
@@ -94,7 +95,7 @@ _SMALL: Final = Scale(
     files=(1, 8),
     fewest_workers=2,
     delays=(0, 10, 50),
-    handlers=True,
+    details=True,
     workflow_events=2_000,
     slow_tests=(),
 )
@@ -123,7 +124,7 @@ _FULL: Final = Scale(
     files=(1, 8, 64),
     fewest_workers=1,
     delays=(0, 10, 50),
-    handlers=True,
+    details=True,
     workflow_events=20_000,
     slow_tests=("hypotest",),
 )
@@ -140,11 +141,11 @@ _DEFAULT: Final = replace(
     chunksizes=(50_000,),
     tasks=(10, 1_000),
     merged=((1_024, 64, "random"), (16_000_000, 16, "random")),
-    files_events=400_000,
+    files_events=200_000,
     files=(1, 8),
-    fewest_workers=2,
+    fewest_workers=None,
     delays=(10,),
-    handlers=False,
+    details=False,
     slow_tests=(),
 )
 """What `make bench` measures within six minutes on two cores: the full scale with fewer sizes,

@@ -85,7 +85,8 @@ def test_processor_is_measured_with_every_executor_and_chunk_size(scale: Scale) 
         for executor in ("iterative", "futures", "dask", "parsl", "spark")
         for chunksize in scale.chunksizes
     } | {("idiomatic", "iterative", chunksize) for chunksize in scale.chunksizes}
-    assert {c.executor for c in cases if c.variant == "plain"} == {"dask", "spark"}
+    plain = {"dask", "spark"} if scale.details else set()
+    assert {c.executor for c in cases if c.variant == "plain"} == plain
     assert {(c.variations, c.source) for c in cases} == {
         (variations, source)
         for variations in ("nominal", "all")
@@ -106,12 +107,13 @@ def test_all_that_an_executor_costs_is_measured_on_each(scale: Scale) -> None:
     }
     files = {(FilesCase, "number of files")}
     base = tasks | merging | files
+    scaling = {(ScalingCase, "scaling")} if scale.fewest_workers else set()
     assert found.pop("iterative") == base
     assert set(found) == {"futures", "dask", "parsl", "spark"}
     for groups in found.values():
         assert groups - {(ProcessorCase, "ttbar, all")} == base | starts | {
             (ProcessorCase, "ttbar, nominal"),
-            (ScalingCase, "scaling"),
+            *scaling,
             (RecoveryCase, "one worker killed"),
         }
 
@@ -134,7 +136,8 @@ def test_fits_are_measured_with_every_backend_and_optimizer(scale: Scale) -> Non
             for c in cases
             if c.task == "fit" and (c.source, c.process) == how
         }
-        assert fits == pairs
+        ours = {("numpy", "least_squares"), ("jax", "newton")}
+        assert fits == (ours if how[1] == "cold" and not scale.details else pairs)
     for task in ("build", "hypotest", "limit"):
         found = {(c.backend, c.optimizer) for c in cases if c.task == task}
         assert found == pairs if task in scale.slow_tests else found < pairs
@@ -165,7 +168,7 @@ def test_scaling_is_strong_and_weak_and_takes_no_more_workers_than_cores(
 ) -> None:
     found = {(case.workers, case.size) for case in scalings(scale)}
     whole, half = scale.processor_events, scale.processor_events // 2
-    assert min(found)[0] == scale.fewest_workers
+    assert min(found, default=(None,))[0] == scale.fewest_workers
     for workers in {workers for workers, _ in found}:
         assert workers <= (provenance.machine().cores or 0)
         assert {(workers, whole), (workers, workers * half)} <= found
@@ -186,7 +189,7 @@ def test_reading_is_measured_by_route_latency_and_chunk_size(scale: Scale) -> No
         (route, milliseconds)
         for route in ("xrootd", "http")
         for milliseconds in scale.delays
-        if scale.handlers
+        if scale.details
     }
     assert len({(c.size, c.executor, c.workers, c.implementation) for c in cases}) == 1
 

@@ -7,7 +7,6 @@ rows are compared by what both took over the iterative one.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from analysis.errors import InputError
@@ -45,11 +44,18 @@ class Setting:
     options: Callable[[], dict[str, Any]] = dict
     column_cache: int | None = None
 
-    def measured(self, store: Store, rng: np.random.Generator) -> dict[str, Verdict]:
-        """Verdicts by quantity, of `executors.QUANTITIES`."""
-        measure = partial(claims.as_worker, claims.executor, store, rng, self.executor)
-        verdicts = measure(self.without, ROUNDS, self.options(), self.column_cache)
-        return {verdict.quantity: verdict for verdict in verdicts}
+    def measured(self, store: Store, rng: np.random.Generator) -> list[Verdict]:
+        """Verdicts, one for each of `executors.QUANTITIES`."""
+        return claims.as_worker(
+            claims.executor,
+            store,
+            rng,
+            self.executor,
+            self.without,
+            ROUNDS,
+            self.options(),
+            self.column_cache,
+        )
 
 
 def _environment(**variables: str | None) -> Callable[[], dict[str, Any]]:

@@ -11,7 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import numpy as np
 import psutil
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from coffea.processor.executor import ExecutorBase
 
     from perf.cases.tasks import Variant
+
+_Result = TypeVar("_Result")
 
 ROUNDS: Final = 21
 """Pairs of executors: the interval then leaves out the least and the largest of them, as when
@@ -194,7 +196,7 @@ def _run_share() -> Any:
     return _share[0]()
 
 
-def as_worker(function: Callable[..., Any], *args: Any) -> Any:
+def as_worker(function: Callable[..., _Result], *args: Any) -> _Result:
     """Call a function in a new process with the memory settings of workers.
 
     glibc reads them when a process starts. Whoever computes is to have them, the iterative

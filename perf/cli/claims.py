@@ -30,7 +30,9 @@ from perf.records.table import footnote, made_with
 # ruff: noqa: PLC0415
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from rich.console import Console
 
     from perf.claims.verdict import Verdict
 
@@ -53,24 +55,15 @@ def claims(
 
     from perf.claims.catalogue import every
 
-    console, run = _console.console(), uuid.uuid4().hex
-    verdicts: list[Verdict] = []
-    written: list[Record] = []
-    missing: list[str] = []
-    pending = every(Store(data), np.random.default_rng(seed), only or ())
-    with console.status("") as status:
-        for number, claim in enumerate(pending, start=1):
-            status.update(f"{claim.name}, {number} of {len(pending)}")
-            load_before = provenance.load_average()
-            try:
-                measured = claim.measure()
-            except NotInstalledError as error:
-                missing.append(f"{claim.name} was not measured: {error}")
-                continue
-            verdicts.extend(measured)
-            written += _append(records, run, measured, load_before, machine)
+    console = _console.console()
+    pending = {
+        claim.name: claim.measure
+        for claim in every(Store(data), np.random.default_rng(seed), only or ())
+    }
+    measured, missing, footnotes = _measure(pending, records, machine, console)
+    verdicts = [verdict for each in measured.values() for verdict in each]
     console.print(_table(verdicts))
-    _console.say(*missing, *(footnote(record) for record in written[-1:]), on=console)
+    _console.say(*missing, *footnotes, on=console)
     if not all(verdict.holds for verdict in verdicts):
         raise typer.Exit(FAILED)
 
@@ -91,7 +84,12 @@ def ablation(
     from perf.claims import ablation as settings
     from perf.claims.executors import EVENTS, PROCESSOR_CHUNK, QUANTITIES
 
-    console, run = _console.console(), uuid.uuid4().hex
+    console, store, rng = _console.console(), Store(data), np.random.default_rng(seed)
+    chosen = {
+        f"{each.executor}, {each.without}": each for each in settings.of(executors.split(","))
+    }
+    pending = {name: partial(each.measured, store, rng) for name, each in chosen.items()}
+    measured, missing, footnotes = _measure(pending, records, machine, console)
     table = Table(
         "executor",
         "without it",
@@ -101,32 +99,18 @@ def ablation(
     )
     for quantity in QUANTITIES:
         table.add_column(quantity, justify="right")
-    pending = settings.of(executors.split(","))
-    written: list[Record] = []
-    missing: dict[str, str] = {}
-    store, rng = Store(data), np.random.default_rng(seed)
-    with console.status("") as status:
-        for number, setting in enumerate(pending, start=1):
-            status.update(f"{setting.executor}, {setting.without}: {number} of {len(pending)}")
-            load_before = provenance.load_average()
-            try:
-                measured = setting.measured(store, rng)
-            except NotInstalledError as error:
-                missing[setting.executor] = f"{setting.executor} was not measured: {error}"
-                continue
-            written += _append(records, run, measured.values(), load_before, machine)
-            if setting.without == settings.TUNED:
-                table.add_section()
-            table.add_row(
-                setting.executor,
-                setting.without,
-                *(
-                    _number(measured[name].measured.value, measured[name].unit)
-                    for name in QUANTITIES
-                ),
-            )
+    for name, verdicts in measured.items():
+        setting = chosen[name]
+        if setting.without == settings.TUNED:
+            table.add_section()
+        values = {verdict.quantity: verdict for verdict in verdicts}
+        table.add_row(
+            setting.executor,
+            setting.without,
+            *(_number(values[name].measured.value, values[name].unit) for name in QUANTITIES),
+        )
     console.print(table)
-    _console.say(*missing.values(), *(footnote(record) for record in written[-1:]), on=console)
+    _console.say(*missing, *footnotes, on=console)
 
 
 def scheduler_load(
@@ -181,37 +165,52 @@ def scheduler_load(
     _console.say(made_with(provenance.versions(), provenance.machine()), on=console)
 
 
-def _append(
+def _measure(
+    pending: Mapping[str, Callable[[], Iterable[Verdict]]],
     path: Path,
-    run: str,
-    verdicts: Iterable[Verdict],
-    load_before: float | None,
     machine: str | None,
-) -> list[Record]:
-    """Append what verdicts were made from to the file of records."""
-    versions = {**provenance.versions(), provenance.SUITE: provenance.suite()}
-    where, load = provenance.machine(machine), provenance.load_average()
-    records = [
-        Record(
-            run=run,
-            what=arm.what,
-            input=arm.input,
-            versions=versions,
-            machine=where,
-            load_before=load_before,
-            load_after=load,
-            iterations=arm.iterations,
-            wall_seconds=tuple(arm.wall),
-            cpu_seconds=tuple(arm.cpu),
-            peak_memory=arm.peak_memory,
-            check=arm.check,
-        )
-        for verdict in verdicts
-        for arm in verdict.arms
-    ]
-    for record in records:
-        record_file.append(path, record)
-    return records
+    console: Console,
+) -> tuple[dict[str, list[Verdict]], list[str], list[str]]:
+    """Measure, and append to the file of records.
+
+    Gives verdicts by name, sentences on what is not installed, and a footnote if anything is
+    measured.
+    """
+    run, versions = (
+        uuid.uuid4().hex,
+        {**provenance.versions(), provenance.SUITE: provenance.suite()},
+    )
+    measured: dict[str, list[Verdict]] = {}
+    missing: list[str] = []
+    footnotes: list[str] = []
+    with console.status("") as status:
+        for number, (name, measure) in enumerate(pending.items(), start=1):
+            status.update(f"{name}: {number} of {len(pending)}")
+            load_before = provenance.load_average()
+            try:
+                measured[name] = list(measure())
+            except NotInstalledError as error:
+                missing.append(f"{name} was not measured: {error}")
+                continue
+            where, load = provenance.machine(machine), provenance.load_average()
+            for arm in (arm for verdict in measured[name] for arm in verdict.arms):
+                record = Record(
+                    run=run,
+                    what=arm.what,
+                    input=arm.input,
+                    versions=versions,
+                    machine=where,
+                    load_before=load_before,
+                    load_after=load,
+                    iterations=arm.iterations,
+                    wall_seconds=tuple(arm.wall),
+                    cpu_seconds=tuple(arm.cpu),
+                    peak_memory=arm.peak_memory,
+                    check=arm.check,
+                )
+                record_file.append(path, record)
+                footnotes = [footnote(record)]
+    return measured, missing, footnotes
 
 
 def _table(verdicts: Sequence[Verdict]) -> Table:

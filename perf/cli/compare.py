@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from analysis.cli._options import json_object
 from analysis.errors import InputError
@@ -37,8 +36,6 @@ from perf.environments import CLONE_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-
-    from rich.console import Console
 
     from perf.compare.benchmarks import Benchmark
     from perf.compare.session import Comparison
@@ -106,78 +103,47 @@ def compare(
     Exit status: 0 nothing is slower; 1 something is slower; 2 usage error; 3 nothing is slower, but
     something is undecided; 4 nothing is slower, but something could not be compared.
     """
-    processors = processor or ()
-    if not processors and (fileset, arguments, schema) != (None, "{}", "NanoAODSchema"):
+    from perf.compare import benchmarks, report, session
+    from perf.compare import instructions as counting
+
+    if not processor and (fileset, arguments, schema) != (None, "{}", "NanoAODSchema"):
         msg = "--fileset, --arguments and --schema are for a processor: name it with --processor"
         raise InputError(msg)
-    processed = {
-        "fileset": fileset,
-        "arguments": json_object(arguments, "--arguments"),
-        "schema": schema,
-        "tree": tree,
-    }
-    status = compared(
-        *sides(a, b, set_a or (), set_b or (), processors, pins=pins),
-        _benchmarks(only, suite, data, processors, **processed),
-        budget=budget,
-        seed=seed,
-        resolution=resolution,
-        instructions=instructions,
-        console=_console.console(WIDTH),
-        json_path=json_path,
-        markdown_path=markdown_path,
-    )
-    if status:
-        raise typer.Exit(status)
-
-
-def compared(
-    a: Side,
-    b: Side,
-    benchmarks: Callable[[Path], list[Benchmark]],
-    *,
-    budget: float,
-    seed: int,
-    resolution: float,
-    instructions: bool,
-    console: Console,
-    json_path: Path | None,
-    markdown_path: Path | None,
-) -> int:
-    """Compare two sides, print and write the result; gives the exit status.
-
-    `benchmarks` makes them, given a folder for what they read.
-    """
-    from perf.compare import instructions as counting
-    from perf.compare import report, session
-    from perf.compare.benchmarks import scratch
-
-    for path in (json_path, markdown_path):
-        if path is not None:
-            files.check_with_folder(path)
+    keywords = json_object(arguments, "--arguments")
+    for path in filter(None, (json_path, markdown_path)):
+        files.check_with_folder(path)
     if instructions:
         counting.require()
-    with scratch() as folder:
-        comparison = session.Comparison(a, b, benchmarks(folder), seed=seed, resolution=resolution)
-        with _following(console, budget) as follow:
-            comparison.run(budget, follow)
+    of_a, of_b = sides(a, b, set_a or (), set_b or (), processor or (), pins=pins)
+    console = _console.console(WIDTH)
+    with benchmarks.scratch() as folder:
+        if processor and not suite:
+            chosen = benchmarks.processors(
+                data, fileset=fileset, arguments=keywords, schema=schema, tree=tree
+            )
+        else:
+            chosen = _benchmarks(folder, data, only, suite)
+        made = session.Comparison(of_a, of_b, chosen, seed=seed, resolution=resolution)
+        with _following(budget) as follow:
+            made.run(budget, follow)
         counts = None
         if instructions:
             with console.status("counting instructions"):
                 counts = {
-                    name: counting.counted(measured.benchmark, a, b)
-                    for name, measured in comparison.measured.items()
+                    name: counting.counted(measured.benchmark, of_a, of_b)
+                    for name, measured in made.measured.items()
                     if measured.failure is None
                 }
-    console.print(report.table(comparison, counts))
-    _console.say(*report.lines(comparison, counts), on=console)
+    console.print(report.table(made, counts))
+    _console.say(*report.lines(made, counts), on=console)
     if json_path is not None:
         with files.whole(json_path) as part:
-            part.write_text(json.dumps(report.as_json(comparison, counts), indent=1) + "\n")
+            part.write_text(json.dumps(report.as_json(made, counts), indent=1) + "\n")
     if markdown_path is not None:
         with files.whole(markdown_path) as part:
-            part.write_text(report.markdown(comparison, counts))
-    return report.exit_status(comparison)
+            part.write_text(report.markdown(made, counts))
+    if status := report.exit_status(made):
+        raise typer.Exit(status)
 
 
 def compare_trials(
@@ -219,7 +185,7 @@ def compare_trials(
     pending = trials.pending(wanted)
     for index, trial in enumerate(pending, start=1):
         title = f"trial {index} of {len(pending)} ({trial.tool}, {trial.kind}): "
-        with _following(console, trials.budget, title) as follow:
+        with _following(trials.budget, title) as follow:
             done = trials.make(trial, follow)
         if not console.is_terminal:
             _console.say(_line(title, done), on=console)
@@ -272,8 +238,8 @@ def bisect(
     commits = bisection.commits(clone, good, bad)
     console = _console.console(WIDTH)
     with scratch() as folder:
-        every = _benchmarks([benchmark], suite, data)(folder)
-        named = [one for one in every if one.name == benchmark]
+        every = _benchmarks(folder, data, [benchmark], suite)
+        named = [candidate for candidate in every if candidate.name == benchmark]
         if len(named) != 1:
             msg = f"bisect takes one benchmark, and {len(named)} are named {benchmark!r}"
             raise InputError(msg)
@@ -301,18 +267,9 @@ def bisect(
 
 
 @contextmanager
-def _following(
-    console: Console, budget: float, title: str = ""
-) -> Iterator[Callable[[Comparison], None]]:
-    """Show the progress of a comparison on a terminal."""
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        disable=not console.is_terminal,
-        transient=True,
-    ) as progress:
+def _following(budget: float, title: str = "") -> Iterator[Callable[[Comparison], None]]:
+    """Show the progress of a comparison, in seconds, on a terminal."""
+    with _console.progress() as progress:
         bar = progress.add_task(f"{title}the first calls", total=budget)
 
         def follow(comparison: Comparison) -> None:
@@ -348,16 +305,12 @@ def sides(
             msg = f"a processor is named as package.module:Class, not {name!r}"
             raise InputError(msg)
     of_a, of_b = (
-        [*given, *([f"{PROCESSOR_VARIABLE}={name}"] if name else [])]
-        for given, name in (
-            (set_a, processors[0] if processors else ""),
-            (set_b, processors[-1] if processors else ""),
-        )
+        [f"{PROCESSOR_VARIABLE}={name}" for name in of] for of in (processors[:1], processors[-1:])
     )
-    both = side(a, of_a, pins=pins), side(b, of_b, pins=pins)
-    if processors:
-        for one, name in zip(both, (processors[0], processors[-1]), strict=True):
-            _require_module(one, name.partition(":")[0].partition(".")[0])
+    both = side(a, [*set_a, *of_a], pins=pins), side(b, [*set_b, *of_b], pins=pins)
+    # A single processor is that of both sides.
+    for of_side, name in zip(both, (*processors, *processors), strict=False):
+        _require_module(of_side, name.partition(":")[0].partition(".")[0])
     return both
 
 
@@ -376,20 +329,10 @@ def _require_module(side: Side, name: str) -> None:
 
 
 def _benchmarks(
-    only: Sequence[str] | None,
-    suite: Path | None,
-    data: Path,
-    processors: Sequence[str] = (),
-    **processed: Any,
-) -> Callable[[Path], list[Benchmark]]:
-    """What makes the benchmarks, given a folder; `processed` as of `benchmarks.processors`."""
+    folder: Path, data: Path, only: Sequence[str] | None, suite: Path | None
+) -> list[Benchmark]:
     from perf.compare import benchmarks
 
-    def make(folder: Path) -> list[Benchmark]:
-        if suite is not None:
-            return benchmarks.functions(suite, only or ("*",))
-        if processors:
-            return benchmarks.processors(data, **processed)
-        return benchmarks.default(folder, data, only)
-
-    return make
+    if suite is not None:
+        return benchmarks.functions(suite, only or ("*",))
+    return benchmarks.default(folder, data, only)

@@ -6,7 +6,7 @@ import re
 import statistics
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from perf.publish.timeline import Entry
 from perf.records import provenance
@@ -14,7 +14,7 @@ from perf.records.from_asv import ASV, PER_EVENT
 from perf.records.releases import is_release, release_date
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from perf.records.record_file import Record
     from perf.records.void import Void
@@ -32,24 +32,32 @@ _NO_FOLDER: Final = re.compile(r"[^\w .@()+-]+")
 _SLUG: Final = re.compile(r"[^A-Za-z0-9_.]+")
 
 
-@dataclass(frozen=True)
-class Quantity:
-    """One number of a record.
-
-    Less is better in all: a rate would be judged backwards.
-
-    Attributes
-    ----------
-    name, kind, unit
-        Of asv's benchmark.
-    samples
-        The samples of a record in this unit; none where it was not measured.
-    """
+class Quantity(NamedTuple):
+    """A number of records, as asv describes it. Less is better: asv would judge a rate backwards."""
 
     name: str
     kind: str
     unit: str
-    samples: Callable[[Record], Sequence[float]]
+
+
+def quantities(record: Record) -> dict[Quantity, Sequence[float]]:
+    """The samples of the quantities that a record has."""
+    per, events = (PER_EVENT, record.input.events) if record.input.events else ("", 1)
+    samples: dict[Quantity, Sequence[float]] = {
+        Quantity(f"{name}{per}", "time", "seconds"): [value / events for value in seconds]
+        for name, seconds in (
+            ("cpu_seconds", record.cpu_seconds),
+            ("wall_seconds", record.wall_seconds),
+        )
+    }
+    if record.peak_memory is not None and _fresh(record):
+        samples[Quantity("peak_memory_bytes", "peakmemory", "bytes")] = [float(record.peak_memory)]
+    for unit, counts in record.counts.items():
+        samples[Quantity(_SLUG.sub("_", unit), "track", unit)] = counts
+    for name, value in record.metrics.items():
+        if name.endswith("_bytes"):
+            samples[Quantity(name, "track", "bytes")] = [float(value)]
+    return {quantity: values for quantity, values in samples.items() if values}
 
 
 def _fresh(record: Record) -> bool:
@@ -57,47 +65,6 @@ def _fresh(record: Record) -> bool:
     what = record.what
     own = what.name.startswith(FRESH) and what.kind in {"import", "processor"}
     return own or what.name.startswith(ASV)
-
-
-def _per_event(samples: Sequence[float], record: Record) -> Sequence[float]:
-    return (
-        [seconds / record.input.events for seconds in samples] if record.input.events else samples
-    )
-
-
-def quantities(record: Record) -> list[Quantity]:
-    """The quantities that a record has."""
-    per = PER_EVENT if record.input.events else ""
-    timed = [
-        Quantity(f"cpu_seconds{per}", "time", "seconds", lambda r: _per_event(r.cpu_seconds, r)),
-        Quantity(f"wall_seconds{per}", "time", "seconds", lambda r: _per_event(r.wall_seconds, r)),
-        Quantity(
-            "peak_memory_bytes",
-            "peakmemory",
-            "bytes",
-            lambda r: [] if not _fresh(r) or r.peak_memory is None else [float(r.peak_memory)],
-        ),
-    ]
-    counted = [
-        Quantity(
-            _SLUG.sub("_", unit),
-            "track",
-            unit,
-            lambda r, unit=unit: r.counts.get(unit, ()),  # type: ignore[misc]
-        )
-        for unit in record.counts
-    ]
-    sized = [
-        Quantity(
-            name,
-            "track",
-            "bytes",
-            lambda r, name=name: [float(r.metrics[name])] if name in r.metrics else [],  # type: ignore[misc]
-        )
-        for name in record.metrics
-        if name.endswith("_bytes")
-    ]
-    return [each for each in (*timed, *counted, *sized) if each.samples(record)]
 
 
 @dataclass
@@ -126,9 +93,8 @@ class Series:
 
     def samples(self, records: Sequence[Record]) -> list[float]:
         """One number of each process if there are several: samples of one process are no repetitions."""
-        if len(records) == 1:
-            return list(self.quantity.samples(records[0]))
-        return [statistics.median(self.quantity.samples(record)) for record in records]
+        samples = [quantities(record)[self.quantity] for record in records]
+        return list(samples[0]) if len(samples) == 1 else [statistics.median(s) for s in samples]
 
     @property
     def newest(self) -> Record:

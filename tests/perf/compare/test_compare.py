@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from rich.console import Console
 
 from analysis.errors import InputError
 from perf.cli import _console
@@ -27,7 +26,7 @@ from perf.compare import benchmarks, bisect, report, session, sides, verdict, wo
 from perf.compare.trials import KINDS, SPIN, Trial, Trials, busy, reached, table
 from perf.records.difference import difference
 from tests.perf.records.test_difference import EQUAL, UNEQUAL
-from tests.support import toy_repository
+from tests.support import cli, toy_repository
 from tests.support.toy_repository import NAMES, TIMED, WORK
 
 STATES = {
@@ -211,22 +210,11 @@ def test_bad_input_says_what_to_do(
 
 
 def test_where_it_is_written_is_looked_at_first(repository: Path, tmp_path: Path) -> None:
-    def none(_: Path) -> list[benchmarks.Benchmark]:
-        raise AssertionError
-
-    side = sides.side(f"base@{repository}")
+    base = f"base@{repository}"
     for name, said in ((tmp_path, "is a folder"), (Path("/proc/none/x.json"), "cannot be made")):
-        with pytest.raises(InputError, match=said):
-            cli_compare.compared(
-                *(side, side, none),
-                budget=1,
-                seed=1,
-                resolution=0.03,
-                instructions=False,
-                console=Console(),
-                json_path=name,
-                markdown_path=None,
-            )
+        outcome = cli.perf("compare", base, base, "--json", name)
+        assert outcome.exit_code == 2
+        assert said in outcome.error
 
 
 def test_no_such_side_is_status_two() -> None:

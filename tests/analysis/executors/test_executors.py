@@ -85,8 +85,14 @@ def expected(some: dict[str, Any]) -> Any:
         ).accumulated
 
 
-@pytest.mark.parametrize("chunksize", [2000, 700, 150])
-@pytest.mark.parametrize("kernels", ["columnar", "compiled"])
+@pytest.mark.parametrize(
+    ("kernels", "chunksize"),
+    [
+        *(("columnar", 700), ("compiled", 2000)),
+        *(pytest.param("columnar", size, marks=pytest.mark.slow) for size in (150, 2000)),
+        *(pytest.param("compiled", size, marks=pytest.mark.slow) for size in (150, 700)),
+    ],
+)
 def test_ttbar_with_all_variations(
     executor: ExecutorBase, some: dict[str, Any], expected: Any, chunksize: int, kernels: Any
 ) -> None:

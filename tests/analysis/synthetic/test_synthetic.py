@@ -453,7 +453,9 @@ def test_round_trip(tmp_path: Path, format_: str, compression: str) -> None:
 
 # coffea says so of the real files, too.
 @pytest.mark.filterwarnings("ignore:Branch .* already exists:RuntimeWarning")
-@pytest.mark.parametrize("format_", FORMATS)
+@pytest.mark.parametrize(
+    "format_", ["ttree", "parquet", pytest.param("rntuple", marks=pytest.mark.slow)]
+)
 def test_full_round_trip(tmp_path: Path, format_: str) -> None:
     compression = "zlib" if format_ == "ttree" else "zstd"
     events = 6000 if format_ == "ttree" else 500

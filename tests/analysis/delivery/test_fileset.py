@@ -54,8 +54,18 @@ def expected(some: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     return run(some, tmp_path_factory.mktemp("expected") / "out.json")
 
 
-@pytest.mark.parametrize("data_format", ["parquet", "root-ttree", "root-rntuple"])
-@pytest.mark.parametrize("query", ["uproot-raw", "func-adl"])
+@pytest.mark.parametrize(
+    ("query", "data_format"),
+    [
+        # Each query and each format once, and the others with `make test-all`.
+        *(("uproot-raw", "parquet"), ("uproot-raw", "root-rntuple"), ("func-adl", "root-ttree")),
+        pytest.param("uproot-raw", "root-ttree", marks=pytest.mark.slow),
+        *(
+            pytest.param("func-adl", name, marks=pytest.mark.slow)
+            for name in ("parquet", "root-rntuple")
+        ),
+    ],
+)
 def test_same_histograms(
     query: str,
     data_format: str,

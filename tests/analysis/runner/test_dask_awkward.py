@@ -136,14 +136,19 @@ def assert_one_sentence(outcome: Any, *parts: str) -> None:
         assert part in outcome
 
 
-def test_same_as_the_iterative_executor(drive: Driver, some: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "chunksizes", [(700, EVENTS), pytest.param((EVENTS, 700), marks=pytest.mark.slow)]
+)
+def test_same_as_the_iterative_executor(
+    drive: Driver, some: dict[str, Any], chunksizes: tuple[int, int]
+) -> None:
+    processors = (
+        (ttbar.TtbarProcessor("compiled"), ttbar.INPUTS),
+        (adl.AdlProcessor("compiled"), ADL_BRANCHES),
+    )
     jobs = [
         call(some, processor, chunksize=chunksize, branches=branches)
-        for processor, branches in (
-            (ttbar.TtbarProcessor("compiled"), ttbar.INPUTS),
-            (adl.AdlProcessor("compiled"), ADL_BRANCHES),
-        )
-        for chunksize in (700, EVENTS)
+        for (processor, branches), chunksize in zip(processors, chunksizes, strict=True)
     ]
     for one, got in zip(jobs, drive(jobs), strict=True):
         want = iterative(one)

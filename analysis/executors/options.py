@@ -1,7 +1,8 @@
 """Options of executors: a field of an executor's model is an option, with values and a default.
 
 To add one, add a field to the model, with a sentence below it; read it in the executor's `start`;
-and put what ``python -m analysis.executors.options`` prints into docs/executors.md.
+and put what ``python -m analysis.executors.options`` prints into docs/executors.md. The module has
+more than 450 lines because the options of all executors stand side by side, each with its text.
 """
 
 from __future__ import annotations

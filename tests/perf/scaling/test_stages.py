@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 CHUNK = 500
 SLEEP = 0.02
-BRANCHES = ("Jet_pt", "Jet_eta", "Jet_phi", "Jet_mass", "Jet_charge", "nJet")
+BRANCHES = ("Jet_pt", "Jet_eta", "Jet_phi", "Jet_mass", "nJet")
 
 
 class Sleeps(Plain):

@@ -70,7 +70,7 @@ def claims(
 
 def ablation(
     executors: Annotated[
-        str, typer.Argument(help="Names of executors with commas between them.")
+        str, typer.Argument(help="Names of executors, with commas.")
     ] = "futures,parsl,dask,spark",
     records: RecordsOption = Path(record_file.DEFAULT_PATH),
     data: DataOption = Path(DEFAULT_DIRECTORY),
@@ -115,13 +115,12 @@ def ablation(
 
 def scheduler_load(
     workers: Annotated[
-        str, typer.Option(help="Numbers of simulated workers, with commas between them.")
+        str, typer.Option(help="Numbers of simulated workers, with commas.")
     ] = "1,10,30,100,300",
     tasks: Annotated[int, typer.Option(help="Tasks in each run.")] = 10_000,
     repeat: Annotated[int, typer.Option(help="Runs of each number of workers.")] = 3,
     seconds: Annotated[
-        str,
-        typer.Option(help="Durations of a chunk to predict for, with commas between them."),
+        str, typer.Option(help="Durations of a chunk to predict for, with commas.")
     ] = "0.1,0.25,1,10",
     seed: SeedOption = 1,
 ) -> None:

@@ -83,7 +83,7 @@ def compare(
     schema: SchemaOption = "NanoAODSchema",
     tree: TreeOption = "Events",
     pins: PinsOption = None,
-    instructions: Annotated[  # noqa: FBT002  (a flag)
+    instructions: Annotated[
         bool, typer.Option("--instructions", help="Count instructions as well (needs valgrind).")
     ] = False,
     json_path: Annotated[

@@ -39,7 +39,7 @@ def run(
     releases: Annotated[
         str,
         typer.Option(
-            help="Versions with commas between them: releases, COMMIT@CLONE, checkouts. By default "
+            help="Versions with commas: releases, COMMIT@CLONE, checkouts. By default "
             "all releases that have pins; with --pins those from 2025.7 on."
         ),
     ] = "",
@@ -47,9 +47,9 @@ def run(
     rounds: Annotated[
         int, typer.Option(min=1, help="Repetitions of each group of workloads, in new processes.")
     ] = 5,
-    groups: Annotated[
-        str, typer.Option(help="Groups of workloads, with commas between them.")
-    ] = ",".join(GROUPS),
+    groups: Annotated[str, typer.Option(help="Groups of workloads, with commas.")] = ",".join(
+        GROUPS
+    ),
     events: Annotated[int, typer.Option(min=1, help="Events in the file that is read.")] = 100_000,
     chunksize: Annotated[int, typer.Option(min=1, help="Events in a chunk, about.")] = 25_000,
     workers: Annotated[int, typer.Option(min=1, help="Worker processes of executors.")] = 2,

@@ -38,7 +38,7 @@ def publish(
     ] = None,
     root: RootOption = None,
     more: MoreOption = None,
-    serve: Annotated[  # noqa: FBT002  (a flag)
+    serve: Annotated[
         bool, typer.Option("--serve", help="Serve the pages on this machine.")
     ] = False,
     port: Annotated[int, typer.Option(help="Port of --serve; 0 for any.")] = 8765,

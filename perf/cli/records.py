@@ -26,8 +26,8 @@ def records(
     group: Annotated[
         list[str] | None, typer.Option(help="Show only this group (repeatable).")
     ] = None,
-    all_runs: Annotated[bool, typer.Option("--list", help="List the runs.")] = False,  # noqa: FBT002  (a flag)
-    screenful: Annotated[  # noqa: FBT002  (a flag)
+    all_runs: Annotated[bool, typer.Option("--list", help="List the runs.")] = False,
+    screenful: Annotated[
         bool, typer.Option("--summary", help="Show the summary that ends `make bench`.")
     ] = False,
 ) -> None:

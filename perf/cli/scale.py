@@ -38,14 +38,14 @@ WIDTH: Final = 150
 def scale(
     fileset: Annotated[Path | None, typer.Argument(metavar="FILESET.json")] = None,
     executors: Annotated[
-        str, typer.Option(help=f"Names with commas between them: {', '.join(EXECUTORS)}.")
+        str, typer.Option(help=f"Names with commas: {', '.join(EXECUTORS)}.")
     ] = "iterative,futures",
     workers: Annotated[
-        str, typer.Option(help="Numbers of worker processes, with commas between them.")
+        str, typer.Option(help="Numbers of worker processes, with commas.")
     ] = "1,2",
-    chunksizes: Annotated[
-        str, typer.Option(help="Events in a chunk, about, with commas between them.")
-    ] = str(DEFAULT_CHUNKSIZE),
+    chunksizes: Annotated[str, typer.Option(help="Events in a chunk, about, with commas.")] = str(
+        DEFAULT_CHUNKSIZE
+    ),
     repeat: Annotated[
         int, typer.Option(min=1, help="Repetitions of each configuration, each in a new process.")
     ] = 6,
@@ -61,7 +61,7 @@ def scale(
     arguments: ArgumentsOption = "{}",
     schema: SchemaOption = "NanoAODSchema",
     tree: TreeOption = "Events",
-    trace: Annotated[  # noqa: FBT002  (a flag)
+    trace: Annotated[
         bool,
         typer.Option("--trace", help="Find out which branches --processor reads; read only them."),
     ] = False,
@@ -79,18 +79,18 @@ def scale(
             "such as dask.address=tcp://HOST:8786 (repeatable).",
         ),
     ] = None,
-    untuned: Annotated[  # noqa: FBT002  (a flag)
+    untuned: Annotated[
         bool,
         typer.Option("--untuned", help="Measure coffea's own executors with their defaults too."),
     ] = False,
-    allow_empty: Annotated[  # noqa: FBT002  (a flag)
+    allow_empty: Annotated[
         bool, typer.Option("--allow-empty", help="Accept files without events.")
     ] = False,
     scratch: Annotated[
         Path | None, typer.Option(help="Folder shared with workers on other machines.")
     ] = None,
     seed: SeedOption = 1,
-    fresh: Annotated[  # noqa: FBT002  (a flag)
+    fresh: Annotated[
         bool, typer.Option("--fresh", help="Delete earlier results of the same arguments first.")
     ] = False,
     show: Annotated[

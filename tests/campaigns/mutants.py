@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 ROOT: Final = Path(__file__).parents[2]
 SURVIVORS: Final = Path(__file__).with_name("survivors.toml")
 REPORT: Final = ROOT / "reports" / "mutants.txt"
-DONE: Final = ROOT / ".perf" / "mutants.jsonl"
+DONE: Final = ROOT / ".perf" / "mutants" / "outcomes.jsonl"
 PATIENCE: Final = 1200
 """Seconds after which a mutant is taken to hang that uses no CPU time."""
 PYTHON: Final = ".".join(map(str, sys.version_info[:3]))
@@ -510,7 +510,7 @@ def run(row: str, *, quick: bool) -> dict[str, str]:
         kinds = {key: kind for kind, key in first.items()}
     if not kinds.keys() <= known.keys():
         limits = prepare(row, quick=quick)
-        DONE.parent.mkdir(exist_ok=True)
+        DONE.parent.mkdir(parents=True, exist_ok=True)
         everyone = (one for one in mutants(row) if one.key in kinds)
         for one in track(everyone, f"{row:16}", total=len(kinds), disable=not sys.stderr.isatty()):
             if one.key not in known:

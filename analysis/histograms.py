@@ -81,14 +81,14 @@ def side_of(variation: str) -> tuple[str, str]:
 def known_names() -> dict[str, Name]:
     """The histograms that the AGC publishes, by their names there."""
     every = [
-        Name(region, process, one)
+        Name(region, process, shift)
         for region in REGIONS
         for process, samples in SAMPLE_VARIATIONS.items()
         for sample in samples
-        for one in variations(process, sample)
+        for shift in variations(process, sample)
     ]
     every += [Name(region, PSEUDODATA, NOMINAL) for region in REGIONS]
-    return {one.published: one for one in every}
+    return {name.published: name for name in every}
 
 
 def new(process: str, variations: Sequence[str]) -> hist.Hist:
@@ -118,8 +118,8 @@ def add_sums(histogram: hist.Hist, sums: NDArray[np.float64]) -> None:
         msg = f"the kernel fills the axes {', '.join(_SUMS)}, and the histogram has {names}"
         raise ValueError(msg)
     view = histogram.view(flow=True)
-    for field, one in zip(("value", "variance"), sums, strict=True):
-        parts = one.reshape(1, len(CHANNELS), len(REGIONS), *one.shape[1:])
+    for field, values in zip(("value", "variance"), sums, strict=True):
+        parts = values.reshape(1, len(CHANNELS), len(REGIONS), *values.shape[1:])
         ordered = parts.transpose([_SUMS.index(name) for name in names])
         if ordered.shape != view.shape:
             msg = f"sums of shape {ordered.shape} do not fit a histogram of {view.shape}"
@@ -168,7 +168,11 @@ def names(scaled: Mapping[str, hist.Hist]) -> dict[str, list[str]]:
 
 def _names(part: hist.Hist) -> list[Name]:
     (process,) = part.axes["process"]
-    return [Name(region, process, one) for region in REGIONS for one in part.axes["variation"]]
+    return [
+        Name(region, process, variation)
+        for region in REGIONS
+        for variation in part.axes["variation"]
+    ]
 
 
 def plain(histograms: Mapping[str, hist.Hist]) -> dict[str, Any]:
@@ -177,9 +181,14 @@ def plain(histograms: Mapping[str, hist.Hist]) -> dict[str, Any]:
     Both have by name what `numbers` gives.
     """
     return {
-        "histograms": {name: numbers(one[{"channel": sum}]) for name, one in histograms.items()},
+        "histograms": {
+            name: numbers(histogram[{"channel": sum}]) for name, histogram in histograms.items()
+        },
         "channels": {
-            channel: {name: numbers(one[{"channel": channel}]) for name, one in histograms.items()}
+            channel: {
+                name: numbers(histogram[{"channel": channel}])
+                for name, histogram in histograms.items()
+            }
             for channel in CHANNELS
         },
     }

@@ -104,8 +104,8 @@ def before_fit(run: histogram_io.Run) -> Iterator[Plot]:
     for region in REGIONS:
         for channel, histograms in {"": run.histograms, **run.channels}.items():
             contents = {
-                name: _Bins.of(run.source, name, one)
-                for name, one in histograms.items()
+                name: _Bins.of(run.source, name, histogram)
+                for name, histogram in histograms.items()
                 if name.region == region and name.process in {*run.processes, run.data}
             }
             seen = contents.pop(Name(region, run.data, NOMINAL), None)
@@ -118,12 +118,12 @@ def before_fit(run: histogram_io.Run) -> Iterator[Plot]:
                 continue
             edges = next(iter(nominal.values())).edges
             if any(
-                not np.array_equal(one.edges, edges)
-                for one in (*contents.values(), *filter(None, [seen]))
+                not np.array_equal(bins.edges, edges)
+                for bins in (*contents.values(), *filter(None, [seen]))
             ):
                 msg = f"{run.source}: histograms of {region} have different bins: make them anew"
                 raise InputError(msg)
-            variance = np.sum([one.variances for one in nominal.values()], axis=0)
+            variance = np.sum([bins.variances for bins in nominal.values()], axis=0)
             for shift in _shifts(nominal, contents):
                 variance = variance + shift**2
             yield Plot(
@@ -131,7 +131,7 @@ def before_fit(run: histogram_io.Run) -> Iterator[Plot]:
                 title=f"{region}{channel and f', {channel} channel'}, before the fit",
                 observable=OBSERVABLES[region],
                 edges=edges,
-                samples={process: one.values for process, one in nominal.items()},
+                samples={process: bins.values for process, bins in nominal.items()},
                 uncertainty=np.sqrt(variance),
                 data=None if seen is None else seen.values,
                 data_name=run.data,
@@ -146,15 +146,15 @@ class _Bins(NamedTuple):
     variances: NDArray[np.float64]
 
     @classmethod
-    def of(cls, source: str, name: Name, one: histogram_io.Histogram) -> Self:
-        if one.variances is None:
+    def of(cls, source: str, name: Name, histogram: histogram_io.Histogram) -> Self:
+        if histogram.variances is None:
             msg = f"{source}: {name.published} has no variances: give what `run` wrote"
             raise InputError(msg)
         values, variances = (
-            histogram_io.inside(source, name, what, given, len(one.edges) - 1)
-            for what, given in (("values", one.values), ("variances", one.variances))
+            histogram_io.inside(source, name, what, given, len(histogram.edges) - 1)
+            for what, given in (("values", histogram.values), ("variances", histogram.variances))
         )
-        return cls(np.array(one.edges), values, variances)
+        return cls(np.array(histogram.edges), values, variances)
 
 
 def _stacked(processes: Iterable[str]) -> list[str]:
@@ -172,7 +172,7 @@ class _Prediction(pydantic.BaseModel):
 
     @pydantic.model_validator(mode="after")
     def _of_one_length(self) -> Self:
-        bins = {len(one) for one in (self.data, self.uncertainty, *self.samples.values())}
+        bins = {len(numbers) for numbers in (self.data, self.uncertainty, *self.samples.values())}
         if bins != {len(self.edges) - 1}:
             msg = "the numbers of bins differ"
             raise ValueError(msg)
@@ -214,15 +214,18 @@ def of_fit(path: Path) -> Iterator[Plot]:
         ("prefit", "before the fit", fitted.prediction.prefit),
         ("postfit", "after the fit", fitted.prediction.postfit),
     ):
-        for region, one in regions.items():
+        for region, prediction in regions.items():
             yield Plot(
                 name=f"{when}_{region}",
                 title=f"{region}, {title}",
                 observable=OBSERVABLES.get(region, "Observable [GeV]"),
-                edges=np.array(one.edges),
-                samples={name: np.array(one.samples[name]) for name in _stacked(one.samples)},
-                uncertainty=np.array(one.uncertainty),
-                data=np.array(one.data),
+                edges=np.array(prediction.edges),
+                samples={
+                    name: np.array(prediction.samples[name])
+                    for name in _stacked(prediction.samples)
+                },
+                uncertainty=np.array(prediction.uncertainty),
+                data=np.array(prediction.data),
                 data_name=fitted.provenance.data,
             )
 
@@ -342,8 +345,8 @@ def plot(
         raise InputError(msg) from error
     console = Console(stderr=True)
     return [
-        write(one, directory, data_format)
-        for one in track(contents, "plots", console=console, disable=not console.is_terminal)
+        write(content, directory, data_format)
+        for content in track(contents, "plots", console=console, disable=not console.is_terminal)
     ]
 
 

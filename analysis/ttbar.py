@@ -198,7 +198,7 @@ def _select(
     values = kernels("ht", one_b_pt), trijet_mass
     return region, _Observables(
         values=np.concatenate(values),
-        region=np.repeat([0, 1], [len(one) for one in values]),
+        region=np.repeat([0, 1], [len(part) for part in values]),
         events=np.concatenate([np.flatnonzero(one_b), np.flatnonzero(two_b)]),
         pt=(one_b_pt, two_b_jets["pt"]),
     )
@@ -208,7 +208,7 @@ def _weights(
     pt: tuple[ak.Array, ak.Array], process: str, kernels: Callable[..., Any]
 ) -> dict[str, NDArray[np.float64]]:
     """Weights of the variations that change only weights."""
-    btag = np.concatenate([kernels("btag_weights", one) for one in pt])
+    btag = np.concatenate([kernels("btag_weights", part) for part in pt])
     weights = dict(zip(BTAG_VARIATIONS, btag.T, strict=True))
     if process == SCALE_PROCESS:
         weights |= {name: np.full(len(btag), weight) for name, weight in SCALE_WEIGHTS.items()}
@@ -264,7 +264,7 @@ def check(fileset: Mapping[str, Any], variations: Variations = "all") -> list[st
         if process == histograms.PSEUDODATA:
             msg = f"{of_process} has the name that is made of samples: give it another"
             raise InputError(msg)
-        if any(is_data(one) != kinds.setdefault(process, real) for one in every):
+        if any(is_data(metadata) != kinds.setdefault(process, real) for metadata in every):
             msg = f"{of_process} is real data in one data set and simulated in another: name two"
             raise InputError(msg)
         filled = histograms.variations(process, variation)
@@ -273,9 +273,9 @@ def check(fileset: Mapping[str, Any], variations: Variations = "all") -> list[st
         for where, name in (
             (known, sample_name(process, variation)),
             *(
-                (names, histograms.Name(r, process, one).published)
+                (names, histograms.Name(r, process, shift).published)
                 for r in histograms.REGIONS
-                for one in filled
+                for shift in filled
             ),
         ):
             other = where.setdefault(name, (process, variation))
@@ -296,7 +296,7 @@ def whole_cutflow(
     ``cut_in_delivery`` in the metadata of a data set is their number.
     """
     cut = {
-        sample: round(sum(one.get(CUT_IN_DELIVERY, 0) for one in every))
+        sample: round(sum(metadata.get(CUT_IN_DELIVERY, 0) for metadata in every))
         for sample, every in _samples(fileset).items()
     }
     return {
@@ -324,14 +324,14 @@ def normalise(accumulated: Mapping[str, Any], fileset: Mapping[str, Any]) -> dic
             continue
         weight = 1.0
         if not is_data(every[0]):
-            section, *others = {one["xsec"] for one in every}
+            section, *others = {metadata["xsec"] for metadata in every}
             if others:
                 msg = (
                     f"the data sets of {name} have different cross sections: "
                     "give them the same xsec"
                 )
                 raise InputError(msg)
-            events = [one.get("nevts") for one in every]
+            events = [metadata.get("nevts") for metadata in every]
             given = 0 if None in events else sum(filter(None, events))
             n_events = given or accumulated["cutflow"][process][variation][NOMINAL]["all"]
             if not n_events:

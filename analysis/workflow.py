@@ -194,7 +194,9 @@ class Workflow:
         from analysis.files.fileset import read_fileset
 
         assert self.fileset is not None
-        paths = [path for one in read_fileset(self.fileset).values() for path in one["files"]]
+        paths = [
+            path for dataset in read_fileset(self.fileset).values() for path in dataset["files"]
+        ]
         return [self.fileset, *(local for path in paths if (local := Path(path)).is_file())]
 
     def make_events(self) -> Sequence[Path]:
@@ -282,7 +284,7 @@ def advance(stages: Sequence[Stage], folder: Path) -> Iterator[Done]:
                 done = _do(stage, key)
             finished.append(done)
             with whole(folder / STATE) as part:
-                rows = [one.model_dump(exclude={"kept"}) for one in finished]
+                rows = [each.model_dump(exclude={"kept"}) for each in finished]
                 part.write_text(json.dumps(rows, indent=1))
             yield done
 
@@ -305,7 +307,7 @@ def _digest(before: str, stage: Stage) -> str:
 
 def _stats(paths: Iterable[str]) -> dict[str, tuple[int, int, int]]:
     stats = {path: Path(path).stat() for path in paths if Path(path).is_file()}
-    return {path: (one.st_size, one.st_mtime_ns, one.st_ino) for path, one in stats.items()}
+    return {path: (stat.st_size, stat.st_mtime_ns, stat.st_ino) for path, stat in stats.items()}
 
 
 def _cpu() -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -74,18 +74,10 @@ class RunOptions:
 
     @property
     def of_executor(self) -> dict[str, Any]:
-        """Options of the executor; a value that is not JSON is text."""
-        options = {}
-        for pair in self.engine or []:
-            key, equals, value = pair.partition("=")
-            if not (key and equals):
-                msg = f"--option takes KEY=VALUE, not {pair!r}"
-                raise InputError(msg)
-            try:
-                options[key] = json.loads(value)
-            except ValueError:
-                options[key] = value
-        return options
+        """Options of the executor."""
+        from analysis.executors.options import parse_pair  # noqa: PLC0415  (imports pydantic)
+
+        return dict(parse_pair(pair) for pair in self.engine or [])
 
 
 @dataclass(frozen=True)
@@ -121,20 +113,22 @@ class FitOptions:
 
 def with_options(group: type[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the fields of a dataclass as parameters; it receives them as ``options``."""
-    shared = inspect.signature(group, eval_str=True).parameters.values()
+    shared = inspect.signature(group, eval_str=True).parameters
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         signature = inspect.signature(command, eval_str=True)
-        own = [one for one in signature.parameters.values() if one.name != "options"]
-        every = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in (*own, *shared)]
+        every = {**signature.parameters, **shared}
+        del every["options"]
 
         @functools.wraps(command)
         def called(**given: Any) -> None:
-            options = group(**{one.name: given.pop(one.name) for one in fields(group)})
+            options = group(**{name: given.pop(name) for name in shared})
             command(**given, options=options)
 
-        called.__signature__ = signature.replace(parameters=every)  # type: ignore[attr-defined]
-        called.__annotations__ = {one.name: one.annotation for one in every}
+        # What typer reads.
+        keywords = [parameter.replace(kind=parameter.KEYWORD_ONLY) for parameter in every.values()]
+        called.__signature__ = signature.replace(parameters=keywords)  # type: ignore[attr-defined]
+        called.__annotations__ = {name: parameter.annotation for name, parameter in every.items()}
         return called
 
     return decorate

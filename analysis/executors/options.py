@@ -7,6 +7,7 @@ more than 450 lines because the options of all executors stand side by side, eac
 
 from __future__ import annotations
 
+import json
 import os
 import reprlib
 import sys
@@ -422,6 +423,18 @@ def parse_options(name: str, options: Mapping[str, Any], *, workers: int = 1) ->
                 f"it takes {model.allowed(option)}"
             )
         raise InputError(msg) from None
+
+
+def parse_pair(text: str) -> tuple[str, Any]:
+    """Name and value of an option ``KEY=VALUE``; a value that is not JSON is text."""
+    key, equals, value = text.partition("=")
+    if not (key and equals):
+        msg = f"--option takes KEY=VALUE, not {text!r}"
+        raise InputError(msg)
+    try:
+        return key, json.loads(value)
+    except ValueError:
+        return key, value
 
 
 def options_of(name: str) -> list[str]:

@@ -122,10 +122,10 @@ class FileSet(Mapping[str, Any]):
         dataset = self.datasets[name]
         return {
             "files": {
-                one.path: one.tree
-                if one.steps is None
-                else {"object_path": one.tree, "steps": [list(step) for step in one.steps]}
-                for one in dataset.files
+                file.path: file.tree
+                if file.steps is None
+                else {"object_path": file.tree, "steps": [list(step) for step in file.steps]}
+                for file in dataset.files
             },
             "metadata": dict(dataset.metadata),
         }
@@ -203,7 +203,7 @@ class FileSet(Mapping[str, Any]):
     def digest(self) -> str:
         """Digest of all content: names, files, steps, metadata."""
         content = [
-            [name, [list(vars(one).values()) for one in dataset.files], dict(dataset.metadata)]
+            [name, [list(vars(file).values()) for file in dataset.files], dict(dataset.metadata)]
             for name, dataset in self.datasets.items()
         ]
         return hashlib.sha256(
@@ -213,7 +213,7 @@ class FileSet(Mapping[str, Any]):
     @property
     def data_format(self) -> str:
         """Format of all files as coffea's Runner calls it: ``root`` or ``parquet``."""
-        formats = {one.parquet for dataset in self.datasets.values() for one in dataset.files}
+        formats = {file.parquet for dataset in self.datasets.values() for file in dataset.files}
         if len(formats) > 1:
             msg = "the file set mixes Parquet with ROOT files: make a file set of each"
             raise InputError(msg)
@@ -281,7 +281,7 @@ def _dataset(entry: Any, tree: str, folder: Path | None) -> Dataset:
         msg = "it must be a list of files, or an object with files and metadata"
         raise ValueError(msg)  # noqa: TRY004  (a wrong value of the file's, no wrong call)
     if "files" not in entry:
-        if not entry or any(isinstance(one, list) for one in entry.values()):
+        if not entry or any(isinstance(value, list) for value in entry.values()):
             msg = 'it has no "files": list them'
             raise ValueError(msg)
         entry = {"files": entry}
@@ -310,7 +310,7 @@ def _files(files: Any, tree: str, folder: Path | None) -> Iterator[ListedFile]:
         msg = f'"files" must be a list or an object, not {files!r}'
         raise ValueError(msg)  # noqa: TRY004
     pairs: Iterable[tuple[Any, Any]] = (
-        files.items() if isinstance(files, Mapping) else ((one, None) for one in files)
+        files.items() if isinstance(files, Mapping) else ((path, None) for path in files)
     )
     spelled: dict[str, str] = {}
     for given, about in pairs:
@@ -395,7 +395,7 @@ def _candidates(given: str, folder: Path | None) -> list[str]:
     """Absolute paths that a listed path may mean, the likeliest first."""
     given = os.path.expanduser(given)  # noqa: PTH111
     folders = [folder, Path.cwd()] if folder else [Path.cwd()]
-    return list(dict.fromkeys(os.path.normpath(one / given) for one in folders))
+    return list(dict.fromkeys(os.path.normpath(base / given) for base in folders))
 
 
 def _places(given: str, folder: Path | None) -> list[str]:
@@ -424,6 +424,6 @@ def _known(metadata: Mapping[str, Any]) -> dict[str, Any]:
 def _said(error: pydantic.ValidationError) -> str:
     """The first error of a model, in one sentence."""
     first = error.errors()[0]
-    where = ".".join(str(one) for one in first["loc"])
+    where = ".".join(str(key) for key in first["loc"])
     said = first["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
     return f"{where}: {said}" if where else said

@@ -158,7 +158,7 @@ def parse(content: Any, source: str, data: str = PSEUDODATA) -> Run:
     if names is None:
         # Without names, these are published histograms and the data.
         names = known_names()
-        names |= {one.published: one for one in (Name(r, data, NOMINAL) for r in REGIONS)}
+        names |= {name.published: name for name in (Name(r, data, NOMINAL) for r in REGIONS)}
     if unknown := parsed.histograms.keys() - names.keys():
         msg = (
             f"{source} does not say which process {min(unknown)} is of: make it anew with "
@@ -172,9 +172,9 @@ def parse(content: Any, source: str, data: str = PSEUDODATA) -> Run:
         raise InputError(msg)
     return Run(
         source,
-        {names[name]: one for name, one in parsed.histograms.items()},
+        {names[name]: histogram for name, histogram in parsed.histograms.items()},
         {
-            channel: {names[name]: one for name, one in of.items() if name in names}
+            channel: {names[name]: histogram for name, histogram in of.items() if name in names}
             for channel, of in parsed.channels.items()
         },
         data,
@@ -185,7 +185,9 @@ def parse(content: Any, source: str, data: str = PSEUDODATA) -> Run:
 
 def in_order(processes: Collection[str]) -> tuple[str, ...]:
     """The AGC's processes in its order, then others by name."""
-    return tuple(sorted(sorted(processes), key=lambda one: (*CROSS_SECTIONS, one).index(one)))
+    return tuple(
+        sorted(sorted(processes), key=lambda process: (*CROSS_SECTIONS, process).index(process))
+    )
 
 
 def inside(
@@ -241,17 +243,19 @@ def _write_uhi(path: Path, histograms: Mapping[str, hist.Hist], about: Mapping[s
 
 def _read_uhi(path: Path) -> Any:
     content = json.loads(path.read_bytes(), object_hook=uhi.io.json.object_hook)
-    return content | plain({name: hist.Hist(one) for name, one in content[HISTOGRAMS].items()})
+    return content | plain(
+        {name: hist.Hist(histogram) for name, histogram in content[HISTOGRAMS].items()}
+    )
 
 
 def _write_root(path: Path, histograms: Mapping[str, hist.Hist], about: Mapping[str, Any]) -> None:
     import uproot
 
     with uproot.recreate(path) as file:
-        for name, one in histograms.items():
-            file[name] = one[{"channel": sum}]
+        for name, histogram in histograms.items():
+            file[name] = histogram[{"channel": sum}]
             for channel in CHANNELS:
-                file[f"{channel}/{name}"] = one[{"channel": channel}]
+                file[f"{channel}/{name}"] = histogram[{"channel": channel}]
         for name, content in about.items():
             file[name] = json.dumps(content)
 
@@ -322,9 +326,9 @@ _FORMATS: Final = {
 def _format(path: Path) -> _Format:
     if is_stream(path):  # /dev/stdout has no end of a name.
         return _FORMATS[".json"]
-    for end, one in _FORMATS.items():
+    for end, format_ in _FORMATS.items():
         if path.name.endswith(end):
-            return one
+            return format_
     msg = f"{path}: histograms are kept in files that end in {', '.join(_FORMATS)}: name it so"
     raise InputError(msg)
 

@@ -103,8 +103,11 @@ def inspect(
     """
     fileset = FileSet.of(fileset)
     wanted = [
-        [(replacements or {}).get(name, name) for name in ([one] if isinstance(one, str) else one)]
-        for one in branches
+        [
+            (replacements or {}).get(name, name)
+            for name in ([branch] if isinstance(branch, str) else branch)
+        ]
+        for branch in branches
     ]
     todo = [
         (name, dataset, listed)
@@ -113,8 +116,8 @@ def inspect(
     ]
     beyond = remote.unreachable({listed.path for _, _, listed in todo}, timeout)
 
-    def look(one: tuple[str, Dataset, ListedFile]) -> File | LeftOut:
-        name, dataset, listed = one
+    def look(entry: tuple[str, Dataset, ListedFile]) -> File | LeftOut:
+        name, dataset, listed = entry
         events = listed.events
         try:
             if listed.path in beyond:
@@ -130,8 +133,8 @@ def inspect(
 
     with ThreadPoolExecutor(OPENING_THREADS) as threads:
         seen = list(threads.map(look, todo))
-    left_out = [one for one in seen if isinstance(one, LeftOut)]
-    files = [one for one in seen if isinstance(one, File)]
+    left_out = [outcome for outcome in seen if isinstance(outcome, LeftOut)]
+    files = [outcome for outcome in seen if isinstance(outcome, File)]
     if left_out and (bad is None or not files):
         raise left_out[0].reason
     if twice := _twice(files):
@@ -270,7 +273,9 @@ def processed(
         if not used:
             continue
         known = [file.events for file in used.values()]
-        known += [one.events for one in left_out if one.dataset == name and one.events is not None]
+        known += [
+            file.events for file in left_out if file.dataset == name and file.events is not None
+        ]
         unknown = len(dataset.files) - len(known)
         total = sum(known) * (1 + unknown / len(known))
         done = sum(file.selected for file in used.values()) - (lost or {}).get(name, 0)
@@ -283,7 +288,7 @@ def processed(
             }
         left[name] = replace(
             dataset,
-            files=tuple(one for one in dataset.files if one.path in used),
+            files=tuple(file for file in dataset.files if file.path in used),
             metadata=metadata,
         )
     return FileSet(left)

@@ -29,7 +29,7 @@ def check(path: Path, *, inputs: Collection[Path] = ()) -> None:
     if path.is_dir():
         msg = f"{path} is a folder: name a file in it"
         raise InputError(msg)
-    if any(path.exists() and one.exists() and path.samefile(one) for one in inputs):
+    if any(path.exists() and file.exists() and path.samefile(file) for file in inputs):
         msg = f"{path} is read for the result and would be replaced by it: give it another name"
         raise InputError(msg)
     if is_stream(path):

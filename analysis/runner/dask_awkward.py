@@ -118,7 +118,7 @@ def run_lazily(inspected: Inspected, client: Any = None) -> Result:
             raise
         except Exception as error:
             raise InputError(_reason(error, tally)) from error
-        if other := [one.path for one in files if inspection.Stamp.of(one.path) != one.stamp]:
+        if other := [file.path for file in files if inspection.Stamp.of(file.path) != file.stamp]:
             raise ChangedError(inspection.changed(other[0]))
         counted.postprocess(merged)
         wall = time.perf_counter() - started

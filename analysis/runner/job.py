@@ -154,7 +154,9 @@ class Job:
     def branch_names(self) -> list[str]:
         """All branches that may be read, by their names in the files."""
         names = [
-            name for one in self.branches for name in ([one] if isinstance(one, str) else one)
+            name
+            for branch in self.branches
+            for name in ([branch] if isinstance(branch, str) else branch)
         ]
         return [self.replacements.get(name, name) for name in names]
 
@@ -276,7 +278,7 @@ class Inspected:
                     runner.schema,
                     options["uproot_options"],
                 )
-                preload = {name: one.branches for name, one in traced.items()}
+                preload = {name: read.branches for name, read in traced.items()}
             # coffea preloads RNTuples by an argument that uproot is about to drop.
             elif branches and not column_cache and all(file.ttree for file in self.files):
                 preload = dict.fromkeys(job.fileset, frozenset({*branches, *counters(branches)}))

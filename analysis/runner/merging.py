@@ -39,14 +39,14 @@ class Output:
             raise ProcessorError(msg) from error
 
 
-def conflict(one: Any, other: Any) -> tuple[Any, ...] | None:
+def conflict(left: Any, right: Any) -> tuple[Any, ...] | None:
     """Keys of the first entry that cannot be added; None if all can."""
-    if isinstance(one, MutableMapping) and isinstance(other, MutableMapping):
-        for key in one:
-            if key in other and (below := conflict(one[key], other[key])) is not None:
+    if isinstance(left, MutableMapping) and isinstance(right, MutableMapping):
+        for key in left:
+            if key in right and (below := conflict(left[key], right[key])) is not None:
                 return (key, *below)
     try:
-        add(one, other)
+        add(left, right)
     except Exception:  # noqa: BLE001  (what users' accumulators raise)
         return ()
     return None

@@ -67,8 +67,8 @@ def schema(name: str) -> type[BaseSchema]:
     found = getattr(module, attribute if colon else name, None)
     if not (inspect.isclass(found) and issubclass(found, BaseSchema)):
         known = [
-            one
-            for one, value in vars(coffea.nanoevents).items()
+            known_name
+            for known_name, value in vars(coffea.nanoevents).items()
             if inspect.isclass(value) and issubclass(value, BaseSchema)
         ]
         msg = f"there is no schema {name}: use one of {', '.join(sorted(known))}"

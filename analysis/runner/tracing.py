@@ -86,7 +86,9 @@ def _traced(processor: ProcessorABC | Callable[[Any], Any], events: Any) -> Trac
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             read |= trace(function, events)
-        failures = [str(one.message) for one in said if TRACING_FAILED in str(one.message)]
+        failures = [
+            str(warning.message) for warning in said if TRACING_FAILED in str(warning.message)
+        ]
         if not failures:
             return Traced(frozenset(read))
         failure = " ".join(failures[-1].removeprefix(TRACING_FAILED).split())[:300]

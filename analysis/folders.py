@@ -77,7 +77,7 @@ def alone(folder: Path) -> Iterator[None]:
             )
             raise InputError(msg) from None
         except OSError:
-            pass  # A file system without locks, as some of a network: nobody can tell.
+            pass  # A file system without locks, as some network file systems.
         yield
     finally:
         os.close(descriptor)

@@ -12,7 +12,7 @@ from rich.table import Table
 from analysis.cli._options import ConfigOption, MapOption, WorkersOption, replacements
 from analysis.interruption import interruptible
 
-# What takes seconds to import is imported where it is used: --help need not wait for it.
+# Modules that take seconds are imported in functions: --help need not wait for them.
 # ruff: noqa: PLC0415
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from analysis.errors import InputError
 from analysis.interruption import interruptible
 from analysis.kernels import Implementation
 
-# What imports coffea is imported where it is used: it takes seconds, which --help and a wrong
+# Modules that import coffea are imported in functions: they take seconds, which --help and a wrong
 # option need not wait for.
 # ruff: noqa: PLC0415
 

@@ -226,7 +226,7 @@ def read_fileset(path: Path, *, analysis: bool = True, tree: str = DEFAULT_TREE)
     Parameters
     ----------
     path
-        JSON, maybe compressed with gzip, of a form as of `FileSet.of`. Relative paths in it are
+        JSON, maybe compressed with gzip, in a form of `FileSet.of`. Relative paths in it are
         looked for beside it, then in the working folder.
     analysis, tree
         As of `FileSet.of`.

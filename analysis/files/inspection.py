@@ -62,7 +62,7 @@ class File:
     events: int
     """Number of events in it."""
     uuid: bytes
-    """Of the ROOT file, made anew whenever one is written."""
+    """Of the ROOT file; every file that is written has another."""
     ttree: bool
     """Whether it holds a TTree, rather than an RNTuple or Parquet."""
     steps: tuple[tuple[int, int], ...] | None = None

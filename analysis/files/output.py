@@ -97,7 +97,7 @@ def whole(path: Path) -> Iterator[Path]:
     target = _target(path)
     beside = None if stream else target.parent
     try:
-        # The name tells the format, to whoever writes the file.
+        # Its name is the same, as writers take the format from it.
         with tempfile.TemporaryDirectory(dir=beside, prefix=f".{target.name}.") as folder:
             part = Path(folder) / target.name
             yield part

@@ -1,4 +1,4 @@
-"""coffea's Runner of chunks, which tells files that cannot be read from processors that fail."""
+"""coffea's Runner, which distinguishes files that cannot be read from processors that fail."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(unsafe_hash=True, frozen=True)
 class Item(WorkItem):
-    """A chunk as coffea's Runner has it, and what tells its file from another."""
+    """A chunk of coffea's Runner, with the stamp of its file."""
 
     stamp: inspection.Stamp | None = field(default=None, compare=False)
 
@@ -36,7 +36,7 @@ class Item(WorkItem):
         metadata: Mapping[str, Any],
         preload: Collection[str] | None,
     ) -> Item:
-        """A range of events of a file; of TTrees, branches that are read when it is opened."""
+        """A range of events of a file, and the branches that are read when it is opened."""
         return cls(
             dataset=file.dataset,
             filename=file.path,
@@ -51,12 +51,12 @@ class Item(WorkItem):
 
     @property
     def chunk(self) -> Chunk:
-        """Which events it is."""
+        """Data set, file and range of events."""
         return Chunk(self.dataset, self.filename, int(self.entrystart), int(self.entrystop))
 
 
 class ChunkRunner(Runner):
-    """coffea's Runner, with an error that says whose fault it is and stamps that are checked."""
+    """coffea's Runner, which checks stamps, and says whether a file or the processor is at fault."""
 
     @staticmethod
     def _work_function(
@@ -76,7 +76,7 @@ class ChunkRunner(Runner):
             )
         except ChunkError:
             raise
-        except (Exception, SystemExit) as error:  # noqa: BLE001  (told apart in there)
+        except (Exception, SystemExit) as error:  # noqa: BLE001  (sorted out in there)
             raise chunk_error(item, error) from None
         _check_stamp(item)
         return out
@@ -90,7 +90,7 @@ class ChunkRunner(Runner):
         use_result_type: bool = False,  # noqa: ARG004
         **kwargs: Any,
     ) -> Any:
-        """As coffea's, without its warnings, which workers would print."""
+        """Like coffea's, without its warnings, which workers would print."""
         for left in reversed(range(retries + 1)):
             try:
                 return func(*args, **kwargs)

@@ -55,11 +55,11 @@ class OfFile:
         self.file = file
 
     def get(self, key: str, default: Any = None) -> Any:
-        """As of the cache."""
+        """Array, or the default."""
         return self.cache.get(f"{self.file} {key}", default)
 
     def __setitem__(self, key: str, value: np.ndarray) -> None:
-        """As of the cache."""
+        """Keep an array."""
         self.cache[f"{self.file} {key}"] = value
 
 

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from analysis.ttbar import Variations
 
 DASK_AWKWARD: Final = "dask-awkward"
-"""Beside EXECUTORS: coffea's other engine, which needs an environment of its own."""
+"""Name of coffea's other engine, beside EXECUTORS; it needs an environment of its own."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ class Job:
         Raises
         ------
         InputError
-            As of `analysis.files.inspection.inspect`, or if formats are mixed.
+            If formats are mixed, or a file cannot be used.
         """
         self.fileset.data_format  # noqa: B018  (mixed formats are refused)
         left_out: list[LeftOut] | None = [] if self.skip_bad_files else None
@@ -220,11 +220,11 @@ class Inspected:
         Parameters
         ----------
         executor
-            Ready, as of `open_executor`.
+            An executor of `open_executor`, or coffea's own.
         chunksize
-            In the place of the job's.
+            Replaces the job's.
         wrap
-            Makes of the processor the one that is run.
+            Takes the processor, and gives the one that is run.
         column_cache
             Bytes of columns that each worker keeps for the next run over the same events, by the
             same executor. Columns are then read one at a time, and the first run takes longer.
@@ -234,7 +234,7 @@ class Inspected:
         Returns
         -------
         Result
-            The merged output and what it took. Each chunk is in it once.
+            The merged output and its cost. Each chunk is in it once.
 
         Raises
         ------
@@ -246,11 +246,11 @@ class Inspected:
         """
         job, processor = self.job, wrap(self.job.processor)
         chunks = inspection.chunks(self.files, chunksize or job.chunksize)
-        # coffea's executors show progress whatever their status says.
+        # coffea's executors show progress even if their status is False.
         coffea_console.quiet = not sys.stdout.isatty()
         runner = ChunkRunner(
             executor=executor,
-            # Files were looked at already.
+            # Files were inspected already.
             pre_executor=IterativeExecutor(status=False),
             schema=QuietSchema if job.schema in {None, NanoAODSchema} else job.schema,
             chunksize=chunksize or job.chunksize,
@@ -294,7 +294,7 @@ class Inspected:
             started = time.perf_counter()
             try:
                 merged = runner.run(items, counted, **options)
-            except Exception as error:  # noqa: BLE001  (told in one sentence)
+            except Exception as error:  # noqa: BLE001  (explained in one sentence)
                 raise explain(error, tally, processor) from error.__cause__
             wall = time.perf_counter() - started
             asked = {item.chunk for item in items}
@@ -333,7 +333,7 @@ class Inspected:
 def execute(
     job: Job, executor: str, *, workers: int = 1, options: Mapping[str, Any] | None = None
 ) -> Result:
-    """Look at the files, start an executor, run and end it.
+    """Inspect the files, start an executor, process every event and end the executor.
 
     Parameters
     ----------
@@ -342,17 +342,12 @@ def execute(
     executor
         A name of EXECUTORS, or DASK_AWKWARD.
     workers, options
-        As of `open_executor`.
-
-    Returns
-    -------
-    Result
-        With the executor that was used.
+        Arguments of `open_executor`.
 
     Raises
     ------
     InputError
-        If anything of it cannot be done.
+        If the executor, a file or the processor cannot be used, or the run fails.
     """
     hash_seed = None
     if executor == DASK_AWKWARD:
@@ -365,7 +360,7 @@ def execute(
         with dask_awkward.open_client(workers) as client:
             result = dask_awkward.run_lazily(inspected, client)
     else:
-        # Before files are looked at, which takes longer.
+        # Before files are inspected, which takes longer.
         parsed = parse_options(executor, options or {}, workers=workers)
         hash_seed = parsed.hash_seed
         inspected = job.inspect()

@@ -1,4 +1,4 @@
-"""What a run gives, and what it took."""
+"""Result of a run, and its cost."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Result:
-    """What a run gave.
+    """Result of a run, and its cost.
 
     Attributes
     ----------
@@ -38,16 +38,16 @@ class Result:
         the death of a worker; None if workers did not share a folder with this process to count
         it in.
     fileset
-        What of the file set is in it, for normalising.
+        The file set without what was left out, for normalising.
     left_out
-        What is not, a sentence each.
+        A sentence for each file or chunk that was left out.
     skipped
         Chunks that could not be read and were left out.
     traced
-        By data set, what was found out of the branches that the processor reads, if it was asked.
+        By data set, the branches that the processor reads, if the job asks for it.
     executor
-        Its name, its number of workers and their PYTHONHASHSEED (``hash_seed``), by which sets are
-        ordered and which may be unknown; of what `analysis.runner.job.execute` did.
+        Name, number of workers and their PYTHONHASHSEED (``hash_seed``; None if unknown), by which
+        sets are ordered. `analysis.runner.job.execute` fills it in.
     """
 
     accumulated: Any

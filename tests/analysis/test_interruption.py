@@ -151,13 +151,18 @@ def test_what_is_forked_is_not_the_command_line() -> None:
 
 
 @pytest.mark.parametrize("command", ["analysis", "perf"])
-def test_command_lines_listen_before_they_import(command: str) -> None:
+@pytest.mark.parametrize(
+    "start",
+    ["runpy.run_module({!r}, run_name='__main__')", "runpy.run_module('{}.__main__')['script']()"],
+    ids=["python -m", "script"],
+)
+def test_command_lines_listen_before_they_import(command: str, start: str) -> None:
     """Of all that takes long: what is loaded when signals are heeded first."""
     code = (
         "import runpy, sys, analysis.interruption as one\n"
         "def listen(): print(*sys.modules); sys.exit()\n"
         "one.listen = listen\n"
-        f"runpy.run_module({command!r}, run_name='__main__')"
+        f"{start.format(command)}"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True

@@ -14,11 +14,9 @@ from perf.compare.sides import ROOT
 BASE: Final = "base"
 NONE: Final = "none"
 FIVE: Final = "five"
-DOUBLE: Final = "double"
-"""Tags: what the others are compared with; another commit that changes no code; +5 %; 2x."""
+"""Tags: the commit to compare with; one that changes no code; one that does PERCENT more work."""
 
-PERCENT: Final = {FIVE: 5, DOUBLE: 100}
-"""Percent of work more than BASE, by tag."""
+PERCENT: Final = 5
 
 SLOWED: Final = "trijet_pt-compiled"
 """The kernel that is slower: its loop takes 97 % of its time, so that 5 % more events are 5 % more
@@ -42,7 +40,7 @@ build-backend = "hatchling.build"
 
 [project]
 name = "coffea-scaling-made-up"
-version = "{version}"
+version = "0"
 
 [tool.hatch.build.targets.wheel]
 packages = ["analysis"]
@@ -50,23 +48,21 @@ packages = ["analysis"]
 
 
 def repository(folder: Path) -> Path:
-    """The repository of our `analysis` with tags BASE, NONE, FIVE and DOUBLE, made unless it exists."""
+    """The repository of our `analysis` with tags BASE, NONE and FIVE, made unless it exists."""
     path = folder / f"made-up-{state()}"
     if (path / ".git").is_dir():
         return path
     shutil.copytree(
         ROOT / "analysis", path / "analysis", ignore=shutil.ignore_patterns("__pycache__")
     )
-    (path / "pyproject.toml").write_text(_PROJECT.format(version="0"))
+    (path / "pyproject.toml").write_text(_PROJECT)
     git(path, "init", "--quiet", "--initial-branch=main")
     commit(path, BASE)
     (path / "README.md").write_text("Nothing that is run.\n")
     commit(path, NONE)
     module = path / "analysis" / "kernels" / f"{SLOWED.partition('-')[0]}.py"
-    clean = module.read_text()
-    for tag, percent in PERCENT.items():
-        module.write_text(clean + _INJECTED.format(percent=percent))
-        commit(path, tag)
+    module.write_text(module.read_text() + _INJECTED.format(percent=PERCENT))
+    commit(path, FIVE)
     return path
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from analysis.kernels import IMPLEMENTATIONS, KERNELS
+from perf.records.store import PLACES
 from tests.analysis.kernels.test_kernels import (
     test_known_events_have_the_known_answer as known_events,
 )
@@ -80,3 +81,8 @@ def test_one_fault_in_all_implementations_is_seen() -> None:
     for implementation in IMPLEMENTATIONS:
         with pytest.raises(AssertionError):
             known_events(KERNELS["cleaning"], implementation)
+
+
+def test_outcomes_are_no_records() -> None:
+    path = mutants.DONE.relative_to(mutants.ROOT)
+    assert not [place for place in PLACES if path.match(place)]

@@ -35,6 +35,9 @@ def python_call(
     module, _, name = function.rpartition(".")
     # Not -m: worker processes import what they find as the main module once more.
     code = f"from {module} import {name}; {name}()"
+    if "PYTHONSAFEPATH" in os.environ:
+        # As in `coffea-perf`: the user's modules in the working folder come after all others.
+        code = f"import os, sys; sys.path.append(os.getcwd()); {code}"
     return [str(python), "-c", code, *map(str, arguments)]
 
 

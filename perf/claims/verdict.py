@@ -30,31 +30,18 @@ class Arm:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was measured for a claim.
-
-    Attributes
-    ----------
-    claim
-        In words.
-    bound, sense
-        The claim: at least, or at most, this. Without a bound it is shown beside the others.
-    measured
-        Estimate with its interval, of no width where there is none.
-    unit
-        Of the numbers.
-    arms
-        What was measured for it.
-    quantity
-        Of an executor: one of `executors.QUANTITIES`.
-    """
+    """What was measured for a claim."""
 
     claim: str
     sense: Literal["at least", "at most"]
     bound: float | None
+    """The claim: at least, or at most, this. Without a bound it is shown beside the others."""
     measured: Estimate
+    """Estimate with its interval, of no width where there is none."""
     unit: Literal["ratio", "bytes", "milliseconds", "count"]
     arms: tuple[Arm, ...]
     quantity: str = ""
+    """Of an executor: one of `executors.QUANTITIES`."""
 
     @property
     def holds(self) -> bool:

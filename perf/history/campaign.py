@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
 from packaging.version import InvalidVersion, Version
 
 from analysis.errors import InputError
@@ -26,6 +25,7 @@ from perf.environments import HERE, environment, releases
 from perf.exact_environment import Environment
 from perf.history import workloads
 from perf.measure.fresh_process import Process, ProcessError, python_call
+from perf.measure.paired import in_rounds
 from perf.records import identity, provenance, record_file
 from perf.records.record_file import Input, Record, What
 
@@ -95,9 +95,8 @@ def order(
     """Worker runs in the order in which they are made: round by round, each in a random order."""
     configurations = [(version, group) for version in versions for group in groups]
     return [
-        WorkerRun(configurations[index][0], configurations[index][1], number)
-        for number in range(rounds)
-        for index in np.random.default_rng([seed, number]).permutation(len(configurations))
+        WorkerRun(version, group, number)
+        for (version, group), number in in_rounds(configurations, rounds, seed)
     ]
 
 

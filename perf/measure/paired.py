@@ -12,7 +12,7 @@ import gc
 import math
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import numpy as np
 
@@ -20,8 +20,10 @@ from perf.measure import clocks
 from perf.measure.estimate import Estimate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
+
+T = TypeVar("T")
 
 CONFIDENCE: Final = 0.99
 """Of intervals: a claim that lies on its bound is confirmed by chance in 1 of 200 runs."""
@@ -37,6 +39,13 @@ class Samples:
     wall: Mapping[str, Sequence[float]]
     cpu: Mapping[str, Sequence[float]]
     iterations: Mapping[str, int]
+
+
+def in_rounds(items: Sequence[T], rounds: int, seed: int) -> Iterator[tuple[T, int]]:
+    """Each item once a round, every round in a random order of its own, with the round's number."""
+    for number in range(rounds):
+        for index in np.random.default_rng([seed, number]).permutation(len(items)):
+            yield items[index], number
 
 
 def interleaved(

@@ -17,7 +17,6 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
 import pydantic
 
 from analysis.errors import InputError
@@ -25,6 +24,7 @@ from analysis.executors.worker import ALLOCATOR
 from analysis.files import output
 from analysis.folders import alone
 from perf.measure.fresh_process import Process, ProcessError, python_call
+from perf.measure.paired import in_rounds
 from perf.records import identity, provenance, record_file
 from perf.records.record_file import Input, Record, What
 from perf.records.unreadable import leave_out
@@ -84,9 +84,8 @@ class Failed:
 def order(configurations: Sequence[Configuration], rounds: int, seed: int) -> list[WorkerRun]:
     """Worker runs in the order in which they are made: round by round, each in a random order."""
     return [
-        WorkerRun(configurations[index], number)
-        for number in range(rounds)
-        for index in np.random.default_rng([seed, number]).permutation(len(configurations))
+        WorkerRun(configuration, number)
+        for configuration, number in in_rounds(configurations, rounds, seed)
     ]
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any, Final
 
 from analysis.errors import InputError
 from analysis.executors import EXECUTORS, import_executor, options_of, parse_options
+from analysis.executors.options import parse_pair
 from perf.scaling.worker import Configuration
 
 if TYPE_CHECKING:
@@ -84,14 +84,7 @@ def _options(
     """Options of each executor."""
     options: dict[str, dict[str, Any]] = {name: {} for name in known}
     for option in given:
-        key, equals, text = option.partition("=")
-        if not (key and equals):
-            msg = f"--option takes KEY=VALUE, not {option!r}"
-            raise InputError(msg)
-        try:
-            value = json.loads(text)
-        except ValueError:
-            value = text
+        key, value = parse_pair(option)
         executor, dot, name = key.partition(".")
         chosen = [executor] if dot else [one for one, has in known.items() if key in has]
         for executor in chosen:

@@ -53,35 +53,23 @@ EXACT: Final = 1e-9
 
 @dataclass(frozen=True)
 class Fit:
-    """A law with its parameters.
-
-    Attributes
-    ----------
-    law
-        Its name.
-    single
-        X1: throughput of one worker, in the unit of the samples.
-    serial, crosstalk
-        s and k; exactly 0 where the law has none.
-    workers
-        Numbers of workers that were measured, ascending.
-    scatter
-        Root of the mean square of ``log(measured / law)``: the relative error of a sample.
-    misfit
-        Distance of the means at each number of workers from the law, over what the samples' noise
-        alone would give: about 1, and much more if the law is wrong.
-    draws
-        (X1, s, k) of each resampling, one in a row: their joint uncertainty.
-    """
+    """A law with its parameters."""
 
     law: Law
     single: Estimate
+    """X1: throughput of one worker, in the unit of the samples."""
     serial: Estimate
     crosstalk: Estimate
+    """The parameters s and k; exactly 0 where the law has none."""
     workers: tuple[int, ...]
+    """Numbers of workers that were measured, ascending."""
     scatter: float
+    """Root of the mean square of ``log(measured / law)``: the relative error of a sample."""
     misfit: float
+    """Distance of the means at each number of workers from the law, over what the samples' noise
+    alone would give: about 1, and much more if the law is wrong."""
     draws: NDArray[np.float64] = field(repr=False, compare=False)
+    """(X1, s, k) of each resampling, one in a row: their joint uncertainty."""
 
     @property
     def peak(self) -> Estimate | None:

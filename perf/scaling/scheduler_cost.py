@@ -36,28 +36,20 @@ class Cost:
     """What a busy scheduler costs: CPU seconds a task are ``per_task + workers * per_worker``.
 
     A task is one of the map, its share of the reduction included.
-
-    Attributes
-    ----------
-    per_task, per_worker
-        CPU seconds.
-    idle
-        Cores used without any task or worker.
-    heartbeat
-        CPU seconds a heartbeat.
-    fitted, left_out
-        The loads that it is from, and those in which the scheduler was not busy.
-    draws
-        Possible values of the four, one set in a row: their joint uncertainty.
     """
 
     per_task: Estimate
     per_worker: Estimate
+    """CPU seconds, both."""
     idle: Estimate
+    """Cores used without any task or worker."""
     heartbeat: Estimate
+    """CPU seconds a heartbeat."""
     fitted: tuple[Load, ...]
     left_out: tuple[Load, ...]
+    """The loads that it is from, and those in which the scheduler was not busy."""
     draws: NDArray[np.float64] = field(repr=False, compare=False)
+    """Possible values of the four estimates, one set in a row: their joint uncertainty."""
 
     def seconds(self, workers: int) -> Estimate:
         """CPU seconds a task at so many workers."""

@@ -73,40 +73,28 @@ SPARE_FILES: Final = 200
 
 @dataclass(frozen=True)
 class Load:
-    """What one load cost, on simulated workers of one thread each.
-
-    Attributes
-    ----------
-    tasks
-        Tasks of the map: one a chunk, or one a batch of chunks.
-    submitted
-        These, the task that holds the processor, and the reduction: so many the scheduler saw
-        finish.
-    task_seconds
-        Mean duration of a task of the map.
-    wall_seconds
-        From the first submission to the arrival of the result.
-    scheduler_cpu_seconds, client_cpu_seconds, workers_cpu_seconds
-        CPU time of the three processes meanwhile.
-    scheduler_waited_seconds
-        How long the scheduler had work and no core; 0 where the system does not say.
-    idle_share
-        Cores that the scheduler uses while the workers only send heartbeats; 0 if not measured.
-    scheduler_peak_memory
-        Largest resident memory of the scheduler's process in bytes; None where it is not known.
-    """
+    """What one load cost, on simulated workers of one thread each."""
 
     workers: int
     tasks: int
+    """Tasks of the map: one a chunk, or one a batch of chunks."""
     submitted: int
+    """These, the task that holds the processor, and the reduction: so many the scheduler saw
+    finish."""
     task_seconds: float
+    """Mean duration of a task of the map."""
     wall_seconds: float
+    """From the first submission to the arrival of the result."""
     scheduler_cpu_seconds: float
     client_cpu_seconds: float
     workers_cpu_seconds: float
+    """CPU time of the three processes meanwhile."""
     scheduler_waited_seconds: float
+    """How long the scheduler had work and no core; 0 where the system does not say."""
     idle_share: float
+    """Cores that the scheduler uses while the workers only send heartbeats; 0 if not measured."""
     scheduler_peak_memory: int | None
+    """Largest resident memory of the scheduler's process in bytes; None where it is not known."""
 
     @property
     def task_rate(self) -> float:

@@ -63,35 +63,24 @@ DECOMPRESSORS: Final[tuple[tuple[Any, str], ...]] = ((compression, "decompress")
 
 @dataclass(frozen=True)
 class ChunkTimes:
-    """Seconds that some chunks took, summed over them.
-
-    Attributes
-    ----------
-    opening
-        All that is in no other stage: unpickling the processor, opening the file, making the form,
-        closing.
-    reading
-        Getting branches from the file and making arrays of them, without ...
-    decompressing
-        ... decompressing them.
-    processing
-        In the processor, without reading.
-    total
-        From the first reading of the clock to the last: the sum of the four.
-    cpu
-        CPU seconds of the threads that did it.
-    peaks
-        Largest resident memory by worker (host and process) in bytes, where the system tells.
-    """
+    """Seconds that some chunks took, summed over them."""
 
     opening: float = 0.0
+    """All that is in no other stage: unpickling the processor, opening the file, making the form,
+    closing."""
     reading: float = 0.0
+    """Getting branches from the file and making arrays of them, without ..."""
     decompressing: float = 0.0
+    """... decompressing them."""
     processing: float = 0.0
+    """In the processor, without reading."""
     total: float = 0.0
+    """From the first reading of the clock to the last: the sum of the four."""
     cpu: float = 0.0
+    """CPU seconds of the threads that did it."""
     chunks: int = 0
     peaks: Mapping[str, int | None] = field(default_factory=dict)
+    """Largest resident memory by worker (host and process) in bytes, where the system tells."""
 
     def __add__(self, other: ChunkTimes) -> ChunkTimes:
         """Times of both, as coffea merges results."""
@@ -287,39 +276,27 @@ class Stages:
     """Where the time of the workers went in a run, in seconds summed over them.
 
     What is known adds up to `budget`; None is what this executor does not tell.
-
-    Attributes
-    ----------
-    opening, reading, decompressing, processing
-        Of chunks, as of `ChunkTimes`.
-    serialising, merging
-        Packing and unpacking of results, and adding them up, on the workers.
-    between
-        On the workers, between these: retries, the stage timer itself.
-    waiting
-        The rest: workers had nothing to do, or the engine's own work.
-    unknown
-        The rest where serialising and merging are not known and part of it.
-    budget
-        Workers x wall time of the run.
-    unpacking, adding
-        Of results on the client, beside the work of the workers.
-    chunk_cpu
-        CPU seconds of chunks.
     """
 
     opening: float
     reading: float
     decompressing: float
     processing: float
+    """These four as of `ChunkTimes`."""
     serialising: float | None
     merging: float | None
+    """Packing and unpacking of results, and adding them up, on the workers."""
     between: float | None
+    """On the workers, between these: retries, the stage timer itself."""
     waiting: float | None
+    """The rest: workers had nothing to do, or the engine's own work."""
     unknown: float | None
+    """The rest where serialising and merging are not known and part of it."""
     budget: float
+    """Workers x wall time of the run."""
     unpacking: float | None
     adding: float | None
+    """Of results on the client, beside the work of the workers."""
     chunk_cpu: float
 
 

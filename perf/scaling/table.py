@@ -31,25 +31,17 @@ LEAST_WHOLE: Final = 10
 
 @dataclass(frozen=True)
 class Row:
-    """What all worker runs of a configuration measured.
-
-    Attributes
-    ----------
-    wall
-        Seconds of a run.
-    cpu_per_event
-        Seconds, of all processes.
-    speed_up, cpu_ratio
-        Wall time of the iterative executor at the same chunk size over that of this, and CPU time
-        of this over that of the iterative one. Both are ratios of worker runs of the same round,
-        None without any.
-    """
+    """What all worker runs of a configuration measured."""
 
     configuration: Configuration
     wall: Estimate
+    """Seconds of a run."""
     cpu_per_event: Estimate
+    """Seconds, of all processes."""
     speed_up: Estimate | None
     cpu_ratio: Estimate | None
+    """Wall time of the iterative executor at the same chunk size over that of this, and CPU time of
+    this over that of the iterative one: medians of ratios within a round, None without any."""
     measured: tuple[Measured, ...]
 
     @property

@@ -64,34 +64,23 @@ class _Frozen(pydantic.BaseModel):
 
 
 class Job(_Frozen):
-    """What is processed, the same in all worker runs.
-
-    Attributes
-    ----------
-    fileset
-        Path of the file set.
-    processor
-        TTBAR, or as `analysis.runner.processors.load` takes it.
-    arguments, schema_name, tree, trace
-        Of a processor that is not TTBAR, as of `analysis.runner.job.Job`.
-    implementation, variations
-        Of TTBAR.
-    allow_empty
-        Whether files may have no events.
-    scratch
-        Folder that this machine shares with the workers, if they are on others.
-    """
+    """What is processed, the same in all worker runs."""
 
     fileset: Path
     processor: str = TTBAR
+    """TTBAR, or as `analysis.runner.processors.load` takes it."""
     arguments: dict[str, Any] = pydantic.Field(default_factory=dict)
     schema_name: str = "NanoAODSchema"
     tree: str = "Events"
     trace: bool = False
+    """The last four are of a processor that is not TTBAR, as of `analysis.runner.job.Job`."""
     implementation: Literal["columnar", "compiled"] = "columnar"
     variations: Literal["nominal", "all"] = "nominal"
+    """The last two are of TTBAR."""
     allow_empty: bool = False
+    """Whether files may have no events."""
     scratch: Path | None = None
+    """Folder that this machine shares with the workers, if they are on others."""
 
     @property
     def modules(self) -> tuple[str, ...]:
@@ -138,28 +127,18 @@ class Configuration(_Frozen):
 
 
 class Request(_Frozen):
-    """What a worker run is to do.
-
-    Attributes
-    ----------
-    job, configuration
-        What is processed, and how.
-    runs
-        Timed runs.
-    seed
-        Of the order of timed runs and the one with the stage timer.
-    input
-        Digest that the input must have.
-    reference
-        File of the result that each run must have; made by this worker run if `make_reference`.
-    """
+    """What a worker run is to do."""
 
     job: Job
     configuration: Configuration
     runs: int = 1
+    """Timed runs."""
     seed: int = 0
+    """Of the order of timed runs and the one with the stage timer."""
     input: str
+    """Digest that the input must have."""
     reference: Path
+    """File of the result that each run must have; made by this worker run if `make_reference`."""
     make_reference: bool = False
 
 
@@ -168,28 +147,6 @@ class Measured(Stages):
     """What a worker run measured; None is what this executor or system does not tell.
 
     CPU seconds are those of this process and all its descendants.
-
-    Attributes
-    ----------
-    start_wall, start_cpu, stop_wall
-        Seconds to start the executor and to end it.
-    first_wall, first_cpu
-        Of the first run, which no other warmed up.
-    wall, cpu
-        Of the timed runs.
-    events, chunks, bytes_read
-        Of a run.
-    task_wall, task_cpu
-        Seconds a task, of tasks that do nothing.
-    probed_wall, probed_cpu
-        Of the run with the stage timer, of which the stages are.
-    workers_seen
-        Workers that processed a chunk.
-    batches, lost
-        Results that the client received, and batches given to another worker.
-    peak_client, peak_worker, peak_engine
-        Largest resident memory in bytes of this process, of any worker, and of any other process
-        of the executor: a Java virtual machine, a scheduler.
     """
 
     __pydantic_config__ = pydantic.ConfigDict(extra="forbid")
@@ -197,23 +154,33 @@ class Measured(Stages):
     start_wall: float
     start_cpu: float
     stop_wall: float
+    """Seconds to start the executor and to end it."""
     first_wall: float
     first_cpu: float
+    """Of the first run, which no other warmed up."""
     wall: tuple[float, ...]
     cpu: tuple[float, ...]
+    """Of the timed runs."""
     events: int
     chunks: int
     bytes_read: int | None
+    """Of a run."""
     task_wall: float
     task_cpu: float
+    """Seconds a task, of tasks that do nothing."""
     probed_wall: float
     probed_cpu: float
+    """Of the run with the stage timer, of which the stages are."""
     workers_seen: int
+    """Workers that processed a chunk."""
     batches: int | None
     lost: int | None
+    """Results that the client received, and batches given to another worker."""
     peak_client: int | None
     peak_worker: int | None
     peak_engine: int | None
+    """Largest resident memory in bytes of this process, of any worker, and of any other process of
+    the executor: a Java virtual machine, a scheduler."""
 
 
 class Outcome(_Frozen):

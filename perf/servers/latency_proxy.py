@@ -33,28 +33,19 @@ MAX_PIECES: Final = 1 << 12
 
 @dataclass
 class Counts:
-    """What a proxy has seen.
-
-    Attributes
-    ----------
-    connections
-        Opened by clients.
-    turns
-        How often a client sent after the server had, or first: so often it waited for a round
-        trip. Requests that are sent together are one.
-    sent, received
-        Bytes to and from the server.
-    least_held, least_first
-        Shortest time in seconds, by the proxy's clock, that any bytes were held, and from the
-        opening of a connection until its first bytes were passed on.
-    """
+    """What a proxy has seen."""
 
     connections: int = 0
     turns: int = 0
+    """How often a client sent after the server had, or first: so often it waited for a round trip.
+    Requests that are sent together are one."""
     sent: int = 0
     received: int = 0
+    """Bytes to and from the server."""
     least_held: float | None = None
     least_first: float | None = None
+    """Shortest time in seconds, by the proxy's clock, that any bytes were held, and from the
+    opening of a connection until its first bytes were passed on."""
 
 
 @dataclass

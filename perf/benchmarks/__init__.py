@@ -1,8 +1,7 @@
-"""asv's benchmarks, generated from the catalogue: what is measured, and on what, stands there.
+"""asv's benchmarks, generated from the cases in `perf/cases`.
 
-asv imports this folder alone, as ``benchmarks``, in an environment that has coffea and what the
-suite asks for, but not the suite: that is found beside this folder, and is the same whatever
-commit of coffea is measured.
+asv imports this folder alone, as ``benchmarks``, in an environment with coffea and what the suite
+depends on. The suite itself is found beside this folder: it is the same for every commit of coffea.
 """
 
 from __future__ import annotations

@@ -109,7 +109,10 @@ def minimise(
     values = numpy(values)
     main = data[: model.pdf.config.nmaindata]
     if (model.expected(values) < np.where(main > 0, 0.0, -LEAST)).any():
-        msg = "the fit ended where fewer than no events are expected: look for bins with very few"
+        msg = (
+            "the fit ended where the predicted yield of a bin is negative: look for bins with very few "
+            "events"
+        )
         raise FitError(msg)
     return values, float(minimum), found
 

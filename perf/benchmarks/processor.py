@@ -49,7 +49,7 @@ def _wall(_: str, executor: str) -> None:
 
 
 def _plain(_: str, executor: str) -> None:
-    """The same by coffea's own executor as it comes."""
+    """The same by coffea's own executor with its defaults."""
     on_workers(_case(executor, WORKERS, "plain"), WALL)
 
 

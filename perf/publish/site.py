@@ -54,7 +54,7 @@ THRESHOLD: Final = 0.05
 NOT_OFFLINE: Final = ("*.js", "*.css", "vendor", "error.html", "swallow.ico", "swallow.png")
 """Files of asv's own page that the other does not need, or that ask for the network."""
 
-TOLD: Final = ("awkward", "uproot", "numba", "numpy", "dask", "hist", "python")
+SHOWN_PACKAGES: Final = ("awkward", "uproot", "numba", "numpy", "dask", "hist", "python")
 """Packages whose versions are shown with a point."""
 
 DATES: Final = """<script>
@@ -110,12 +110,12 @@ def publish(records: Sequence[Record], html: Path, voids: Sequence[Void] = ()) -
                 "regressions_thresholds": {".*": THRESHOLD},
             }
         )
-        with _quiet() as said:
+        with _quiet() as printed:
             try:
                 Publish.run(conf, pull=False)
                 tachyon.cmd_install(pages, backup=False)
             except Exception as error:
-                msg = f"asv cannot publish: {error}; it said: {said.getvalue()[-500:]}"
+                msg = f"asv cannot publish: {error}; it printed: {printed.getvalue()[-500:]}"
                 raise InputError(msg) from error
         _complete(pages, entries, records)
         shutil.rmtree(html, ignore_errors=True)
@@ -134,18 +134,20 @@ def _complete(pages: Path, entries: Sequence[Entry], records: Sequence[Record]) 
     index.write_text(index.read_text().replace("<head>", f"<head>\n    {DATES}", 1))
     newest = {entry: record for record in records if (entry := when(record))}
     revisions = Timeline.revisions(entries)
-    said = {revisions[entry.name]: _told(entry, newest[entry]) for entry in entries}
+    shown = {revisions[entry.name]: _versions(entry, newest[entry]) for entry in entries}
     # The page loads the other two as well, and logs an error if they are missing.
     for name, content in {
-        "commits.json": {"by_revision": said},
+        "commits.json": {"by_revision": shown},
         "profiles.json": {},
         "regressions-ignore.json": [],
     }.items():
         (pages / name).write_text(json.dumps(content))
 
 
-def _told(entry: Entry, record: Record) -> str:
-    others = [f"{name} {record.versions[name]}" for name in TOLD if name in record.versions]
+def _versions(entry: Entry, record: Record) -> str:
+    others = [
+        f"{name} {record.versions[name]}" for name in SHOWN_PACKAGES if name in record.versions
+    ]
     others += [f"{provenance.SUITE} {known}"] if (known := suite_code(record)) else []
     return f"{entry.date:%Y-%m-%d}: {', '.join(others)}"
 
@@ -153,12 +155,12 @@ def _told(entry: Entry, record: Record) -> str:
 @contextlib.contextmanager
 def _quiet() -> Iterator[io.StringIO]:
     """Capture the output of asv."""
-    said = io.StringIO()
+    printed = io.StringIO()
     logger = logging.getLogger("asv")
     before = logger.level
     try:
-        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-            yield said
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+            yield printed
     finally:
         logger.setLevel(before)
 

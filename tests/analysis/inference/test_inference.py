@@ -57,6 +57,13 @@ COMBINATIONS = [(backend, one) for backend, optimizers in OPTIMIZERS.items() for
 FAST: list[tuple[Backend, Optimizer]] = [("numpy", "least_squares"), ("jax", "newton")]
 
 fast = pytest.mark.parametrize("combination", FAST, ids="-".join, indirect=True)
+fast_on_numpy = pytest.mark.parametrize(
+    "combination",
+    # JAX compiles some ten seconds long: its `test_reference_fit` stands for these.
+    [FAST[0], pytest.param(FAST[1], marks=pytest.mark.slow)],
+    ids="-".join,
+    indirect=True,
+)
 
 
 @pytest.fixture
@@ -275,7 +282,7 @@ def test_cabinetry_finds_the_same(reference: Templates, models: Callable[..., Mo
     assert profile.delta[2] == pytest.approx(1, abs=0.35)
 
 
-@fast
+@fast_on_numpy
 @pytest.mark.usefixtures("combination")
 def test_asimov_data_give_back_what_they_were_made_with(models: Callable[..., Model]) -> None:
     model = models(synthetic_templates())
@@ -331,7 +338,9 @@ def test_parameters_are_held(models: Callable[..., Model]) -> None:
     assert twice_nll == pytest.approx(theirs, abs=MAX_DIFFERENCE)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))]
+)
 def test_newton_fits_other_models_of_pyhf(seed: int) -> None:
     rng = np.random.default_rng(seed)
     bins = int(rng.integers(2, 6))
@@ -366,7 +375,9 @@ def two_empty(tmp_path_factory: pytest.TempPathFactory) -> Templates:
     return read(output)
 
 
-@pytest.mark.parametrize("optimizer", ["least_squares", "minuit"])
+@pytest.mark.parametrize(
+    "optimizer", ["minuit", pytest.param("least_squares", marks=pytest.mark.slow)]
+)
 @pytest.mark.filterwarnings("ignore::analysis.inference.optimizer.NotConvergedWarning")
 def test_bins_without_observed_events_are_fitted_alike(
     two_empty: Templates, optimizer: Optimizer
@@ -422,7 +433,7 @@ def test_least_squares_say_what_they_cannot_fit() -> None:
         pyhf.infer.mle.fit([55.0, *pdf.config.auxdata], pdf)
 
 
-@fast
+@fast_on_numpy
 def test_another_optimizer_takes_over_with_a_warning(
     models: Callable[..., Model], combination: tuple[Backend, Optimizer]
 ) -> None:

@@ -247,7 +247,7 @@ def _one_worker(
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     peak = peak_memory()
     if peak is None:
-        msg = "peak memory is read from /proc, which this system has not: run on Linux"
+        msg = "peak memory is read from /proc, which this system does not have: run on Linux"
         raise InputError(msg)
     return wall, cpu, peak, result_digest(result)
 

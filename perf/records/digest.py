@@ -35,7 +35,7 @@ def _feed(update: Callable[[bytes], None], result: Any) -> None:
         case Histogram() as content:
             _feed(update, {**content._asdict(), "axes": list(content.axes)})
         case Rows() | State() | set():
-            msg = f"there is no identity of a {type(result).__name__}"
+            msg = f"a {type(result).__name__} has no digest"
             raise TypeError(msg)
         case list() | tuple():
             update(f"list {len(result)}\n".encode())
@@ -54,5 +54,5 @@ def _feed(update: Callable[[bytes], None], result: Any) -> None:
         case _ if is_a(result, "awkward", "Array"):
             _feed(update, awkward_parts(result))
         case _:
-            msg = f"there is no identity of a {type(result).__name__}"
+            msg = f"a {type(result).__name__} has no digest"
             raise TypeError(msg)

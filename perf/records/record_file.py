@@ -215,7 +215,7 @@ class Record(_Frozen):
         if not (self.wall_seconds or self.cpu_seconds or any(self.counts.values())) and (
             self.peak_memory is None
         ):
-            msg = "it has no sample of anything"
+            msg = "it has no sample"
             raise ValueError(msg)
         return self
 

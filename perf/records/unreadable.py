@@ -41,5 +41,5 @@ def understood(path: Path, what: str) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:  # noqa: BLE001  (JSON of any shape, read by asv too)
-        msg = f"{path} is no {what}: {' '.join(repr(error).split())[:LONGEST]}"
+        msg = f"{path} is not a {what}: {' '.join(repr(error).split())[:LONGEST]}"
         raise InputError(msg) from None

@@ -385,5 +385,5 @@ def test_digest_differs_where_the_content_does(one: Any, other: Any) -> None:
 
 
 def test_digest_of_what_has_none() -> None:
-    with pytest.raises(TypeError, match="no identity of a object"):
+    with pytest.raises(TypeError, match="a object has no digest"):
         result_digest([object()])

@@ -332,23 +332,22 @@ class InferenceCase(Case):
 
 
 def inferences(scale: Scale) -> list[InferenceCase]:
-    """Every task with every backend and optimiser.
+    """Every task with every backend and optimiser, of our templates and of published ones.
 
-    Fits are measured in a new process too, and on published histograms. With pyhf's own optimisers a test
-    takes tens of seconds and a limit minutes: only if the scale says so.
+    Without details our optimisers alone are measured, on our templates. pyhf's own take tens of
+    seconds for a test and minutes for a limit: the scale names the tasks that they do.
     """
     from analysis.inference.backends import OPTIMIZERS
 
     pairs = [(backend, name) for backend, names in OPTIMIZERS.items() for name in names]
     ours = [(backend, names[0]) for backend, names in OPTIMIZERS.items()]
+    fitted = pairs if scale.details else ours
+    sources: tuple[Source, ...] = get_args(Source) if scale.details else ("synthetic",)
     slow: tuple[InferenceTask, ...] = ("hypotest", "limit")
     return [
         *(InferenceCase("build", *pair) for pair in ours),
-        *(
-            InferenceCase("fit", *pair, process="cold")
-            for pair in (pairs if scale.details else ours)
-        ),
-        *(InferenceCase("fit", *pair, source) for source in get_args(Source) for pair in pairs),
+        *(InferenceCase("fit", *pair, process="cold") for pair in fitted),
+        *(InferenceCase("fit", *pair, source) for source in sources for pair in fitted),
         *(
             InferenceCase(task, *pair)
             for pair in pairs

@@ -344,6 +344,6 @@ def recoveries(scale: Scale) -> list[RecoveryCase]:
             size=scale.processor_events,
             killed=killed,
         )
-        for name in POOLS
+        for name in (POOLS if scale.details else ())
         for killed in (False, True)
     ]

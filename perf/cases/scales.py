@@ -49,8 +49,9 @@ class Scale:
     delays
         Milliseconds to a server, each way: in the building, in the country, across an ocean.
     details
-        Whether these are measured too: coffea's own executors, all variations on workers, starts
-        and fits in new processes, uproot's own handlers of files of servers.
+        Whether these are measured too: coffea's own executors, all variations on workers, the
+        loss of a worker, starts in new processes; pyhf's own optimisers, published histograms;
+        uproot's own handlers of files of servers.
     workflow_events
         Events of each sample of the whole workflow.
     slow_tests
@@ -136,7 +137,7 @@ _DEFAULT: Final = replace(
     name="default",
     sizes=(1_000, 100_000),
     query_sizes=(1_000, 10_000),
-    processor_rounds=3,
+    processor_rounds=2,
     start_rounds=1,
     chunksizes=(50_000,),
     tasks=(10, 1_000),

@@ -14,7 +14,7 @@ from rich.progress import track
 from rich.table import Table
 
 from analysis.files.output import check, provenance, write_json
-from analysis.inference.backends import open_backend
+from analysis.inference.backends import PACKAGES, open_backend
 from analysis.inference.fits import Fit, fit
 from analysis.inference.limits import significance, upper_limit
 from analysis.inference.model import build
@@ -24,14 +24,13 @@ from analysis.inference.profiles import Impact, ranking, scan
 from analysis.inference.templates import Templates, merged, read
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from analysis.inference.backends import Backend, Optimizer
     from analysis.inference.limits import Limit, Significance
 
 SCHEMA: Final = 1
-PACKAGES: Final = ("pyhf", "jax", "iminuit")
 SHOWN: Final = 10
 """Parameters of the ranking that are printed; all of them are written."""
 
@@ -81,20 +80,9 @@ def fit_command(
         _say(console, model.notes)
         result = fit(model)
         if at_bound := [one.name for one in result.parameters.values() if one.at_bound]:
-            _say(
-                console, [f"{', '.join(at_bound)} ended at a bound: the uncertainties say little"]
-            )
-        impacts = (
-            ranking(
-                model,
-                result,
-                progress=lambda todo: track(
-                    todo, "ranking", console=console, transient=True, disable=_quiet(console)
-                ),
-            )
-            if rank
-            else []
-        )
+            names = ", ".join(at_bound)
+            _say(console, [f"{names} ended at a bound: the uncertainties say little"])
+        impacts = ranking(model, result, progress=_shown(console)) if rank else []
         profile = scan(model, result)
         predictions = {
             "prefit": prediction(model),
@@ -112,7 +100,7 @@ def fit_command(
                 for when, regions in predictions.items()
             },
             "notes": list(model.notes),
-            "provenance": _provenance(source, result.backend, result.optimizer),
+            "provenance": _provenance(source, result.optimizer),
         },
     )
     out = Console()
@@ -141,7 +129,7 @@ def limit_command(source: Source, output: Path | None, *, level: float) -> None:
         model = build(templates, source.signal)
         _say(console, model.notes)
         with console.status("") as status:
-            if _quiet(console):
+            if not console.is_terminal:
                 status.stop()
             status.update("discovery")
             discovery = significance(model)
@@ -154,7 +142,7 @@ def limit_command(source: Source, output: Path | None, *, level: float) -> None:
                 "limit": asdict(limit),
                 "significance": asdict(discovery),
                 "notes": list(model.notes),
-                "provenance": _provenance(source),
+                "provenance": _provenance(source, source.optimizer),
             },
         )
     out = Console()
@@ -163,11 +151,13 @@ def limit_command(source: Source, output: Path | None, *, level: float) -> None:
         out.print(f"written to {output}", soft_wrap=True, highlight=False)
 
 
-def _quiet(console: Console) -> bool:
-    return not console.is_terminal
+def _shown(console: Console) -> Callable[[list[int]], Iterable[int]]:
+    """A progress bar of a ranking, if there is a terminal."""
+    disable = not console.is_terminal
+    return lambda todo: track(todo, "ranking", console=console, transient=True, disable=disable)
 
 
-def _say(console: Console, notes: list[str] | tuple[str, ...]) -> None:
+def _say(console: Console, notes: Iterable[str]) -> None:
     for note in notes:
         console.print(f"note: {note}", soft_wrap=True, markup=False, highlight=False)
 
@@ -178,14 +168,8 @@ def _spoken(console: Console) -> Iterator[None]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", NotConvergedWarning)
         yield
-    _say(
-        console,
-        list(
-            dict.fromkeys(
-                str(one.message) for one in caught if one.category is NotConvergedWarning
-            )
-        ),
-    )
+    said = (str(one.message) for one in caught if one.category is NotConvergedWarning)
+    _say(console, dict.fromkeys(said))
 
 
 def _plain(result: Fit) -> dict[str, Any]:
@@ -214,25 +198,30 @@ def _plain_prediction(one: Prediction) -> dict[str, Any]:
     }
 
 
-def _provenance(source: Source, *how: str) -> dict[str, Any]:
+def _provenance(source: Source, optimizer: str | None) -> dict[str, Any]:
     known = provenance(
         histograms=str(source.histograms),
         files_per_process=source.files_per_process,
         data=source.data,
         signal=source.signal,
         backend=source.backend,
-        optimizer=how[1] if how else source.optimizer,
+        optimizer=optimizer,
     )
-    for package in PACKAGES:
-        if package in {"pyhf", source.backend}:
+    for package in ("pyhf", PACKAGES.get(source.backend), PACKAGES.get(optimizer or "")):
+        if package:
             known["versions"][package] = version(package)
     return known
 
 
-def _parameters(result: Fit) -> Table:
-    table = Table("parameter", title="Fit")
-    for heading in ("value", "uncertainty", "pull", "constraint"):
+def _table(title: str, first: str, *numbers: str) -> Table:
+    table = Table(first, title=title)
+    for heading in numbers:
         table.add_column(heading, justify="right")
+    return table
+
+
+def _parameters(result: Fit) -> Table:
+    table = _table("Fit", "parameter", "value", "uncertainty", "pull", "constraint")
     for one in result.parameters.values():
         table.add_row(
             escape(one.name),
@@ -245,9 +234,8 @@ def _parameters(result: Fit) -> Table:
 
 
 def _impacts(impacts: list[Impact], poi: str) -> Table:
-    table = Table("parameter", title=f"Impact on {escape(poi)}, the largest {SHOWN}")
-    for heading in ("up", "down", "prefit up", "prefit down"):
-        table.add_column(heading, justify="right")
+    title = f"Impact on {escape(poi)}, the largest {SHOWN}"
+    table = _table(title, "parameter", "up", "down", "prefit up", "prefit down")
     for one in impacts[:SHOWN]:
         numbers = (one.up, one.down, one.prefit_up, one.prefit_down)
         table.add_row(
@@ -257,9 +245,8 @@ def _impacts(impacts: list[Impact], poi: str) -> Table:
 
 
 def _limits(limit: Limit, discovery: Significance) -> Table:
-    table = Table("", title=f"{escape(limit.poi)}, {limit.level:.0%} confidence")
-    for heading in ("observed", "expected", "68 %", "95 %"):
-        table.add_column(heading, justify="right")
+    title = f"{escape(limit.poi)}, {limit.level:.0%} confidence"
+    table = _table(title, "", "observed", "expected", "68 %", "95 %")
     low_2, low_1, median, high_1, high_2 = limit.expected
     table.add_row(
         "upper limit (CLs)",
@@ -268,11 +255,6 @@ def _limits(limit: Limit, discovery: Significance) -> Table:
         f"{low_1:.4g} to {high_1:.4g}",
         f"{low_2:.4g} to {high_2:.4g}",
     )
-    table.add_row(
-        "significance (sigma)",
-        f"{discovery.observed:.3g}",
-        f"{discovery.expected:.3g}",
-        "",
-        "",
-    )
+    strength = f"{discovery.observed:.3g}", f"{discovery.expected:.3g}"
+    table.add_row("significance (sigma)", *strength, "", "")
     return table

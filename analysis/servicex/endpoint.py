@@ -7,7 +7,6 @@ ServiceX's protocol for it, and `server` starts and stops all of it.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import hmac
 import json
@@ -34,6 +33,7 @@ import yaml
 
 from analysis.errors import InputError
 from analysis.files import output
+from analysis.folders import alone
 from analysis.servicex.database import RUNNING, State, timestamp
 from analysis.servicex.signatures import Key
 from analysis.servicex.worker_pool import JobCanceled, Limits, Worker, codegens
@@ -108,7 +108,8 @@ class Endpoint:
         self.kept = kept or Kept()
         self.codegens = codegens()
         with ExitStack() as stack:
-            _lock(folder, stack)
+            _make(folder)
+            stack.enter_context(alone(folder))
             try:
                 self.state = stack.enter_context(closing(State(folder / "transforms.sqlite")))
             except sqlite3.Error as error:
@@ -397,16 +398,11 @@ def object_name(path: str, extension: str = "") -> str:
     return f"{readable[-NAME_LENGTH:]}-{digest}{extension}"
 
 
-def _lock(folder: Path, stack: ExitStack) -> None:
-    """Make the folder, and lock it for this endpoint alone."""
+def _make(folder: Path) -> None:
+    """Make the folder of the state, and the one of the results in it."""
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         (folder / "results").mkdir(exist_ok=True, mode=0o700)
-        lock = stack.enter_context((folder / "lock").open("w"))
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        msg = f"another endpoint is at work in {folder}: stop it, or name another folder"
-        raise InputError(msg) from None
     except OSError as error:
         msg = f"{folder} cannot be written to: {error.strerror}; name another folder"
         raise InputError(msg) from None

@@ -455,7 +455,7 @@ def test_an_endpoint_that_cannot_start(tmp_path: Path, endpoint: Endpoint) -> No
 
     refused("no folder", allow=[tmp_path / "none"])
     refused("cannot be listened on", port=int(endpoint.url.rpartition(":")[2]))
-    refused("another endpoint is at work in", endpoint.folder)
+    refused("another process is at work in", endpoint.folder)
     (tmp_path / "file").write_text("")
     refused("cannot be written to", tmp_path / "file")
     (tmp_path / SETTINGS).write_text("{")

@@ -256,7 +256,7 @@ def test_nothing_is_left_over(
         # What is killed now leaves nothing but in its own folder.
         assert not list(elsewhere.iterdir())
     assert sorted(path.name for path in folder.iterdir()) == [
-        *("endpoint.json", "lock", "results", "servicex.yaml", "transforms.sqlite"),
+        *("endpoint.json", "results", "servicex.yaml", "transforms.sqlite"),
         *("worker-0.log", "worker-check.log"),
     ]
     assert not list((folder / "results").iterdir())

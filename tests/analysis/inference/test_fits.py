@@ -43,6 +43,7 @@ from tests.analysis.inference.conftest import (
     REFERENCE_TWICE_NLL,
     REFERENCE_VALUE,
     fast,
+    fast_on_numpy,
 )
 
 

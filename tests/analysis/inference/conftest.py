@@ -38,6 +38,15 @@ fast_on_numpy = pytest.mark.parametrize(
 )
 
 
+@pytest.fixture(scope="session", autouse=True)
+def compiled_fits(pytestconfig: pytest.Config) -> None:
+    """JAX keeps the fits that it compiles, which takes longer than all else here."""
+    import jax
+
+    folder = pytestconfig.cache.mkdir("jax")
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+
+
 @pytest.fixture
 def combination(request: pytest.FixtureRequest) -> Iterator[tuple[Backend, Optimizer]]:
     """A backend and an optimiser, for as long as the test runs."""

@@ -345,11 +345,11 @@ def last_campaign(path: Path) -> tuple[list[Done], Record]:
         return record.what.parameters.get(name)
 
     newest = records[-1]
-    members = [one for one in records if value(one, "campaign") == value(newest, "campaign")]
-    codes = {one.what.executor: value(one, "code") for one in members}
-    return read_all(
-        one for one in members if value(one, "code") == codes[one.what.executor]
-    ), newest
+    campaign = value(newest, "campaign")
+    members = [record for record in records if value(record, "campaign") == campaign]
+    codes = {record.what.executor: value(record, "code") for record in members}
+    current = (r for r in members if value(r, "code") == codes[r.what.executor])
+    return read_all(current), newest
 
 
 def in_fresh_process(request: Request) -> Outcome:

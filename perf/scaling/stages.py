@@ -87,16 +87,11 @@ class ChunkTimes:
         peaks = dict(self.peaks)
         for worker, peak in other.peaks.items():
             peaks[worker] = max(peak or 0, peaks.get(worker) or 0) or None
-        return ChunkTimes(
-            self.opening + other.opening,
-            self.reading + other.reading,
-            self.decompressing + other.decompressing,
-            self.processing + other.processing,
-            self.total + other.total,
-            self.cpu + other.cpu,
-            self.chunks + other.chunks,
-            peaks,
-        )
+        sums = {
+            name: getattr(self, name) + getattr(other, name)
+            for name in (*STAGES, "total", "cpu", "chunks")
+        }
+        return ChunkTimes(**sums, peaks=peaks)
 
 
 # --- on workers
@@ -191,12 +186,8 @@ class Timed:
             watch.switch(OPENING)
             cpu = time.thread_time() - cpu
         if result is not None:
-            spent = watch.spent
             result[KEY] = ChunkTimes(
-                opening=spent[OPENING],
-                reading=spent[READING],
-                decompressing=spent[DECOMPRESSING],
-                processing=spent[PROCESSING],
+                **watch.spent,
                 total=watch.since - watch.begin,
                 cpu=cpu,
                 chunks=1,

@@ -229,7 +229,7 @@ def law_table(rows: Sequence[Row]) -> Table | None:
             np.random.default_rng(1),
         )
         fit = choice.fit
-        counts = ", ".join(str(one) for one in fit.workers)
+        counts = ", ".join(map(str, fit.workers))
         table.add_row(
             executor,
             chunk,

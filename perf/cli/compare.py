@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from analysis.cli._options import json_object
 from analysis.errors import InputError
 from analysis.files import output as files
 from perf.cases.data import DEFAULT_DIRECTORY
@@ -103,6 +102,7 @@ def compare(
     Exit status: 0 nothing is slower; 1 something is slower; 2 usage error; 3 nothing is slower, but
     something is undecided; 4 nothing is slower, but something could not be compared.
     """
+    from analysis.cli._options import json_object
     from perf.compare import benchmarks, report, session
     from perf.compare import instructions as counting
 

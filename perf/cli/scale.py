@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
-from analysis.cli._options import json_object
 from analysis.errors import InputError
 from analysis.executors import DEFAULT_CHUNKSIZE, EXECUTORS
 from perf.cli import _console
@@ -101,6 +100,7 @@ def scale(
 
     Exit status 1 if a configuration fails.
     """
+    from analysis.cli._options import json_object
     from perf.scaling import campaign as scaling
     from perf.scaling.configurations import configurations
     from perf.scaling.worker import TTBAR, Job

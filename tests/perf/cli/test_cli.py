@@ -40,6 +40,13 @@ def script(tmp_path: Path) -> Path:
     return path
 
 
+def test_help_waits_for_no_slow_import() -> None:
+    program = "import sys, perf.cli._app; print(*{'numpy', 'coffea', 'asv'} & sys.modules.keys())"
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
 def test_shells_complete_commands(script: Path) -> None:
     environment = {
         **os.environ,

@@ -16,19 +16,13 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    Script = Callable[..., subprocess.CompletedProcess[str]]
+
 ROOT = Path(__file__).parents[3]
-Script = "Callable[..., subprocess.CompletedProcess[str]]"
-
-PROCESSOR = """
-import analysis.mine
-
-def count(events):
-    return {"events": len(events)}
-"""
 
 
 @pytest.fixture
-def script(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+def script(tmp_path: Path) -> Script:
     """Runs ``coffea-analysis`` in a folder of its own, with what pip writes into ``bin``."""
     entry = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
     module, _, function = entry["coffea-analysis"].partition(":")
@@ -56,7 +50,7 @@ def script(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 
 @pytest.mark.parametrize("executor", ["iterative", "futures", "dask"])
 def test_beside_a_folder_of_the_same_name(
-    script: Callable[..., subprocess.CompletedProcess[str]],
+    script: Script,
     executor: str,
     synthetic: Path,
     tmp_path: Path,
@@ -97,9 +91,7 @@ def test_perf_says_what_hides_our_package(tmp_path: Path) -> None:
     ("words", "completed"),
     [("coffea-analysis ma", "make-data"), ("coffea-analysis fit --ra", "--ranking")],
 )
-def test_completion(
-    script: Callable[..., subprocess.CompletedProcess[str]], words: str, completed: str
-) -> None:
+def test_completion(script: Script, words: str, completed: str) -> None:
     """What bash asks of the script, and the lines that a user adds to ~/.bashrc."""
     asked = {"COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
     done = script(_COFFEA_ANALYSIS_COMPLETE="complete_bash", **asked)

@@ -42,3 +42,9 @@ class ChangedError(UnreadableError):
 
 class ProcessorError(ChunkError):
     """The user's code failed on events that could be read."""
+
+
+def brief(error: BaseException | str, length: int = 160) -> str:
+    """Text of an error on one line, shortened; the error's type if it has none."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= length else f"{text[:length]}..."

@@ -17,7 +17,7 @@ import numpy as np
 import pydantic
 import uhi.io.json
 
-from analysis.errors import InputError
+from analysis.errors import InputError, brief
 from analysis.files import output
 from analysis.files.output import is_stream, whole
 from analysis.histograms import (
@@ -137,7 +137,7 @@ def read(path: Path, data: str = PSEUDODATA) -> Run:
         if isinstance(error, OSError) and error.strerror:  # Others are of the content.
             msg = f"{path} cannot be read: {error.strerror}"
             raise InputError(msg) from None
-        msg = f"{path} does not hold the histograms of a run, make it anew: {_brief(error)}"
+        msg = f"{path} does not hold the histograms of a run, make it anew: {brief(error)}"
         raise InputError(msg) from error
     return parse(content, str(path), data)
 
@@ -331,7 +331,3 @@ def _format(path: Path) -> _Format:
             return format_
     msg = f"{path}: histograms are kept in files that end in {', '.join(_FORMATS)}: name it so"
     raise InputError(msg)
-
-
-def _brief(error: BaseException) -> str:
-    return (" ".join(str(error).split()) or type(error).__name__)[:160]

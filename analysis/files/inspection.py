@@ -19,7 +19,7 @@ from uuid import UUID
 import pyarrow.parquet as pq
 import uproot
 
-from analysis.errors import InputError
+from analysis.errors import InputError, brief
 from analysis.files import remote
 from analysis.files.columns import missing_branches
 from analysis.files.fileset import CUT_IN_DELIVERY, FileSet
@@ -177,8 +177,8 @@ def _open(dataset: str, listed: ListedFile, timeout: float) -> tuple[File, set[s
         raise
     except Exception as error:
         raise InputError(unreadable(path, error)) from error
-    file = File(dataset, path, listed.tree, seen.events, seen.uuid, seen.ttree, stamp=stamp)
-    return replace(file, steps=listed.steps), seen.branches
+    known = (seen.events, seen.uuid, seen.ttree, listed.steps, stamp)
+    return File(dataset, path, listed.tree, *known), seen.branches
 
 
 def _check(
@@ -214,11 +214,8 @@ def unreadable(path: str, error: BaseException, events: str = "") -> str:
     if remote.protocol_of(path) in remote.PORTS:
         said = remote.explain(path, repr(error))
         return f"{events} could not be read: {said}" if events else said
-    reason = " ".join(str(error).split()) or type(error).__name__
-    if len(reason) > 160:
-        reason = f"{reason[:160]}..."
     which = f"{path}: {events} could not" if events else f"{path} cannot"
-    return f"{which} be read, fetch it again or leave it out: {reason}"
+    return f"{which} be read, fetch it again or leave it out: {brief(error)}"
 
 
 def changed(path: str) -> str:

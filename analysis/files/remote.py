@@ -17,7 +17,7 @@ from uproot.source.chunk import Chunk
 from uproot.source.fsspec import FSSpecSource
 from uproot.source.futures import TrivialFuture
 
-from analysis.errors import InputError, NotInstalledError
+from analysis.errors import InputError, NotInstalledError, brief
 
 if TYPE_CHECKING:
     import queue
@@ -210,7 +210,7 @@ def explain(path: str, cause: str) -> str:
         said = f"{host} did not answer in time, allow it more with --timeout"
     else:
         said = f"{host} ended the connection, run it again"
-    return f"{path}: {said}: {_brief(cause)}"
+    return f"{path}: {said}: {brief(cause)}"
 
 
 def _sends_whole_files(path: str) -> bool:
@@ -242,8 +242,3 @@ def _silent(server: tuple[str, int], timeout: float) -> str:
 def _no_server(path: str, why: str) -> str:
     host = "{}:{}".format(*_server(path))
     return f"{path}: no server answers at {host} ({why}), start it or correct the address"
-
-
-def _brief(cause: str) -> str:
-    text = " ".join(cause.split())
-    return text if len(text) < 160 else f"{text[:160]}..."

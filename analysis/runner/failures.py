@@ -18,6 +18,7 @@ from analysis.errors import (
     ProcessorError,
     UnreadableError,
     WorkerLostError,
+    brief,
 )
 from analysis.files import inspection
 
@@ -54,7 +55,7 @@ def chunk_error(item: WorkItem, error: BaseException) -> ChunkError:
     if opening or any(_is_reading(other, str(error)) for other in causes[1:]):
         return UnreadableError(inspection.unreadable(item.filename, cause, where), details)
     line = _line_of(cause)
-    said = f"{type(cause).__name__}: {_brief(cause)}{f' ({line})' if line else ''}"
+    said = f"{_described(cause)}{f' ({line})' if line else ''}"
     return ProcessorError(f"{item.filename}: {where} could not be processed: {said}", details)
 
 
@@ -97,16 +98,16 @@ def explain(error: Exception, tally: Tally, processor: Any) -> InputError:
     return explained
 
 
-def _brief(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return text if len(text) <= 300 else f"{text[:300]}..."
-
-
 def _reason(error: BaseException, processor: Any) -> str:
     """One sentence about an error of coffea or an engine, not of a chunk."""
     if "pickle" in str(error) and (attribute := unpicklable(processor)):
         return f"the processor cannot be sent to workers: {attribute}: make it in process()"
-    return f"the run failed: {type(error).__name__}: {_brief(error)}"
+    return f"the run failed: {_described(error)}"
+
+
+def _described(error: BaseException) -> str:
+    name = type(error).__name__
+    return f"{name}: {brief(error, 300)}" if str(error) else name
 
 
 def unpicklable(processor: Any) -> str:
@@ -115,7 +116,7 @@ def unpicklable(processor: Any) -> str:
         try:
             cloudpickle.dumps(value)
         except Exception as error:  # noqa: BLE001  (whatever an object's own pickling raises)
-            return f"its attribute {name} ({type(value).__name__}): {_brief(error)}"
+            return f"its attribute {name} ({type(value).__name__}): {brief(error, 300)}"
     return ""
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from coffea.processor.accumulator import add, iadd
 
-from analysis.errors import ProcessorError
+from analysis.errors import ProcessorError, brief
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,10 +31,9 @@ class Output:
             return merge(self.value, other.value)
         except Exception as error:
             where = ".".join(map(str, conflict(self.value, other.value) or ()))
-            reason = " ".join(str(error).split()) or type(error).__name__
             msg = (
                 f"what the processor gave of two chunks cannot be merged"
-                f"{f' at {where}' if where else ''}, give the same kind for every chunk: {reason}"
+                f"{f' at {where}' if where else ''}, give the same kind for every chunk: {brief(error, 300)}"
             )
             raise ProcessorError(msg) from error
 

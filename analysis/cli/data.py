@@ -78,7 +78,7 @@ def deliver(
     ] = None,
     workers: Annotated[int, typer.Option(help="Worker processes of the local endpoint.")] = 2,
     timeout: Annotated[float, typer.Option(help="Seconds that all of it may take.")] = 3600,
-    ignore_cache: Annotated[  # noqa: FBT002  (a flag)
+    ignore_cache: Annotated[
         bool, typer.Option("--ignore-cache", help="Transform again what was delivered before.")
     ] = False,
     mapping: MapOption = None,
@@ -136,7 +136,7 @@ def serve(
             help="GB of results; beyond it fetched ones are deleted, or nothing new is taken."
         ),
     ] = 100,
-    follow: Annotated[  # noqa: FBT002  (a flag)
+    follow: Annotated[
         bool,
         typer.Option("--follow", help="Servers may redirect to any other, as redirectors do."),
     ] = False,

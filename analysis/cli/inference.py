@@ -38,7 +38,7 @@ def fit(
     workspace: Annotated[
         Path | None, typer.Option(help="File for the pyhf workspace, JSON.")
     ] = None,
-    ranking: Annotated[bool, typer.Option(help="Rank parameters by their impact.")] = True,  # noqa: FBT002
+    ranking: Annotated[bool, typer.Option(help="Rank parameters by their impact.")] = True,
     *,
     options: FitOptions,
 ) -> None:

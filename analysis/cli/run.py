@@ -104,7 +104,7 @@ def run(
             show_default="Events",
         ),
     ] = None,
-    trace: Annotated[  # noqa: FBT002  (a flag)
+    trace: Annotated[
         bool,
         typer.Option("--trace", help="Find out what --processor reads, and read it in one go."),
     ] = False,

@@ -1,9 +1,10 @@
 """Answers that do not come from this project: events computed by hand, and other libraries.
 
-The proofs show that three implementations of a kernel are equal. That they are right is vouched
-for here: KNOWN has events of every kernel, small enough for the arithmetic to stand beside them,
-and INDEPENDENT what a library, or a formula of the textbook, says of many ordinary events. A
-kernel without known events is refused (tests/analysis/kernels/test_kernels.py).
+The proofs show that the three implementations of a kernel are equal; this table shows that they
+are right. KNOWN has events of every kernel, small enough for the arithmetic to stand beside them,
+and INDEPENDENT the result of another library, or of a textbook formula, for many ordinary events.
+test_kernels.py fails for a kernel without known events. It is long because it is one table, in
+which each kernel has its place.
 """
 
 from __future__ import annotations

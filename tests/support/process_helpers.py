@@ -29,9 +29,15 @@ def process(
     return run(fileset, processor, executor, ["Jet_pt"], chunksize=chunksize)
 
 
+_plain: dict[str, Any] = {}
+
+
 def plain(fileset: dict[str, Any]) -> Any:
     """What a run over the jets has to give."""
-    return process(fileset, Plain(), IterativeExecutor(status=False)).accumulated
+    key = repr(fileset)
+    if key not in _plain:
+        _plain[key] = process(fileset, Plain(), IterativeExecutor(status=False)).accumulated
+    return _plain[key]
 
 
 def kills_at_the_second_file() -> KillsAlways:

@@ -1,13 +1,16 @@
-"""Executors that all tests of this folder share, each started once."""
+"""Engines that all tests of this folder share: one runs at a time, and each is started once."""
 
 from __future__ import annotations
 
+import os
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
 from analysis.errors import NotInstalledError
 from analysis.executors import open_executor
+from tests.support.process_helpers import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,7 +18,7 @@ if TYPE_CHECKING:
     from coffea.processor.executor import ExecutorBase
 
 PROCESSES: Final = ("futures", "dask", "parsl", "spark", "taskvine")
-"""Those whose workers are processes; the first of ENGINES, so that pytest groups by them."""
+"""Engines whose workers are processes."""
 
 ENGINES: Final = (
     *PROCESSES,
@@ -24,31 +27,92 @@ ENGINES: Final = (
     pytest.param("parsl threads", marks=pytest.mark.slow),
 )
 
-GIVEN: Final = {"OF_WORKERS": "given"}
+GIVEN: Final = {"COFFEA_TEST": "a b'c"}
 """Environment of workers that are processes."""
+
+MARK: Final = "COFFEA_TEST_OF"
+"""Environment variable of all that this process starts, directly or not: its number."""
+
+
+class Engines:
+    """The engine that runs."""
+
+    def __init__(self) -> None:
+        self.name = ""
+        self.executor: Any = None
+        self.stack = ExitStack()
+
+    def open(self, name: str) -> Any:
+        """Executor with two workers, if it can have two; another engine is ended for it."""
+        if name != self.name:
+            self.close()
+            executor, _, pool = name.partition(" ")
+            options: dict[str, Any] = {"pool": pool} if pool else {"environment": GIVEN}
+            if name == "iterative":
+                options = {}
+            workers = 1 if name == "iterative" else 2
+            try:
+                context = open_executor(executor, workers=workers, status=False, **options)
+                self.executor = self.stack.enter_context(context)
+            except NotInstalledError as error:
+                pytest.skip(str(error))
+            self.name = name
+        if name == "dask":
+            # One that a test has killed may still be starting.
+            self.executor.client.wait_for_workers(2, timeout=PATIENCE)
+        return self.executor
+
+    def close(self) -> None:
+        self.name = ""
+        self.executor = None
+        self.stack.close()
+
+
+@pytest.fixture(scope="session")
+def engines() -> Iterator[Engines]:
+    shared = Engines()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(MARK, str(os.getpid()))
+        yield shared
+        shared.close()
 
 
 @pytest.fixture(scope="package", params=ENGINES)
-def executor(request: pytest.FixtureRequest) -> Iterator[ExecutorBase]:
-    """Each executor with two workers, if it has any."""
-    name, _, pool = request.param.partition(" ")
-    options: dict[str, Any] = {"pool": pool} if pool else {"environment": GIVEN}
-    if name == "iterative":
-        options = {}
-    try:
-        context = open_executor(name, workers=1 if name == "iterative" else 2, **options)
-        ready = context.__enter__()
-    except NotInstalledError as error:
-        pytest.skip(str(error))
-    try:
-        yield ready
-    finally:
-        context.__exit__(None, None, None)
+def engine(request: pytest.FixtureRequest) -> str:
+    """Name of each engine; pytest groups tests by it."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def executor(engine: str, engines: Engines) -> ExecutorBase:
+    """Executor on each engine."""
+    ready: ExecutorBase = engines.open(engine)
+    return ready
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give `two` the engine of its module, `ENGINE`."""
+    if "two" in metafunc.fixturenames:
+        metafunc.parametrize("engine", [metafunc.module.ENGINE], indirect=True, scope="package")
+
+
+@pytest.fixture
+def two(executor: ExecutorBase) -> Any:
+    """Executor with two workers on the engine that a module is about."""
+    executor.statistics.clear()
+    return executor
+
+
+@pytest.fixture
+def alone(engines: Engines) -> None:
+    """No engine runs in this process."""
+    engines.close()
 
 
 def total(executor: Any, function: Any, items: int = 40) -> Any:
     """Sum over some numbers, one a task, so that both workers have some."""
-    one = executor.copy(compression=None, batch=1, status=False)
-    result, problem = one(list(range(items)), function, None)
+    single = executor.copy(compression=None, batch=1, status=False)
+    result, problem = single(list(range(items)), function, None)
     assert problem == 0
     return result

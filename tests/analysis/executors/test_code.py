@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from analysis.errors import InputError
-from tests.analysis.executors.conftest import PROCESSES, total
+from tests.analysis.executors.conftest import GIVEN, PROCESSES, total
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from coffea.processor.executor import ExecutorBase
 
-pytestmark = pytest.mark.parametrize("executor", PROCESSES, indirect=True)
+pytestmark = pytest.mark.parametrize("engine", PROCESSES, indirect=True, scope="package")
 
 
 class Session:
@@ -215,21 +215,22 @@ def _look(item: int, names: tuple[str, ...]) -> dict[str, set[Any]]:  # noqa: AR
 def test_folder_and_variables(
     executor: ExecutorBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    names = ("SET_LATER", "HOME", "OF_WORKERS", "MALLOC_ARENA_MAX")
+    names = ("SET_LATER", "HOME", *GIVEN, "MALLOC_ARENA_MAX")
     look = partial(_look, names=names)
     before = total(executor, look)
     assert before["folder"] == {os.getcwd()}  # noqa: PTH109
     ((_, home, given, arenas),) = before["variables"]
-    assert given == "given"
+    assert [given] == list(GIVEN.values())
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SET_LATER", "now")
     monkeypatch.delenv("HOME")
     # Workers were started with these.
-    monkeypatch.setenv("OF_WORKERS", "not this")
+    for name in GIVEN:
+        monkeypatch.setenv(name, "not this")
     monkeypatch.setenv("MALLOC_ARENA_MAX", "77")
     assert total(executor, look) == {
         "folder": {str(tmp_path)},
-        "variables": {("now", None, "given", arenas)},
+        "variables": {("now", None, given, arenas)},
     }
     monkeypatch.undo()
     assert total(executor, look) == before

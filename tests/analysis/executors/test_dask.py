@@ -11,7 +11,7 @@ import tempfile
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,11 +42,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[3]
 
 
-@pytest.fixture(scope="module")
-def two() -> Iterator[Any]:
-    """A cluster of two workers."""
-    with open_executor("dask", workers=2, status=False) as executor:
-        yield executor
+ENGINE = "dask"
 
 
 @pytest.fixture
@@ -164,7 +160,6 @@ def test_memory_limit(fileset: dict[str, Any]) -> None:
 
 
 def test_many_items_are_few_tasks_and_few_payloads(two: Any) -> None:
-    two.statistics.clear()
     total, _ = two(range(10_000), _count, {"n": 5})
     assert total == {"n": 10_005}
     assert two.statistics.spent.tasks < 50
@@ -312,7 +307,7 @@ def work(item):
     return {"n": 1}
 
 if __name__ == "__main__":
-    with open_executor("dask", workers=2, status=False) as executor:
+    with open_executor("dask", status=False) as executor:
         try:
             executor(range(1000), work, None)
         except KeyboardInterrupt:
@@ -364,103 +359,93 @@ def _plugins(dask_worker: Any) -> list[str]:
     return list(dask_worker.plugins)
 
 
-@contextmanager
-def remote(folder: Path, workers: int) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """A scheduler and workers as a user starts them; its address, and its process."""
-    file = folder / "scheduler.json"
-    common = ["--scheduler-file", str(file)]
-    commands = [
-        ["scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", *common],
-        *([["worker", "--nthreads", "1", "--no-dashboard", *common]] * workers),
-    ]
-    processes = []
-    try:
-        for command in commands:
-            processes.append(
-                subprocess.Popen(
-                    [sys.executable, "-m", "dask", *command],
-                    cwd=ROOT,
-                    env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(folder)},
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                )
-            )
-            wait_for("the scheduler", file.exists)
-        yield json.loads(file.read_text())["address"], processes[0]
-    finally:
-        for one in processes:
+class Remote:
+    """A scheduler, and workers that are started and ended one by one, as a user does it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self.scheduler = self.start("scheduler", "--host", "127.0.0.1", "--port", "0")
+        file = folder / "scheduler.json"
+        wait_for("the scheduler", file.exists)
+        self.address = json.loads(file.read_text())["address"]
+
+    def start(self, *command: str) -> subprocess.Popen[bytes]:
+        common = ("--no-dashboard", "--scheduler-file", str(self.folder / "scheduler.json"))
+        started = subprocess.Popen(
+            [sys.executable, "-m", "dask", *command, *common],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(self.folder)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        self.processes.append(started)
+        return started
+
+    def worker(self) -> subprocess.Popen[bytes]:
+        return self.start("worker", "--nthreads", "1", "--no-nanny")
+
+    def close(self) -> None:
+        for one in self.processes:
             one.terminate()
-        for one in processes:
+        for one in self.processes:
             one.wait(PATIENCE)
 
 
-def test_scheduler_that_dies_ends_the_run(fileset: dict[str, Any], tmp_path: Path) -> None:
-    marks = tmp_path / "marks"
-    marks.mkdir()
-    with remote(tmp_path, 1) as (address, scheduler):
-        with open_executor("dask", address=address) as executor:
-            # It serves first.
-            assert process(fileset, Plain(), executor).accumulated == plain(fileset)
-
-            def kill() -> None:
-                wait_for("work", lambda: any(marks.iterdir()))
-                scheduler.kill()
-
-            with ThreadPoolExecutor(1) as pool:
-                killing = pool.submit(kill)
-                with pytest.raises(InputError, match=r"scheduler at tcp.* was lost") as caught:
-                    process(fileset, Slow(marks), executor)
-                began = time.monotonic()
-                killing.result()
-        assert time.monotonic() - began < 30
-        one_sentence(caught.value)
-
-
-def test_scheduler_that_is_stopped_ends_the_run(fileset: dict[str, Any], tmp_path: Path) -> None:
-    marks = tmp_path / "marks"
-    marks.mkdir()
-    with remote(tmp_path, 1) as (address, scheduler):
-        try:
-            with open_executor("dask", address=address, silence=4) as executor:
-                # It serves first.
-                assert process(fileset, Plain(), executor).accumulated == plain(fileset)
-
-                def stop() -> None:
-                    wait_for("work", lambda: any(marks.iterdir()))
-                    scheduler.send_signal(signal.SIGSTOP)
-
-                with ThreadPoolExecutor(1) as pool:
-                    stopping = pool.submit(stop)
-                    with pytest.raises(InputError, match=r"has not answered for 4 s") as caught:
-                        process(fileset, Slow(marks), executor)
-                    stopping.result()
-                one_sentence(caught.value)
-        finally:
-            scheduler.send_signal(signal.SIGCONT)
-
-
-def test_a_cluster_whose_workers_are_gone_ends_the_run(
+def test_a_cluster_that_stops_loses_its_workers_and_dies(
     fileset: dict[str, Any], tmp_path: Path
 ) -> None:
-    marks = tmp_path / "marks"
-    marks.mkdir()
-    with remote(tmp_path, 1) as (address, _):
-        with open_executor("dask", address=address) as executor:
-            # It serves first.
+    """Each ends the run in a sentence."""
+    remote = Remote(tmp_path)
+    with closing(remote):
+        worker = remote.worker()
+        with open_executor("dask", address=remote.address, silence=4) as executor:
+            # It serves first, and again when it goes on.
             assert process(fileset, Plain(), executor).accumulated == plain(fileset)
-            (worker,) = pids(executor.client)
+            try:
+                with _when_busy(tmp_path / "stops", remote.scheduler, signal.SIGSTOP) as slow:
+                    text = _failure(fileset, slow, executor)
+            finally:
+                remote.scheduler.send_signal(signal.SIGCONT)
+            assert "has not answered for 4 s" in text
+        with open_executor("dask", address=remote.address) as executor:
+            assert process(fileset, Plain(), executor).accumulated == plain(fileset)
+            with _when_busy(tmp_path / "is left", worker, signal.SIGKILL) as slow:
+                text = _failure(fileset, slow, executor.copy(patience=3))
+            assert "had no worker for 3 s: start" in text
+        remote.worker()
+        with open_executor("dask", address=remote.address) as executor:
+            assert process(fileset, Plain(), executor).accumulated == plain(fileset)
+            with _when_busy(tmp_path / "dies", remote.scheduler, signal.SIGKILL) as slow:
+                text = _failure(fileset, slow, executor)
+            began = time.monotonic()
+        assert time.monotonic() - began < 30
+        assert "scheduler at tcp" in text
+        assert "was lost" in text
 
-            def kill() -> None:
-                wait_for("work", lambda: any(marks.iterdir()))
-                # And who would start it again.
-                os.kill(psutil.Process(worker).ppid(), signal.SIGKILL)
 
-            with ThreadPoolExecutor(1) as pool:
-                killing = pool.submit(kill)
-                with pytest.raises(InputError, match=r"had no worker for 3 s: start") as caught:
-                    process(fileset, Slow(marks), executor.copy(patience=3))
-                killing.result()
-        one_sentence(caught.value)
+@contextmanager
+def _when_busy(
+    marks: Path, victim: subprocess.Popen[bytes], number: signal.Signals
+) -> Iterator[Slow]:
+    """A processor, and a signal to a process when that is at work."""
+    marks.mkdir()
+
+    def send() -> None:
+        wait_for("work", lambda: any(marks.iterdir()))
+        victim.send_signal(number)
+
+    with ThreadPoolExecutor(1) as pool:
+        sending = pool.submit(send)
+        yield Slow(marks)
+        sending.result()
+
+
+def _failure(fileset: dict[str, Any], processor: Any, executor: Any) -> str:
+    """The sentence in which a run ends."""
+    with pytest.raises(InputError) as caught:
+        process(fileset, processor, executor)
+    return one_sentence(caught.value)
 
 
 def test_a_scheduler_that_answers_is_waited_for(two: Any) -> None:
@@ -487,28 +472,30 @@ def test_what_cannot_be_reached_or_started() -> None:
         pass
 
 
-@pytest.mark.parametrize(
-    ("address", "sentence"),
-    [
-        ("tcp://127.0.0.1:9", "no Dask scheduler answers at tcp://127.0.0.1:9: check its address"),
-        ("tls://127.0.0.1:9", "at tls://127.0.0.1:9 cannot be reached (TLS expects "),
-        ("nonsense", "no Dask scheduler answers at nonsense: check its address"),
-    ],
-)
-def test_a_wrong_address_is_one_sentence_and_no_more(address: str, sentence: str) -> None:
+WRONG = {
+    "tcp://127.0.0.1:9": "no Dask scheduler answers at tcp://127.0.0.1:9: check its address",
+    "tls://127.0.0.1:9": "at tls://127.0.0.1:9 cannot be reached (TLS expects ",
+    "nonsense": "no Dask scheduler answers at nonsense: check its address",
+}
+
+
+def test_a_wrong_address_is_one_sentence_and_no_more() -> None:
     """To the end of the process, when clients are deleted."""
     code = (
         "import sys; from analysis.errors import InputError\n"
         "from analysis.executors import open_executor\n"
-        "try:\n"
-        "    with open_executor('dask', address=sys.argv[1], patience=1): pass\n"
-        "except InputError as error: print(error)\n"
+        "for address in sys.argv[1:]:\n"
+        "    try:\n"
+        "        with open_executor('dask', address=address, patience=1): pass\n"
+        "    except InputError as error: print(error)\n"
     )
-    command = [sys.executable, "-c", code, address]
-    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert sentence in found.stdout
-    assert len(found.stdout.splitlines()) == 1
-    assert found.stderr == ""
+    command = [sys.executable, "-c", code, *WRONG]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    lines = ended.stdout.splitlines()
+    assert len(lines) == len(WRONG)
+    for line, sentence in zip(lines, WRONG.values(), strict=True):
+        assert sentence in line
+    assert ended.stderr == ""
 
 
 def test_certificates() -> None:

@@ -107,17 +107,33 @@ def test_ttbar_with_all_variations(
     assert agree(result.accumulated, expected)
 
 
-def test_adl(executor: ExecutorBase, some: dict[str, Any]) -> None:
+ADL_BRANCHES = [*INPUTS, BTAGS[1]]
+
+
+@pytest.fixture(scope="session")
+def adl(some: dict[str, Any]) -> tuple[dict[str, Any], Any]:
+    """A file set, and the histograms of the queries, one chunk a file, in this process."""
     fileset = {"adl": {"files": some["ttbar__nominal"]["files"], "metadata": {}}}
-    branches = [*INPUTS, BTAGS[1]]
-    with open_executor("iterative") as one:
-        want = process(fileset, AdlProcessor("compiled"), one, branches=branches).accumulated
+    with open_executor("iterative") as simple:
+        result = process(fileset, AdlProcessor("compiled"), simple, branches=ADL_BRANCHES)
+    return fileset, result.accumulated
+
+
+def test_adl(executor: ExecutorBase, adl: tuple[dict[str, Any], Any]) -> None:
+    fileset, want = adl
     got = process(
-        fileset, AdlProcessor("columnar"), executor, branches=branches, chunksize=500
+        fileset, AdlProcessor("columnar"), executor, branches=ADL_BRANCHES, chunksize=500
     ).accumulated
     for name in QUERIES:
         np.testing.assert_array_equal(got[name].values(flow=True), want[name].values(flow=True))
         assert want[name].sum(flow=True) > 0
+
+
+@pytest.fixture(scope="module")
+def unseen_result(some: dict[str, Any], unseen: str) -> Any:
+    """What the user's processor gives, one chunk a file, in this process."""
+    with open_executor("iterative") as simple:
+        return process(some, processors.load(unseen, {"bins": 12}), simple).accumulated
 
 
 @pytest.mark.parametrize("trace", [False, True])
@@ -125,11 +141,10 @@ def test_processor_that_neither_suite_nor_workers_have_seen(
     executor: ExecutorBase,
     some: dict[str, Any],
     unseen: str,
+    unseen_result: Any,
     trace: bool,  # noqa: FBT001  (a parameter of the test)
 ) -> None:
-    processor = processors.load(unseen, {"bins": 12})
-    with open_executor("iterative") as one:
-        want = process(some, processor, one).accumulated
+    processor, want = processors.load(unseen, {"bins": 12}), unseen_result
     got = process(some, processor, executor, chunksize=400, trace=trace).accumulated
     assert got["pairs"] == want["pairs"]
     assert got["events"] == want["events"] == 12_000

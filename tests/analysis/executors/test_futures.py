@@ -14,6 +14,7 @@ from analysis.errors import InputError
 from analysis.executors import open_executor
 from analysis.executors.futures import ENVIRONMENT
 from analysis.executors.worker import ALLOCATOR
+from tests.analysis.executors.conftest import GIVEN
 from tests.support.faults import KillsOnce, Plain, Raises
 from tests.support.process_helpers import (
     NAME,
@@ -25,15 +26,10 @@ from tests.support.process_helpers import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 
-@pytest.fixture(scope="module")
-def two() -> Iterator[Any]:
-    """Two worker processes."""
-    with open_executor("futures", workers=2, environment={"COFFEA_TEST": "a b"}) as executor:
-        yield executor
+ENGINE = "futures"
 
 
 @pytest.fixture
@@ -43,7 +39,7 @@ def fileset(synthetic_fileset: dict[str, Any]) -> dict[str, Any]:
 
 def _what_a_worker_has(item: int) -> dict[str, Any]:  # noqa: ARG001
     time.sleep(0.05)
-    names = ("COFFEA_TEST", *ENVIRONMENT, *ALLOCATOR)
+    names = (*GIVEN, *ENVIRONMENT, *ALLOCATOR)
     return {
         "environment": {" ".join(f"{name}={os.environ.get(name)}" for name in names)},
         "warm": {"analysis.ttbar" in sys.modules},
@@ -59,7 +55,7 @@ def what_workers_have(executor: Any) -> dict[str, Any]:
 def check_workers(executor: Any) -> set[int]:
     """Two warm workers with the environment."""
     found = what_workers_have(executor)
-    values = {"COFFEA_TEST": "a b", **ENVIRONMENT, **ALLOCATOR}
+    values = {**GIVEN, **ENVIRONMENT, **ALLOCATOR}
     assert found["environment"] == {" ".join(f"{key}={values[key]}" for key in values)}
     assert found["warm"] == {True}
     assert len(found["workers"]) == 2
@@ -79,7 +75,6 @@ def test_a_worker_that_dies_costs_nothing_but_time(
     fileset: dict[str, Any], two: Any, tmp_path: Path
 ) -> None:
     before = check_workers(two)
-    two.statistics.clear()
     assert process(fileset, KillsOnce(tmp_path), two).accumulated == plain(fileset)
     assert two.statistics.lost >= 1
     # A broken pool is another afterwards, with the same environment.

@@ -10,7 +10,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import hist
 import numpy as np
@@ -22,6 +22,7 @@ from analysis.errors import InputError
 from analysis.executors import open_executor
 from analysis.executors.code import dumps
 from analysis.executors.worker import ALLOCATOR
+from tests.analysis.executors.conftest import GIVEN, MARK
 from tests.support.faults import KillsOnce, Plain, Raises, Slow
 from tests.support.process_helpers import (
     NAME,
@@ -33,20 +34,13 @@ from tests.support.process_helpers import (
     wait_for,
 )
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 parsl = pytest.importorskip("parsl")
 
 INTERCHANGE = re.compile(r"interchange\.py|HTEX interchange")
 """In a command line; setproctitle, where it is installed, replaces the first by the second."""
 
 
-@pytest.fixture(scope="module")
-def two() -> Iterator[Any]:
-    """Two worker processes."""
-    with open_executor("parsl", workers=2, environment={"COFFEA_TEST": "a b'c"}) as executor:
-        yield executor
+ENGINE = "parsl"
 
 
 @pytest.fixture
@@ -54,18 +48,7 @@ def fileset(synthetic_fileset: dict[str, Any]) -> dict[str, Any]:
     return {NAME: synthetic_fileset[NAME]}
 
 
-MARK = "COFFEA_TEST_OF"
-"""Environment variable of what this process has started, directly or not."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def marked() -> Iterator[None]:
-    os.environ[MARK] = str(os.getpid())
-    yield
-    del os.environ[MARK]
-
-
-def engines() -> dict[int, str]:
+def parsl_processes() -> dict[int, str]:
     """All processes of Parsl that live, of this process, and their command lines."""
     found = {}
     for one in psutil.process_iter():
@@ -100,7 +83,7 @@ def _what_a_worker_has(item: int) -> dict[str, Any]:  # noqa: ARG001
     import sys
 
     time.sleep(0.05)
-    names = ("COFFEA_TEST", *ALLOCATOR)
+    names = (*GIVEN, *ALLOCATOR)
     return {
         "environment": {" ".join(f"{name}={os.environ.get(name)}" for name in names)},
         "warm": {"analysis.ttbar" in sys.modules},
@@ -110,7 +93,7 @@ def _what_a_worker_has(item: int) -> dict[str, Any]:  # noqa: ARG001
 
 def test_workers_have_the_environment_and_are_warm(two: Any) -> None:
     total, _ = two.copy(compression=None, batch=1)(list(range(20)), _what_a_worker_has, None)
-    values = {"COFFEA_TEST": "a b'c", **ALLOCATOR}
+    values = {**GIVEN, **ALLOCATOR}
     assert total["environment"] == {" ".join(f"{key}={values[key]}" for key in values)}
     assert total["warm"] == {True}
     assert len(total["workers"]) == 2
@@ -171,7 +154,6 @@ def test_a_chunk_that_raises_is_named_and_the_executor_stays(
 def test_a_worker_that_dies_costs_nothing_but_time(
     fileset: dict[str, Any], two: Any, tmp_path: Path
 ) -> None:
-    two.statistics.clear()
     result = process(fileset, KillsOnce(tmp_path), two)
     assert result.accumulated == plain(fileset)
     assert two.statistics.lost >= 1
@@ -200,7 +182,7 @@ def manager_of(executor: Any) -> int:
     folder = str(executor.engine.folder)
     (found,) = (
         pid
-        for pid, line in engines().items()
+        for pid, line in parsl_processes().items()
         if "process_worker_pool" in line and folder in line and "bash" not in line
     )
     return found
@@ -226,16 +208,17 @@ def scratch(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monkey
     return folder
 
 
+@pytest.mark.usefixtures("alone")
 def test_an_interchange_that_dies_ends_the_run_and_leaves_nothing(
     fileset: dict[str, Any], tmp_path: Path, scratch: Path
 ) -> None:
-    before = engines(), ports()
+    before = parsl_processes(), ports()
 
     def interrupted() -> None:
         with open_executor("parsl", workers=1) as executor:
             (interchange,) = (
                 pid
-                for pid, line in (engines().items() - before[0].items())
+                for pid, line in (parsl_processes().items() - before[0].items())
                 if INTERCHANGE.search(line)
             )
 
@@ -249,43 +232,39 @@ def test_an_interchange_that_dies_ends_the_run_and_leaves_nothing(
     with pytest.raises(InputError, match="interchange has died") as caught:
         interrupted()
     one_sentence(caught.value)
-    wait_for("the end of the ports", lambda: (engines(), ports()) == before)
+    wait_for("the end of the ports", lambda: (parsl_processes(), ports()) == before)
     assert list(scratch.iterdir()) == []
 
 
 # --- starting and ending
 
 
+@pytest.mark.usefixtures("alone")
 def test_nothing_is_left_and_no_path_is_needed(
     fileset: dict[str, Any], scratch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of a run with coffea's executor, in whose body something fails."""
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
-    before = engines(), ports(), dict(os.environ)
+    before = parsl_processes(), ports(), dict(os.environ)
 
     def fail() -> None:
         with open_executor("parsl", workers=1, tuned=False) as executor:
             assert type(executor) is ParslExecutor
             assert process(fileset, Plain(), executor).accumulated == plain(fileset)
-            assert engines().keys() > before[0].keys()
+            assert parsl_processes().keys() > before[0].keys()
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         fail()
-    assert (engines(), ports(), dict(os.environ)) == before
+    assert (parsl_processes(), ports(), dict(os.environ)) == before
     assert list(scratch.iterdir()) == []
     with pytest.raises(parsl.errors.NoDataFlowKernelError):
         parsl.dfk()
 
 
-def test_threads(fileset: dict[str, Any]) -> None:
-    with open_executor("parsl", workers=2, pool="threads") as executor:
-        assert executor.compression == "plain"
-        result = process(fileset, Plain(), executor)
-    assert (result.accumulated, result.repeated) == (plain(fileset), 0)
-
-
-def test_threads_do_not_begin_more_after_an_exception(tmp_path: Path) -> None:
+def test_threads_do_not_begin_more_after_an_exception(
+    fileset: dict[str, Any], tmp_path: Path
+) -> None:
     def touch(item: int) -> dict[str, int]:
         (tmp_path / str(item)).touch()
         time.sleep(0.2)
@@ -293,6 +272,9 @@ def test_threads_do_not_begin_more_after_an_exception(tmp_path: Path) -> None:
 
     def fail() -> None:
         with open_executor("parsl", workers=2, pool="threads") as executor:
+            assert executor.compression == "plain"
+            result = process(fileset, Plain(), executor)
+            assert (result.accumulated, result.repeated) == (plain(fileset), 0)
             batches = [[item] for item in range(100)]
             next(executor.results(dumps(touch), batches))
             raise ZeroDivisionError
@@ -320,15 +302,16 @@ def local(folder: Path, **provider: Any) -> Any:
     )
 
 
+@pytest.mark.usefixtures("alone")
 def test_config_of_the_user(fileset: dict[str, Any], tmp_path: Path) -> None:
-    before = engines(), ports()
+    before = parsl_processes(), ports()
     config = local(tmp_path, worker_init="export COFFEA_TEST=mine")
     with open_executor("parsl", config=config) as executor:
         result = process(fileset, Plain(), executor)
         total, _ = executor.copy(compression=None)([1], _what_a_worker_has, None)
     assert (result.accumulated, result.repeated) == (plain(fileset), 0)
     assert "COFFEA_TEST=mine" in next(iter(total["environment"]))
-    assert (engines(), ports()) == before
+    assert (parsl_processes(), ports()) == before
 
 
 def test_kernel_that_is_loaded_is_used_and_left(fileset: dict[str, Any], tmp_path: Path) -> None:
@@ -347,8 +330,9 @@ def test_kernel_that_is_loaded_is_used_and_left(fileset: dict[str, Any], tmp_pat
             pass
 
 
+@pytest.mark.usefixtures("alone")
 def test_configs_that_do_not_start(tmp_path: Path) -> None:
-    before = engines(), ports()
+    before = parsl_processes(), ports()
     silent = local(tmp_path)
     silent.executors[0].interchange_launch_cmd = ["false"]
     absent = local(tmp_path)
@@ -366,7 +350,7 @@ def test_configs_that_do_not_start(tmp_path: Path) -> None:
             pass
         one_sentence(caught.value)
         one_sentence(caught.value)
-        wait_for("the end of the ports", lambda: (engines(), ports()) == before)
+        wait_for("the end of the ports", lambda: (parsl_processes(), ports()) == before)
     # Parsl itself keeps a port for this one, in which it waits for an answer for two minutes.
     begun = time.monotonic()
     with (
@@ -375,4 +359,4 @@ def test_configs_that_do_not_start(tmp_path: Path) -> None:
     ):
         pass
     assert time.monotonic() - begun < PATIENCE / 4
-    assert engines() == before[0]
+    assert parsl_processes() == before[0]

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from analysis.executors import open_executor
 from analysis.executors.code import dumps
 from analysis.executors.spark import jvm
 from analysis.executors.worker import ALLOCATOR
+from tests.analysis.executors.conftest import GIVEN
 from tests.support.faults import Hungry, KillsOnce, Plain, Raises, Slow
 from tests.support.process_helpers import (
     NAME,
@@ -47,44 +48,7 @@ except NotInstalledError as missing:
     pytest.skip(str(missing), allow_module_level=True)
 
 
-class Shared:
-    """A Spark of two workers for many tests. A process can have one, so it ends for others."""
-
-    def __init__(self) -> None:
-        self.stack = ExitStack()
-        self.executor: Any = None
-
-    def open(self) -> Any:
-        if self.executor is None:
-            context = open_executor("spark", workers=2, environment={"COFFEA_TEST": "a b'c"})
-            self.executor = self.stack.enter_context(context)
-        return self.executor
-
-    def close(self) -> None:
-        self.executor = None
-        self.stack.close()
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
-    """And a folder for temporary files that others on this machine do not use."""
-    one = Shared()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("spark")))
-        yield one
-        one.close()
-
-
-@pytest.fixture
-def two(shared: Shared) -> Any:
-    """Two workers, which other tests used."""
-    return shared.open()
-
-
-@pytest.fixture
-def alone(shared: Shared) -> None:
-    """No Spark in this process."""
-    shared.close()
+ENGINE = "spark"
 
 
 @pytest.fixture
@@ -125,7 +89,6 @@ def _count(item: int) -> dict[str, int]:
     ],
 )
 def test_batches_and_partitions(two: Any, options: dict[str, Any], batches: int | None) -> None:
-    two.statistics.clear()
     total, problem = two.copy(**options)(set(range(40)), _count, {"n": 2})
     assert (total, problem) == ({"n": 42, "sum": 780}, 0)
     if batches is not None:
@@ -155,7 +118,7 @@ def _what_a_worker_has(item: int) -> dict[str, Any]:  # noqa: ARG001
     import gc
 
     time.sleep(0.05)
-    names = ("COFFEA_TEST", *ALLOCATOR)
+    names = (*GIVEN, *ALLOCATOR)
     start = time.perf_counter()
     gc.collect()
     return {
@@ -170,7 +133,7 @@ def _what_a_worker_has(item: int) -> dict[str, Any]:  # noqa: ARG001
 
 def test_workers_have_the_environment_and_are_warm(two: Any) -> None:
     total, _ = two.copy(batch=1)(range(20), _what_a_worker_has, None)
-    values = {"COFFEA_TEST": "a b'c", **ALLOCATOR}
+    values = {**GIVEN, **ALLOCATOR}
     assert total["environment"] == {" ".join(f"{key}={values[key]}" for key in values)}
     assert total["warm"] == {True}
     assert len(total["workers"]) == 2
@@ -225,7 +188,6 @@ def test_context_of_the_user_is_used_and_left_alone(fileset: dict[str, Any], two
 def test_worker_that_dies_is_made_up_for(
     fileset: dict[str, Any], two: Any, tmp_path: Path
 ) -> None:
-    two.statistics.clear()
     result = process(fileset, KillsOnce(tmp_path), two)
     assert result.accumulated == plain(fileset)
     assert result.events == 4000
@@ -398,7 +360,14 @@ except KeyboardInterrupt:
 """
 
 
-@pytest.mark.parametrize("moment", ["spark-class", "java -cp", "_spark_daemon"])
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "executors.spark.daemon",
+        pytest.param("spark-class", marks=pytest.mark.slow),
+        pytest.param("java -cp", marks=pytest.mark.slow),
+    ],
+)
 def test_interrupt_while_it_starts(moment: str, tmp_path: Path) -> None:
     """Ctrl-C when a process of this command line is first seen."""
     process = subprocess.Popen(

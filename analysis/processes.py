@@ -65,9 +65,17 @@ def end_children(pids: Iterable[int]) -> None:
     for pid in pids:
         with suppress(psutil.NoSuchProcess):
             found.extend(psutil.Process(pid).children(recursive=True))
-    for process in found:
+    kill(found)
+
+
+def kill(processes: Iterable[psutil.Process], wait: float = 0) -> None:
+    """Kill processes, and wait so many seconds for their end."""
+    processes = list(processes)
+    for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.kill()
+    if wait:
+        psutil.wait_procs(processes, wait)
 
 
 def ending_command(script: str) -> list[str]:

@@ -84,6 +84,6 @@ def parse_options(name: str, options: Mapping[str, Any], *, workers: int = 1) ->
 
 def options_of(name: str) -> list[str]:
     """Names of the options of an executor."""
-    from analysis.executors import options as models
+    from analysis.executors.options import MODELS
 
-    return models.options_of(name)
+    return sorted(MODELS[name].model_fields)

@@ -32,7 +32,7 @@ from parsl.providers import LocalProvider
 from analysis.errors import InputError
 from analysis.executors.folders import unlisted
 from analysis.interruption import postponed
-from analysis.processes import ending_command
+from analysis.processes import ending_command, kill
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -224,10 +224,7 @@ def _end(config: Config, loading: Future[DataFlowKernel]) -> None:
     }
     _, left = psutil.wait_procs(_started_by(scripts), timeout=GRACE)
     while left:
-        for one in left:
-            with suppress(psutil.NoSuchProcess):
-                one.kill()
-        psutil.wait_procs(left, timeout=GRACE)
+        kill(left, GRACE)
         left = _started_by(scripts)
 
 

@@ -12,7 +12,7 @@ import time
 from abc import abstractmethod
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import cloudpickle
 from coffea.processor import accumulate
@@ -211,11 +211,15 @@ class BatchedExecutor(ExecutorBase):
     chunk_timeout: float | None = None
     recoverable: bool = False
     statistics: Statistics = field(default_factory=Statistics)
+    inside: bool = False
+    """Whether workers are threads of this process."""
 
-    @property
-    def inside(self) -> bool:
-        """Whether workers are threads of this process."""
-        return False
+    unpickled: ClassVar[tuple[str, ...]] = ()
+    """Fields that stay in this process: coffea pickles the executor with its function."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the fields that stay here."""
+        return {**self.__dict__, **dict.fromkeys(self.unpickled)}
 
     def __call__(
         self, items: Iterable[Any], function: Callable[[Any], Any], accumulator: Any
@@ -284,19 +288,8 @@ class BatchedExecutor(ExecutorBase):
 
     @abstractmethod
     def results(self, code: bytes, batches: Sequence[Sequence[Any]]) -> Iterator[Payload]:
-        """Process batches on the workers, and yield their payloads in any order.
+        """Have workers call `process_batch` with `code` and each batch, `packed`.
 
-        Parameters
-        ----------
-        code
-            First argument of `process_batch`.
-        batches
-            Each the second argument, when it is `packed`.
-
-        Raises
-        ------
-        RaisedError
-            If a task raised.
-        WorkerLostError
-            If workers died more often than `retries` allows.
+        Yields the payloads in any order. Raises RaisedError if a task raised, and
+        WorkerLostError if workers died more often than `retries` allows.
         """

@@ -128,13 +128,7 @@ def dumps(
 
 @contextmanager
 def sent(names: Sequence[str], reserved: Collection[str] = ()) -> Iterator[None]:
-    """Send these modules though they are installed, and do not send `reserved` variables.
-
-    Raises
-    ------
-    InputError
-        If a module cannot be imported.
-    """
+    """Send these modules though they are installed, and do not send `reserved` variables."""
     for name in names:
         try:
             import_module(name)

@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
 from coffea.processor import DaskExecutor
 from distributed import CancelledError, Client, KilledWorker, WorkerPlugin, get_worker
@@ -118,22 +118,13 @@ class DaskBatches(BatchedExecutor):
     What its fields mean is said of the options of the same names in `options.py`.
     """
 
+    unpickled: ClassVar[tuple[str, ...]] = ("client",)
+
     client: Client | None = None
     priority: int = 0
     affinity: bool = False
     silence: float = 60.0
     patience: float = 60.0
-    here: bool = False
-    """Whether its workers are threads of this process."""
-
-    @property
-    def inside(self) -> bool:
-        """Whether workers are threads of this process."""
-        return self.here
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Without the client, which stays here."""
-        return {**self.__dict__, "client": None}
 
     def __call__(
         self, items: Iterable[Any], function: Callable[[Any], Any], accumulator: Any
@@ -324,13 +315,7 @@ class _Run:
         self._watch(future, _Work(items, level + 1))
 
     def _again(self, items: list[int], error: KilledWorker) -> None:
-        """Process the items of a dead worker again, each alone, so that the one that kills shows.
-
-        Raises
-        ------
-        WorkerLostError
-            If an item alone has killed more workers than `retries` allows.
-        """
+        """Process the items of a dead worker again, each alone, so that the one that kills shows."""
         deaths = error.allowed_failures + 1
         self.deaths.update(dict.fromkeys(items, deaths))
         if len(items) == 1 and self.deaths[items[0]] > self.executor.retries:
@@ -345,13 +330,7 @@ class _Run:
 
 @contextmanager
 def start(options: DaskOptions, workers: int) -> Iterator[ExecutorBase]:
-    """Start a cluster or connect to one, and yield the executor that uses it.
-
-    Raises
-    ------
-    InputError
-        If the scheduler cannot be reached, no worker joins it, or the cluster cannot be started.
-    """
+    """Start a cluster or connect to one, and yield the executor that uses it."""
     given = options.address if options.cluster is None else options.cluster
     fields = options.batched()
     with ExitStack() as stack:
@@ -378,7 +357,7 @@ def start(options: DaskOptions, workers: int) -> Iterator[ExecutorBase]:
                 affinity=options.affinity,
                 silence=options.silence,
                 patience=options.patience,
-                here=given is None and not options.processes,
+                inside=given is None and not options.processes,
                 **fields,
             )
         else:

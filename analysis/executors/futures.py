@@ -53,20 +53,13 @@ class FuturesPool(PoolExecutor):
 
     lost: ClassVar[tuple[type[BaseException], ...]] = (BrokenProcessPool,)
 
+    unpickled: ClassVar[tuple[str, ...]] = ("pool", "make")
+
     pool: list[Executor] = field(default_factory=list)
     """Holds the pool; a death breaks a loky pool for good, and `make` then starts another."""
     make: Callable[[], Executor] | None = None
     folder: Path | None = None
     """Where workers leave large results; None for threads."""
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Without the pool, which stays here."""
-        return {**self.__dict__, "pool": [], "make": None}
-
-    @property
-    def inside(self) -> bool:
-        """Whether workers are threads."""
-        return self.folder is None
 
     def submit(self, code: bytes, batch: Sequence[Any]) -> Future[Payload]:
         """Submit to the pool, to a new one if it is broken."""
@@ -108,7 +101,9 @@ def start(options: FuturesOptions, workers: int) -> Iterator[ExecutorBase]:
         held = [make()]
         finished = False
         try:
-            yield FuturesPool(workers=workers, pool=held, make=make, folder=folder, **fields)
+            yield FuturesPool(
+                workers=workers, inside=threads, pool=held, make=make, folder=folder, **fields
+            )
             finished = True
         finally:
             # After an exception or Ctrl-C chunks that are still at work are not waited for.

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 class Iterative(BatchedExecutor):
     """Batches, one item each, in the thread that calls it."""
 
-    inside = True
-
     def results(self, code: bytes, batches: Sequence[Sequence[Any]]) -> Iterator[Payload]:
         """Process items as their results are asked for."""
         return (process_batch(code, [item], "plain") for batch in batches for item in batch)
@@ -28,4 +26,4 @@ class Iterative(BatchedExecutor):
 def start(options: IterativeOptions, workers: int) -> Iterator[Iterative]:
     """Yield the executor; there is nothing to start, and one worker."""
     assert workers == 1
-    yield Iterative(**options.batched())
+    yield Iterative(inside=True, **options.batched())

@@ -415,7 +415,7 @@ def parse_options(name: str, options: Mapping[str, Any], *, workers: int = 1) ->
         elif option == "workers":
             msg = "workers is no option of an executor: give --workers"
         elif unknown:
-            msg = f"the {name} executor has no option {option!r}: it has {', '.join(options_of(name))}"
+            msg = f"the {name} executor has no option {option!r}: it has {', '.join(sorted(model.model_fields))}"
         else:
             value = " ".join(reprlib.repr(options[option]).split())
             msg = (
@@ -435,11 +435,6 @@ def parse_pair(text: str) -> tuple[str, Any]:
         return key, json.loads(value)
     except ValueError:
         return key, value
-
-
-def options_of(name: str) -> list[str]:
-    """Names of the options of an executor."""
-    return sorted(MODELS[name].model_fields)
 
 
 def table() -> str:

@@ -53,25 +53,18 @@ class ParslPool(PoolExecutor):
 
     lost: ClassVar[tuple[type[BaseException], ...]] = (WorkerLost, ManagerLost)
 
+    unpickled: ClassVar[tuple[str, ...]] = ("engine",)
+
     engine: Engine | None = None
     folder: Path | None = None
     """Of one run, None where workers may not see it: large code and results go by files in it.
     Parsl cannot take batches back, but those that have not begun when it is gone do not."""
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Without the engine, which stays here."""
-        return {**self.__dict__, "engine": None}
-
-    @property
-    def inside(self) -> bool:
-        """Whether workers are threads."""
-        return self.engine is not None and self.engine.threads
-
     def submit(self, code: bytes, batch: Sequence[Any]) -> Future[Payload]:
         """Submit to Parsl."""
         assert self.engine is not None
         work = code, self.packed(batch), self.compression
-        if self.engine.threads:
+        if self.inside:
             return self.engine.submit(process_batch, *work)
         return self.engine.submit(_work, *work, self.folder)
 
@@ -255,11 +248,6 @@ def start(options: ParslOptions, workers: int) -> Iterator[ExecutorBase]:
     """Start Parsl, yield the executor that uses it, and end its processes.
 
     Without a config, a DataFlowKernel that is loaded already is used and left as it is.
-
-    Raises
-    ------
-    InputError
-        If Parsl or its workers do not start.
     """
     config, tuned = options.config, options.tuned
     loaded = kernels.loaded()
@@ -294,7 +282,7 @@ def start(options: ParslOptions, workers: int) -> Iterator[ExecutorBase]:
             yield ParslExecutor(**options.of_coffea())
             return
         fields = options.batched(**({"compression": "plain"} if engine.threads else {}))
-        yield ParslPool(workers=workers, engine=engine, **fields)
+        yield ParslPool(workers=workers, inside=engine.threads, engine=engine, **fields)
 
 
 def _check(workers: int, memory: float | None) -> None:

@@ -21,7 +21,7 @@ import time
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import ndcctools.taskvine as vine
 import psutil
@@ -32,6 +32,7 @@ from analysis.executors.batches import BatchedExecutor, process_batch
 from analysis.executors.payload import RaisedError, worker_name
 from analysis.executors.worker import environment as worker_environment
 from analysis.executors.worker import stock_environment, warm
+from analysis.processes import kill
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -52,13 +53,11 @@ GRACE: Final = 5.0
 class VinePool(BatchedExecutor):
     """Batches on a TaskVine manager, which has workers and the library."""
 
+    unpickled: ClassVar[tuple[str, ...]] = ("manager", "check_workers")
+
     manager: Any = None
     check_workers: Callable[[], None] | None = None
     """Raises if all workers are dead."""
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Without the manager, which stays here."""
-        return {**self.__dict__, "manager": None, "check_workers": None}
 
     def results(self, code: bytes, batches: Sequence[Sequence[Any]]) -> Iterator[Payload]:
         """Do what a dead worker had again, item by item."""
@@ -146,13 +145,7 @@ def _ready() -> str:
 
 @contextmanager
 def start(options: TaskvineOptions, workers: int) -> Iterator[ExecutorBase]:
-    """Start a TaskVine manager and its workers, yield the executor that uses them, and end both.
-
-    Raises
-    ------
-    InputError
-        If workers do not start.
-    """
+    """Start a TaskVine manager and its workers, yield the executor that uses them, and end both."""
     tuned = options.tuned
     variables = {
         **os.environ,
@@ -200,9 +193,7 @@ def start(options: TaskvineOptions, workers: int) -> Iterator[ExecutorBase]:
         def check_workers() -> None:
             dead = {process.pid for process in processes if process.poll() is not None}
             # Its children hold the connection of a dead worker open: to the manager it lives.
-            for one in _sessions(dead - buried):
-                with suppress(psutil.NoSuchProcess):
-                    one.kill()
+            kill(_sessions(dead - buried))
             buried.update(dead)
             if len(dead) == len(processes):
                 msg = "all workers died"
@@ -247,10 +238,7 @@ def _workers(
         for process in processes:
             process.terminate()
         _, alive = psutil.wait_procs(family, timeout=GRACE)
-        for one in alive:
-            with suppress(psutil.NoSuchProcess):
-                one.kill()
-        psutil.wait_procs(alive, timeout=GRACE)
+        kill(alive, GRACE)
         for process in processes:
             process.wait()
 

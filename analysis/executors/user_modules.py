@@ -62,10 +62,7 @@ def digest(data: bytes | str) -> str:
 def user_modules(named: Collection[str]) -> dict[str, Module]:
     """All modules to be sent, by name; `named` ones are sent though they are installed.
 
-    Raises
-    ------
-    InputError
-        If a module was edited after it was imported, so that its source is not what runs here.
+    Raises InputError if one was edited after it was imported: its source is not what runs here.
     """
     modules: dict[str, Module] = {}
     for name, module in list(sys.modules.items()):

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from coffea.processor import accumulate
 from coffea.processor.executor import ExecutorBase
@@ -74,6 +74,8 @@ CONFIGURATION: Final = {
 class SparkExecutor(BatchedExecutor):
     """Batches on a running SparkContext, which gives them to idle cores in their order."""
 
+    unpickled: ClassVar[tuple[str, ...]] = ("context",)
+
     fan_in: int = 128
     """If there are more batches, so many at a time are merged by workers. That starts when the
     last batch is done, whereas the client merges at once: for two workers a histogram of 16 MB a
@@ -82,10 +84,6 @@ class SparkExecutor(BatchedExecutor):
     partitions: int | None = None
     folder: Path | None = None
     """That the client and all workers share, for large payloads."""
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Without the context, which stays here."""
-        return {**self.__dict__, "context": None}
 
     def results(self, code: bytes, batches: Sequence[Sequence[Any]]) -> Iterator[Payload]:
         """Spark itself gives what a dead worker had to another."""
@@ -239,11 +237,6 @@ def start(options: SparkOptions, workers: int) -> Iterator[ExecutorBase]:
 
     A SparkContext that runs in this process already is used, and left running. Spark retries:
     a worker's death costs a retry of the whole batch.
-
-    Raises
-    ------
-    InputError
-        If Spark or Java is missing, or Spark does not start.
     """
     tuned = options.tuned
     context_class = jvm.find_spark()

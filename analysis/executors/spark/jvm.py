@@ -23,7 +23,7 @@ import psutil
 
 from analysis.errors import InputError, NotInstalledError
 from analysis.executors.folders import unlisted
-from analysis.processes import environment
+from analysis.processes import environment, kill
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -240,11 +240,7 @@ def _kill_launched() -> None:
     for child in psutil.Process().children():
         with suppress(psutil.NoSuchProcess):
             if re.search(r"spark-submit|SparkSubmit", " ".join(child.cmdline())):
-                family = [child, *child.children(recursive=True)]
-                for one in family:
-                    with suppress(psutil.NoSuchProcess):
-                        one.kill()
-                psutil.wait_procs(family, PATIENCE)
+                kill([child, *child.children(recursive=True)], PATIENCE)
 
 
 def _family(java: subprocess.Popen[bytes]) -> set[psutil.Process]:
@@ -291,7 +287,4 @@ def _end(
             java.kill()
             java.wait()
             _, alive = psutil.wait_procs(family, PATIENCE)
-            for process in alive:
-                with suppress(psutil.NoSuchProcess):
-                    process.kill()
-            psutil.wait_procs(alive, PATIENCE)
+            kill(alive, PATIENCE)

@@ -77,9 +77,17 @@ def engines() -> Iterator[Engines]:
         shared.close()
 
 
-@pytest.fixture(scope="package", params=ENGINES)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Choose engines: that of the module, `ENGINE`, for `two`; what a test says; or all."""
+    marks = metafunc.definition.iter_markers("parametrize")
+    if "engine" in metafunc.fixturenames and all(mark.args[0] != "engine" for mark in marks):
+        names = [metafunc.module.ENGINE] if "two" in metafunc.fixturenames else ENGINES
+        metafunc.parametrize("engine", names, indirect=True, scope="package")
+
+
+@pytest.fixture(scope="package")
 def engine(request: pytest.FixtureRequest) -> str:
-    """Name of each engine; pytest groups tests by it."""
+    """Name of an engine; pytest groups tests by it."""
     name: str = request.param
     return name
 
@@ -89,12 +97,6 @@ def executor(engine: str, engines: Engines) -> ExecutorBase:
     """Executor on each engine."""
     ready: ExecutorBase = engines.open(engine)
     return ready
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Give `two` the engine of its module, `ENGINE`."""
-    if "two" in metafunc.fixturenames:
-        metafunc.parametrize("engine", [metafunc.module.ENGINE], indirect=True, scope="package")
 
 
 @pytest.fixture

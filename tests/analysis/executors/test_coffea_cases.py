@@ -51,13 +51,14 @@ CLUSTER = 100
 NAME = "ttbar__nominal"
 
 BEFORE_THE_ENGINE = pytest.mark.parametrize(
-    "executor",
+    "engine",
     [
         *("futures", "dask", "iterative", "futures threads"),
         *(pytest.param(name, marks=pytest.mark.slow) for name in ("parsl", "spark", "taskvine")),
         pytest.param("parsl threads", marks=pytest.mark.slow),
     ],
     indirect=True,
+    scope="package",
 )
 """For what coffea's Runner does before it calls an executor, and thus the same for all engines."""
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
 from analysis.errors import NotInstalledError
 from analysis.executors import open_executor
-from tests.support.process_helpers import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,6 +29,9 @@ ENGINES: Final = (
 GIVEN: Final = {"COFFEA_TEST": "a b'c"}
 """Environment of workers that are processes."""
 
+RESTARTING: Final = 30.0
+"""Seconds in which a worker that a test has killed is there again."""
+
 MARK: Final = "COFFEA_TEST_OF"
 """Environment variable of all that this process starts, directly or not: its number."""
 
@@ -44,7 +46,7 @@ class Engines:
 
     def open(self, name: str) -> Any:
         """Executor with two workers, if it can have two; another engine is ended for it."""
-        if name != self.name:
+        if name != self.name or (name == "dask" and not self._complete()):
             self.close()
             executor, _, pool = name.partition(" ")
             options: dict[str, Any] = {"pool": pool} if pool else {"environment": GIVEN}
@@ -57,10 +59,14 @@ class Engines:
             except NotInstalledError as error:
                 pytest.skip(str(error))
             self.name = name
-        if name == "dask":
-            # One that a test has killed may still be starting.
-            self.executor.client.wait_for_workers(2, timeout=PATIENCE)
         return self.executor
+
+    def _complete(self) -> bool:
+        """Whether Dask has both workers; a nanny whose worker is killed as it starts gives up."""
+        with suppress(TimeoutError):
+            self.executor.client.wait_for_workers(2, timeout=RESTARTING)
+            return True
+        return False
 
     def close(self) -> None:
         self.name = ""
@@ -69,7 +75,9 @@ class Engines:
 
 
 @pytest.fixture(scope="session")
-def engines() -> Iterator[Engines]:
+def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
+    # While Spark runs, temporary files go to its folder: pytest's must be there before.
+    tmp_path_factory.getbasetemp()
     shared = Engines()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(MARK, str(os.getpid()))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 import psutil
+import uproot
 import yaml
 from servicex import query
 
@@ -71,6 +72,14 @@ def family(process: subprocess.Popen[str]) -> list[psutil.Process]:
     """A process's descendants."""
     found: list[psutil.Process] = psutil.Process(process.pid).children(recursive=True)
     return found
+
+
+def write(path: Path, events: int) -> str:
+    """Write a file of so many events, and give its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with uproot.recreate(path) as file:
+        file.mktree("Events", {"x": "int32"}).extend({"x": list(range(events))})
+    return str(path)
 
 
 class Rest:

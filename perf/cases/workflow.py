@@ -204,5 +204,6 @@ class StageCase(Case):
 
 
 def stages(scale: Scale) -> list[StageCase]:
-    """Each stage of the workflow, in order."""
-    return [StageCase(stage, scale.workflow_events) for stage in STAGES]
+    """Each stage of the workflow, in order; without details, those before the fit."""
+    measured = STAGES if scale.details else STAGES[: STAGES.index("fit")]
+    return [StageCase(stage, scale.workflow_events) for stage in measured]

@@ -43,29 +43,28 @@ def lines(records: Sequence[Record], earlier: Iterable[Record] = ()) -> list[str
 
     `earlier` may hold any records: the run is compared with those of its machine before it.
     """
-    paragraphs = {
-        "Measured": _measured(records),
-        "Kernels": _gains(records, "kernel"),
-        "Queries": _gains(records, "query"),
-        "Processor": _processor(records),
-    }
-    text = _paragraphs(paragraphs)
-    text += _executors(records)
-    text += _paragraphs(
-        {
-            "Reading": _reading(records),
-            "Inference": _inference(records),
-            "Workflow": _workflow(records),
-            "Last run": _changes(records, earlier),
-        }
-    )
-    return text
+    return [
+        *_paragraphs(
+            Measured=_measured(records),
+            Kernels=_gains(records, "kernel"),
+            Queries=_gains(records, "query"),
+            Processor=_processor(records),
+        ),
+        *_executors(records),
+        *_paragraphs(
+            Reading=_reading(records),
+            Inference=_inference(records),
+            Workflow=_workflow(records),
+            Compared=_changes(records, earlier),
+        ),
+    ]
 
 
-def _paragraphs(paragraphs: dict[str, str]) -> list[str]:
+def _paragraphs(**texts: str) -> list[str]:
+    """The texts that are not empty, each with its heading at the left."""
     return [
         line
-        for heading, text in paragraphs.items()
+        for heading, text in texts.items()
         if text
         for line in textwrap.wrap(
             text,
@@ -272,7 +271,7 @@ def _changes(records: Sequence[Record], earlier: Iterable[Record]) -> str:
         and record.wall_seconds
     ]
     if not pairs:
-        return "none of these cases on this machine."
+        return "with no earlier run of these cases on this machine"
     ratios = sorted(
         (record.wall_median / last.wall_median, record.what.name) for record, last in pairs
     )
@@ -287,7 +286,7 @@ def _changes(records: Sequence[Record], earlier: Iterable[Record]) -> str:
     median = statistics.median(ratio for ratio, _ in ratios)
     since = f" Since then {', '.join(versions)}." if versions else ""
     return (
-        f"{newest.timestamp:%Y-%m-%d %H:%M}, {len(pairs)} of these cases; median ratio of times "
+        f"with the last run, {newest.timestamp:%Y-%m-%d %H:%M}, {len(pairs)} cases; median ratio of times "
         f"{median:.2f}, largest and smallest {largest}.{since} "
         "Not judged: `python -m perf compare` tells changes from noise."
     )

@@ -268,7 +268,7 @@ def test_many_cases_end_in_a_summary_and_the_table_is_in_a_file(
     outcome.stdout.fnmatch_lines(
         [
             "Measured  2 cases in * each result compared",
-            "Last run  *, 2 of these cases; *",
+            "Compared  with the last run, *, 2 cases; *",
             "Table     .perf/benchmarks.txt*",
         ]
     )

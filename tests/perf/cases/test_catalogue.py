@@ -164,6 +164,13 @@ def test_everything_is_each_case_once(scale: Scale) -> None:
 
 
 @EACH_SCALE
+def test_stages_of_the_workflow_are_measured_in_order(scale: Scale) -> None:
+    every = ["events", "delivery", "histograms", "fit", "limit", "pictures"]
+    measured = [case.stage for case in stages(scale)]
+    assert measured == (every if scale.details else every[:3])
+
+
+@EACH_SCALE
 def test_scaling_is_strong_and_weak_and_takes_no_more_workers_than_cores(
     scale: Scale,
 ) -> None:

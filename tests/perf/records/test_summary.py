@@ -66,7 +66,9 @@ def test_the_largest_changes_are_named_and_not_judged() -> None:
         for number, seconds in enumerate((1.0, 3.0, 0.5, 1.01, 2.0, 0.25))
     ]
     text = " ".join(" ".join(summary.lines(now, [*before, *now])).split())
-    assert "2026-11-01 00:00, 6 of these cases; median ratio of times 1.00" in text
+    assert (
+        "Compared with the last run, 2026-11-01 00:00, 6 cases; median ratio of times 1.00" in text
+    )
     assert "largest and smallest case1 3.00, case4 2.00, case5 0.25, case2 0.50." in text
     assert "Since then coffea 2026.9.0 to 2026.10.0." in text
     assert "Not judged: `python -m perf compare`" in text
@@ -82,7 +84,7 @@ def test_other_machines_and_inputs_are_not_compared() -> None:
         record(run="b", timestamp=BEGIN),
     ):
         text = " ".join(summary.lines(now, [before]))
-        assert "none of these cases on this machine" in text
+        assert "no earlier run of these cases on this machine" in text
 
 
 def test_a_run_of_one_case_has_a_summary() -> None:

@@ -131,15 +131,8 @@ def _install(place: Path, recipe: Recipe, uv: Callable[..., str]) -> Environment
             arguments += ["--exclude-newer", recipe.before]
         if recipe.source:
             # A new wheel each time: uv would take a folder for unchanged by its date.
-            uv(
-                "build",
-                "--quiet",
-                "--wheel",
-                "--out-dir",
-                str(folder),
-                str(recipe.source[0]),
-                what=what,
-            )
+            built = ("build", "--quiet", "--wheel", "--out-dir", scratch, str(recipe.source[0]))
+            uv(*built, what=what)
             (wheel,) = folder.glob("*.whl")
             extras = f"[{recipe.extras}]" if recipe.extras else ""
             arguments.append(f"{recipe.project}{extras} @ {wheel.as_uri()}")

@@ -286,7 +286,7 @@ def _changes(records: Sequence[Record], earlier: Iterable[Record]) -> str:
     median = statistics.median(ratio for ratio, _ in ratios)
     since = f" Since then {', '.join(versions)}." if versions else ""
     return (
-        f"with the last run, {newest.timestamp:%Y-%m-%d %H:%M}, {len(pairs)} cases; median ratio of times "
-        f"{median:.2f}, largest and smallest {largest}.{since} "
+        f"with the last run, {newest.timestamp:%Y-%m-%d %H:%M}, {len(pairs)} cases; "
+        f"median ratio of times {median:.2f}, largest and smallest {largest}.{since} "
         "Not judged: `python -m perf compare` tells changes from noise."
     )

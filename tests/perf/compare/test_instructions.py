@@ -23,7 +23,7 @@ counting = pytest.mark.skipif(
 
 @counting
 @pytest.mark.slow
-@pytest.mark.serial  # after those that compile these kernels: what compiles counts otherwise
+@pytest.mark.serial
 @pytest.mark.parametrize(
     ("name", "tolerance"), [("trijet_pt-compiled", 0.0), ("ht-columnar", 0.005)]
 )

@@ -334,7 +334,7 @@ class InferenceCase(Case):
 def inferences(scale: Scale) -> list[InferenceCase]:
     """Every task with every backend and optimiser, of our templates and of published ones.
 
-    Without details our optimisers alone are measured, on our templates. pyhf's own take tens of
+    Without details our optimisers alone are measured, on our templates, and no limits. pyhf's own take tens of
     seconds for a test and minutes for a limit: the scale names the tasks that they do.
     """
     from analysis.inference.backends import OPTIMIZERS
@@ -343,7 +343,7 @@ def inferences(scale: Scale) -> list[InferenceCase]:
     ours = [(backend, names[0]) for backend, names in OPTIMIZERS.items()]
     fitted = pairs if scale.details else ours
     sources: tuple[Source, ...] = get_args(Source) if scale.details else ("synthetic",)
-    slow: tuple[InferenceTask, ...] = ("hypotest", "limit")
+    slow: tuple[InferenceTask, ...] = ("hypotest", "limit") if scale.details else ("hypotest",)
     return [
         *(InferenceCase("build", *pair) for pair in ours),
         *(InferenceCase("fit", *pair, process="cold") for pair in fitted),

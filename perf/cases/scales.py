@@ -50,7 +50,7 @@ class Scale:
         Milliseconds to a server, each way: in the building, in the country, across an ocean.
     details
         Whether these are measured too: coffea's own executors, all variations on workers, the
-        loss of a worker, starts in new processes; pyhf's own optimisers, published histograms;
+        loss of a worker, starts in new processes; limits, pyhf's own optimisers, published histograms;
         uproot's own handlers of files of servers; the workflow from the fit on.
     workflow_events
         Events of each sample of the whole workflow.

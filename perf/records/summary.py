@@ -225,7 +225,7 @@ def _reading(records: Sequence[Record]) -> str:
 
 def _inference(records: Sequence[Record]) -> str:
     """Times of our optimisers, that of each backend which the catalogue names first."""
-    times: dict[str, dict[str, str]] = {"fit": {}, "limit": {}}
+    times: dict[str, dict[str, str]] = {"fit": {}, "hypotest": {}, "limit": {}}
     for record in _plain(records):
         more = record.what.parameters
         if record.what.kind == "inference" and more["process"] == "warm":

@@ -32,8 +32,9 @@ HALVINGS: Final = 40
 """At most, of one step."""
 LEAST_CURVATURE: Final = 1e-8
 """Relative, of the eigenvalues of the second derivatives that a step is made of."""
-NEXT_TO_BOUND: Final = 1e-9
-"""As `AT_BOUND`, of a parameter that is held at its bound while the others step."""
+NEXT_TO_BOUND: Final = CONVERGED / 1000
+"""Decrease that is left to a parameter up to its bound, below which it is held while the others
+step. Its distance alone says nothing: the range of a strength may be 1000 times its width."""
 
 AT_BOUND: Final = 1e-6
 """Distance from a bound at which a parameter is reported to be at it, relative to the range."""
@@ -50,11 +51,11 @@ def minimum(
         if "hess" in found:
             return values, twice_nll, np.asarray(found.hess)
         gradient, hessian = derivatives(model, data, values)
-        _, left = _newton_step(model, values, gradient, hessian)
-        if left <= CONVERGED:
+        decrease = left(model, values, gradient, hessian)
+        if decrease <= CONVERGED:
             return values, twice_nll, hessian
-        reason = f"a decrease of {left:.2g} is left"
-        if left < 1:
+        reason = f"a decrease of {decrease:.2g} is left"
+        if decrease < 1:
             start = values
     except FitError as error:
         if not np.isfinite(
@@ -188,6 +189,16 @@ def newton(
     raise FitError(msg)
 
 
+def left(
+    model: Model,
+    at: NDArray[np.float64],
+    gradient: NDArray[np.float64],
+    hessian: NDArray[np.float64],
+) -> float:
+    """Decrease of twice the negative log likelihood that a step within the bounds promises."""
+    return _newton_step(model, at, gradient, hessian)[1]
+
+
 def _newton_step(
     model: Model,
     at: NDArray[np.float64],
@@ -196,9 +207,8 @@ def _newton_step(
 ) -> tuple[NDArray[np.float64], float]:
     """Step towards a minimum within the bounds, and the decrease that it promises."""
     low, high = np.array(model.pdf.config.suggested_bounds()).T
-    margin = NEXT_TO_BOUND * (high - low)
-    held = model.fixed | ((at <= low + margin) & (gradient > 0))
-    held |= (at >= high - margin) & (gradient < 0)
+    to_bound = gradient * (at - np.where(gradient > 0, low, high))
+    held = model.fixed | ((gradient != 0) & (to_bound <= NEXT_TO_BOUND))
     free = np.flatnonzero(~held)
     scale = 1 / np.sqrt(np.maximum(np.abs(np.diag(hessian)[free]), 1e-300))
     values, vectors = np.linalg.eigh(hessian[np.ix_(free, free)] * np.outer(scale, scale))

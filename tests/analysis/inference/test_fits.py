@@ -25,7 +25,7 @@ from analysis.inference import (
     read,
     scan,
 )
-from analysis.inference.minimum import derivatives, minimise, newton
+from analysis.inference.minimum import CONVERGED, derivatives, left, minimise, newton
 from analysis.inference.model import LEAST, tensor
 from analysis.inference.optimizer import NotConvergedWarning
 from analysis.inference.workspace import SYSTEMATICS
@@ -149,6 +149,21 @@ def test_a_strength_that_data_deny_ends_at_its_bound(models: Callable[..., Model
         _, theirs, _ = minimise(model, data)
     assert twice_nll <= theirs + MAX_DIFFERENCE
     assert fit(model, data).parameters["ttbar_norm"].at_bound
+
+
+@pytest.mark.parametrize("strength", [0.0, 1e-9, 2e-6])
+def test_a_strength_next_to_its_bound_has_converged(
+    models: Callable[..., Model], strength: float
+) -> None:
+    with open_backend("numpy", "least_squares"):
+        model = models(synthetic_templates(), "single_top_tW")
+        values, _, _ = minimise(model, model.data)
+        assert values[model.poi] == pytest.approx(0.0, abs=1e-5)
+        values[model.poi] = strength
+        assert left(model, values, *derivatives(model, model.data, values)) < CONVERGED
+        # A step away from the minimum of a parameter that is free is seen.
+        values[model.names.index("jet_energy_scale")] += 0.5
+        assert left(model, values, *derivatives(model, model.data, values)) > 10 * CONVERGED
 
 
 @fast

@@ -7,6 +7,7 @@ import importlib
 import re
 from functools import cache
 from pathlib import Path
+from textwrap import dedent
 from typing import Final
 
 import pytest
@@ -73,7 +74,7 @@ def test_commands_and_options_exist(page: str) -> None:
 
 def test_python_in_pages_compiles_and_imports_what_exists(page: str) -> None:
     for block in re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL):
-        for node in ast.walk(ast.parse(block)):
+        for node in ast.walk(ast.parse(dedent(block))):
             if isinstance(node, ast.ImportFrom) and str(node.module).startswith("analysis"):
                 module = importlib.import_module(str(node.module))
                 assert all(hasattr(module, one.name) for one in node.names)

@@ -1,8 +1,9 @@
 """Options of executors: a field of an executor's model is an option, with values and a default.
 
-To add one, add a field to the model, with a sentence below it; read it in the executor's `start`;
-and put what ``python -m analysis.executors.options`` prints into docs/executors.md. The module has
-more than 450 lines because the options of all executors stand side by side, each with its text.
+To add one, add a field to the model, with what it takes in its annotation and a sentence below it;
+read it in the executor's `start`; and run ``python -m analysis.executors.options docs/executors.md``.
+The module has more than 450 lines because the options of all executors stand side by side, each
+with its text.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import reprlib
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Self
 
 import pydantic
@@ -96,6 +98,18 @@ class Options(pydantic.BaseModel):
     """Whether a run that fails processes all chunks that it can; their result is the exception's
     `partial_output`."""
 
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        """Raise TypeError for an option without its texts."""
+        for option, field in cls.model_fields.items():
+            if not (field.description and any(isinstance(text, str) for text in field.metadata)):
+                msg = (
+                    f"{cls.__name__}.{option}: say what it takes in its annotation, such as "
+                    'Annotated[int, Field(ge=0), "a whole number of at least 0"], and what it '
+                    "does in a sentence below it"
+                )
+                raise TypeError(msg)
+
     @pydantic.model_validator(mode="before")
     @classmethod
     def _words(cls, values: Any) -> Any:
@@ -105,15 +119,15 @@ class Options(pydantic.BaseModel):
         }
 
     @pydantic.model_validator(mode="after")
-    def _no_idle(self) -> Self:
+    def _no_option_without_effect(self) -> Self:
         """Raise InputError for an option that does nothing."""
-        for option, reason in self.idle().items():
+        for option, reason in self.without_effect().items():
             if option in self.model_fields_set:
                 msg = f"the option {option} of the {self.name} executor does nothing {reason}"
                 raise InputError(msg)
         return self
 
-    def idle(self) -> dict[str, str]:
+    def without_effect(self) -> dict[str, str]:
         """Options that do nothing beside the others, and a clause that says why."""
         return {}
 
@@ -173,20 +187,20 @@ class EngineOptions(Options):
     tuned: Flag = True
     """false for coffea's own executor with its defaults."""
 
-    def idle(self) -> dict[str, str]:
+    def without_effect(self) -> dict[str, str]:
         """Those that coffea's own executor, or threads, cannot heed."""
-        idle = super().idle()
+        useless = super().without_effect()
         if getattr(self, "pool", None) == "threads" or not getattr(self, "processes", True):
-            idle["environment"] = "with threads, which have the environment of this process"
+            useless["environment"] = "with threads, which have the environment of this process"
         if not self.tuned:
             reason = "with tuned=false: coffea's own executor does not have it"
             ours = (name for name in type(self).model_fields if name not in self.stock)
-            idle |= dict.fromkeys(ours, reason)
+            useless |= dict.fromkeys(ours, reason)
             if isinstance(self.compression, str):
-                idle["compression"] = (
+                useless["compression"] = (
                     "with tuned=false unless it is a number or null: coffea has no other"
                 )
-        return idle
+        return useless
 
     @property
     def hash_seed(self) -> str | None:
@@ -273,15 +287,15 @@ class DaskOptions(EngineOptions):
     config: Annotated[Mapping[str, Any], "names and values"] = Field(default_factory=dict)
     """Dask's configuration of a cluster that is started here."""
 
-    def idle(self) -> dict[str, str]:
+    def without_effect(self) -> dict[str, str]:
         """Also those of a cluster that is not started here."""
-        idle = super().idle()
+        useless = super().without_effect()
         if self.address is not None or self.cluster is not None:
             reason = "on a cluster that runs already: leave it out"
-            idle |= dict.fromkeys((*self.of_own, "environment"), reason)
+            useless |= dict.fromkeys((*self.of_own, "environment"), reason)
         if self.cluster is not None:
-            idle |= dict.fromkeys(("address", "security"), "beside cluster: give one of them")
-        return idle
+            useless |= dict.fromkeys(("address", "security"), "beside cluster: give one of them")
+        return useless
 
 
 class ParslOptions(EngineOptions):
@@ -314,13 +328,13 @@ class ParslOptions(EngineOptions):
     patience: Seconds = 120.0
     """In which workers have to start."""
 
-    def idle(self) -> dict[str, str]:
+    def without_effect(self) -> dict[str, str]:
         """Also those that a config says."""
-        idle = super().idle()
+        useless = super().without_effect()
         if self.config is not None:
             reason = "beside config, which says it: leave it out"
-            idle |= dict.fromkeys(("pool", "address", "memory", "encrypted"), reason)
-        return idle
+            useless |= dict.fromkeys(("pool", "address", "memory", "encrypted"), reason)
+        return useless
 
 
 class SparkOptions(EngineOptions):
@@ -353,12 +367,12 @@ class SparkOptions(EngineOptions):
     timeout: Seconds = 120.0
     """To wait for Spark and its first worker."""
 
-    def idle(self) -> dict[str, str]:
+    def without_effect(self) -> dict[str, str]:
         """Also `batch` beside `partitions`."""
-        idle = super().idle()
+        useless = super().without_effect()
         if self.partitions is not None:
-            idle["batch"] = "beside partitions: give one of them"
-        return idle
+            useless["batch"] = "beside partitions: give one of them"
+        return useless
 
 
 class TaskvineOptions(EngineOptions):
@@ -456,5 +470,14 @@ def table() -> str:
     return "\n".join(rows) + "\n"
 
 
+def write_table(page: Path) -> None:
+    """Replace the table of options in a page."""
+    before, head, after = page.read_text().partition(table().partition("\n")[0])
+    page.write_text(before + table() + after[after.index("\n\n") + 1 :] if head else before)
+
+
 if __name__ == "__main__":
-    sys.stdout.write(table())
+    for _page in sys.argv[1:]:
+        write_table(Path(_page))
+    if not sys.argv[1:]:
+        sys.stdout.write(table())

@@ -133,6 +133,9 @@ def column(columns: Mapping[str, Any], name: str) -> Any:
     """A column of events by name: a branch, or derived from branches by DERIVED."""
     if name in columns:
         return columns[name]
+    if name not in DERIVED:
+        msg = f"there is no column {name}: these events lack it, and DERIVED does not make it"
+        raise InputError(msg)
     return DERIVED[name](columns)
 
 

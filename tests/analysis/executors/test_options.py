@@ -13,7 +13,14 @@ import pytest
 from analysis.errors import InputError
 from analysis.executors import EXECUTORS, open_executor, options_of, parse_options
 from analysis.executors.batches import BatchedExecutor
-from analysis.executors.options import BATCHED, MODELS, EngineOptions, SparkOptions, table
+from analysis.executors.options import (
+    BATCHED,
+    MODELS,
+    EngineOptions,
+    SparkOptions,
+    table,
+    write_table,
+)
 from analysis.executors.worker import HASH_SEED
 from perf.scaling.configurations import configurations
 from tests.support.cli import analysis
@@ -203,9 +210,23 @@ def test_models_are_of_all_executors_and_agree_with_the_classes() -> None:
 
 
 def test_documentation_lists_what_there_is() -> None:
-    """If this fails, put what `python -m analysis.executors.options` prints into the page."""
+    """If this fails, run `python -m analysis.executors.options docs/executors.md`."""
     page = Path(__file__).parents[3] / "docs" / "executors.md"
     assert table() in page.read_text()
+
+
+def test_table_of_a_page_is_replaced(tmp_path: Path) -> None:
+    page = tmp_path / "executors.md"
+    page.write_text(f"# Before\n\n{table().replace('null', 'nothing')}| old | | | | |\n\nAfter.\n")
+    write_table(page)
+    assert page.read_text() == f"# Before\n\n{table()}\nAfter.\n"
+
+
+def test_an_option_without_its_texts_is_refused() -> None:
+    with pytest.raises(TypeError, match="say what it takes in its annotation"):
+
+        class WithNice(EngineOptions):
+            nice: int = 0
 
 
 def test_options_import_no_engine() -> None:

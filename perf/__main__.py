@@ -32,7 +32,7 @@ def main() -> None:
 
     from perf.cli._app import app
 
-    interruption.call(app, "completed measurements are in the file of results")
+    interruption.call(app, "what a campaign has measured is kept")
 
 
 def script() -> None:

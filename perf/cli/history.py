@@ -66,11 +66,14 @@ def run(
 
     Exit status 1 if a version or a workload fails.
     """
+    from analysis.files.output import check_with_folder
+    from analysis.folders import alone
     from perf.history import campaign as history
 
     versions = _console.split(releases) or history.default_versions(pins)
     chosen = _console.choices(groups, "--groups", get_args(Group))
-    with _console.progress() as progress:
+    check_with_folder(output)
+    with alone(output.parent), _console.progress() as progress:
         bar = progress.add_task("the events", total=len(versions))
         campaign = history.Campaign(
             output,

@@ -22,6 +22,7 @@ import pytest
 from analysis.adl import QUERIES
 from analysis.errors import InputError
 from analysis.files.columns import Columns
+from analysis.folders import alone
 from analysis.kernels import bind
 from perf.cli import history
 from perf.history import archive, compat, portable_analysis, workloads
@@ -235,6 +236,16 @@ def test_memory_is_that_of_workers_though_they_end_within_the_call(tmp_path: Pat
 
 
 # --- order, notes, table
+
+
+def test_two_campaigns_in_one_folder_do_not_run_at_once(tmp_path: Path) -> None:
+    with alone(tmp_path):
+        code, _, error = perf_history(
+            *("run", "--releases", ".", *SMALL, "--output", tmp_path / "history.jsonl")
+        )
+    assert code == 2
+    assert error.startswith(f"error: another process is at work in {tmp_path}: wait until")
+    assert not list(tmp_path.iterdir())
 
 
 def test_every_version_has_a_run_in_every_round() -> None:

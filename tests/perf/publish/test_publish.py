@@ -334,7 +334,7 @@ BAD = ["{", "[]", '{"benchmarks": {}}', '{"benchmarks": []}', "[" * 200_000, "\0
 @pytest.mark.parametrize("text", BAD)
 def test_a_file_that_is_no_comparison_is_said(tmp_path: Path, text: str) -> None:
     (tmp_path / "one.json").write_text(text)
-    with pytest.raises(InputError, match="no report") as caught:
+    with pytest.raises(InputError, match="is not a report") as caught:
         compared(tmp_path / "one.json")
     assert len(str(caught.value)) < 500
 

@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 SCALE ?= default
 REPORTS := reports
 # Workers share the machine; tests that measure, or look at all of the machine, follow alone.
-PARALLEL := --numprocesses logical --maxprocesses 4 --dist worksteal
+PARALLEL := --numprocesses auto --dist worksteal
 
 .PHONY: help install bench test test-all structure mutants smoke claims report executors history trials signals damage publish browser valgrind java xrootd dask-awkward lint format clean
 .DEFAULT_GOAL := help

@@ -33,6 +33,12 @@ settings.load_profile(os.environ.get(PROFILE_VARIABLE, "ci"))
 IMPLEMENTATIONS: Final = ("reference", "columnar", "compiled")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Half as many workers again as there are cores: many tests wait for processes they start."""
+    return min(6, 3 * len(os.sched_getaffinity(0)) // 2)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Register the markers that choose implementations."""
     for name in IMPLEMENTATIONS:

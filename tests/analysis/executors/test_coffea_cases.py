@@ -11,9 +11,9 @@ import shutil
 import warnings
 from collections import Counter, defaultdict
 from functools import partial
-from itertools import product
+from itertools import combinations, product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import awkward as ak
 import hist
@@ -38,9 +38,10 @@ from coffea.processor.executor import Err, Ok, WorkItem
 
 from analysis.files.nanoevents import QuietSchema
 from analysis.synthetic import write_fileset
+from tests.analysis.executors.conftest import PROCESSES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from coffea.processor.executor import ExecutorBase
 
@@ -497,23 +498,54 @@ def test_results_as_values(executor: ExecutorBase, fileset: dict[str, Any], expe
 # --- all together
 
 
+CHOICES: Final = tuple(
+    product((CLUSTER, 250), (None, 1), (None, 1), (False, True), (None, 1), KINDS)
+)
+"""Chunk size, number of chunks, compression, bad files, compression of the processor, and its kind."""
+
+
+def quarter(number: int) -> Iterator[tuple[Any, ...]]:
+    """A quarter of CHOICES, in which any three choices meet; four numbers in turn have all."""
+    kinds = list(KINDS)
+    for choice in CHOICES:
+        *levels, kind = choice
+        size, most, compressed, skip, sent = (level in {250, 1} for level in levels)
+        low, high = kinds.index(kind) & 1, kinds.index(kind) >> 1 & 1
+        first = (compressed + skip + size + low + number) % 2
+        second = (sent + most + compressed + high + number // 2) % 2
+        if first == second == 0:
+            yield choice
+
+
+def test_any_three_choices_meet_in_a_quarter_and_all_in_four() -> None:
+    quarters = [set(quarter(number)) for number in range(4)]
+    assert set().union(*quarters) == set(CHOICES)
+    assert sum(map(len, quarters)) == len(CHOICES)
+    for three in combinations(range(6), 3):
+        met = {tuple(choice[place] for place in three) for choice in CHOICES}
+        for some in quarters:
+            assert {tuple(choice[place] for place in three) for choice in some} == met
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Skipping bad file")
 @pytest.mark.parametrize("kind", FORMATS)
-def test_every_combination(
-    executor: ExecutorBase, filesets: dict[str, dict[str, Any]], kind: str
+def test_combinations(
+    executor: ExecutorBase, engine: str, filesets: dict[str, dict[str, Any]], kind: str
 ) -> None:
-    """Formats, schemas, processors, chunks, compression and bad files, each with each."""
+    """Any three of formats, processors, chunks, compression and bad files, with each engine."""
     fileset = filesets[kind]
     of = "parquet" if kind == "parquet" else "root"
-    for size, most in product((CLUSTER, 250), (None, 1)):
+    wants: dict[tuple[Any, ...], Any] = {}
+    number = (*PROCESSES, "iterative", "futures threads", "parsl threads").index(engine)
+    for size, most, compression, skip, sent, name in quarter(number + FORMATS.index(kind)):
         chunks: dict[str, Any] = {"chunksize": size, "maxchunks": most, "format": of}
-        wants = {name: plain(fileset, make(), **chunks) for name, make in KINDS.items()}
-        for compression, skip, sent, name in product((None, 1), (False, True), (None, 1), KINDS):
-            options = {**chunks, "skipbadfiles": skip, "processor_compression": sent}
-            one = runner(executor.copy(compression=compression), **options)
-            out = one(fileset, processor_instance=KINDS[name]())
-            assert same(out, wants[name]), (name, compression, options)
+        if (key := (size, most, name)) not in wants:
+            wants[key] = plain(fileset, KINDS[name](), **chunks)
+        options = {**chunks, "skipbadfiles": skip, "processor_compression": sent}
+        one = runner(executor.copy(compression=compression), **options)
+        out = one(fileset, processor_instance=KINDS[name]())
+        assert same(out, wants[key]), (name, compression, options)
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from analysis.errors import NotInstalledError
 from analysis.executors import open_executor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from coffea.processor.executor import ExecutorBase
 
@@ -25,6 +25,21 @@ ENGINES: Final = (
     # Threads of another pool: tests of Parsl have a few of them as well.
     pytest.param("parsl threads", marks=pytest.mark.slow),
 )
+
+QUICK: Final = ("futures", "dask", "iterative", "futures threads")
+"""Engines on which `make test` tries what our executors share. It tries the others on their own
+tests and on test_executors.py, and `make test-all` tries all on all."""
+
+
+def slow_but_quick(names: Iterable[Any]) -> list[Any]:
+    """The engines, those that are not of QUICK marked as slow."""
+    return [
+        pytest.param(name, marks=pytest.mark.slow)
+        if name in PROCESSES and name not in QUICK
+        else name
+        for name in names
+    ]
+
 
 GIVEN: Final = {"COFFEA_TEST": "a b'c"}
 """Environment of workers that are processes."""
@@ -89,7 +104,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Choose engines: that of the module, `ENGINE`, for `two`; what a test says; or all."""
     marks = metafunc.definition.iter_markers("parametrize")
     if "engine" in metafunc.fixturenames and all(mark.args[0] != "engine" for mark in marks):
-        names = [metafunc.module.ENGINE] if "two" in metafunc.fixturenames else ENGINES
+        names: Sequence[Any] = ENGINES
+        if "two" in metafunc.fixturenames:
+            names = [metafunc.module.ENGINE]
+        elif getattr(metafunc.module, "SHARED", False):
+            names = slow_but_quick(ENGINES)
         metafunc.parametrize("engine", names, indirect=True, scope="package")
 
 

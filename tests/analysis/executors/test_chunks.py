@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
     from coffea.processor.executor import ExecutorBase
 
+SHARED = True
+"""What all executors share: see `conftest.QUICK`."""
+
 TOO_LONG = 7
 """The item that takes too long."""
 

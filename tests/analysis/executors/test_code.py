@@ -14,14 +14,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from analysis.errors import InputError
-from tests.analysis.executors.conftest import GIVEN, PROCESSES, total
+from tests.analysis.executors.conftest import GIVEN, PROCESSES, slow_but_quick, total
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from coffea.processor.executor import ExecutorBase
 
-pytestmark = pytest.mark.parametrize("engine", PROCESSES, indirect=True, scope="package")
+pytestmark = pytest.mark.parametrize(
+    "engine", slow_but_quick(PROCESSES), indirect=True, scope="package"
+)
 
 
 class Session:

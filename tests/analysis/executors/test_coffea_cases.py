@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 
     from coffea.processor.executor import ExecutorBase
 
+SHARED = True
+"""What all executors share: see `conftest.QUICK`."""
+
 FORMATS = ("ttree", "rntuple", "parquet")
 EVENTS = 600
 FILES = 2

@@ -27,6 +27,7 @@ from perf.compare.trials import KINDS, SPIN, Trial, Trials, busy, reached, table
 from perf.records.difference import difference
 from tests.perf.records.test_difference import EQUAL, UNEQUAL
 from tests.support import cli, toy_repository
+from tests.support.process_helpers import wait_for
 from tests.support.toy_repository import NAMES, TIMED, WORK
 
 STATES = {
@@ -571,7 +572,8 @@ def test_background_load_ends() -> None:
         return found
 
     with busy(2):
-        assert len(spinning()) == 2
+        # A process that has just begun may have no command line yet.
+        wait_for("two busy processes", lambda: len(spinning()) == 2)
     assert not spinning()
 
 

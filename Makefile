@@ -24,14 +24,14 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 
 install: $(VENV)/.ready ## Set up .venv, as all targets do, and no more
 
-bench: $(VENV)/.ready ## Measure everything on data it makes itself, in six minutes (SCALE=small|default|full|large)
+bench: $(VENV)/.ready ## Measure everything on events that it generates, in six minutes (SCALE=small|default|full|large)
 	$(BIN)/pytest perf --benchmark-only --benchmark-scale $(SCALE)
 
-test: $(VENV)/.ready ## Prove every kernel, and test all else, in parallel (ten minutes on two cores)
+test: $(VENV)/.ready ## Prove every kernel, and test all else; Parsl and Spark by their own tests
 	$(BIN)/pytest $(PARALLEL) -m "not serial and not slow"
 	$(BIN)/pytest -m "serial and not slow"
 
-test-all: $(VENV)/.ready ## The same, and what takes longer
+test-all: $(VENV)/.ready ## All tests on every executor, as CI does (half an hour on two cores)
 	$(BIN)/pytest $(PARALLEL) -m "not serial"
 	$(BIN)/pytest -m serial
 
@@ -49,7 +49,7 @@ claims: $(VENV)/.ready ## Measure the ratios that the README states, paired in o
 	$(BIN)/python -m perf claims
 
 report: SCALE = full
-report: bench ## Measure all sizes and settings (15 minutes), and publish table, picture and claims in reports/
+report: bench ## Measure all sizes and settings, and publish table, picture and claims in reports/
 	mkdir -p $(REPORTS)
 	$(BIN)/python -m perf records > $(REPORTS)/benchmarks.txt
 	$(BIN)/python -m perf picture $(REPORTS)/kernels.svg

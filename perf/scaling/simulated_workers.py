@@ -3,9 +3,8 @@
 Each has connections of its own: register, heartbeats, compute-task, add-keys, task-finished,
 free-keys, stealing, and messages sent at most every 2 ms. All are in one process, which `main` is.
 
-distributed's own `Worker` objects in one process cannot replace them: 20 of these take 5 ms of CPU
-a task where the simulated ones take 0.4 ms, so that they limit the rate and the scheduler has work
-for 29 % of the time instead of 93 %; 200 of them did not start within five minutes.
+distributed's own `Worker` objects in one process cannot replace them: each task costs them more
+than it costs the scheduler, so that they, and not the scheduler, would limit the rate.
 """
 
 from __future__ import annotations

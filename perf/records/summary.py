@@ -19,6 +19,9 @@ HEIGHT: Final = 21
 """Columns and most lines of the summary: with what pytest writes around it, a terminal of 80 x 24
 shows all of it."""
 
+PACKAGES: Final = ("coffea", "awkward", "numba")
+"""Packages whose versions the summary shows; the table has all."""
+
 HEADING: Final = 10
 """Columns of what stands left of the text."""
 
@@ -79,10 +82,15 @@ def _paragraphs(**texts: str) -> list[str]:
 
 def _measured(records: Sequence[Record]) -> str:
     minutes = (records[-1].timestamp - records[0].timestamp).total_seconds() / 60
-    machine = records[-1].machine
-    cores = f" ({machine.cores} cores)" if machine.cores else ""
-    return (
-        f"{len(records)} cases in {minutes:.1f} min on {machine.name}{cores}, each result compared"
+    last = records[-1]
+    cores = f"{last.machine.cores} cores" if last.machine.cores else ""
+    machine = ", ".join(filter(None, (last.machine.name, last.machine.cpu, cores)))
+    packages = ", ".join(
+        f"{name} {last.versions[name]}" for name in PACKAGES if name in last.versions
+    )
+    count = "1 case" if len(records) == 1 else f"{len(records)} cases"
+    return f"{count} in {minutes:.1f} min, each result compared; {machine}; {packages}".rstrip(
+        "; "
     )
 
 
@@ -286,7 +294,7 @@ def _changes(records: Sequence[Record], earlier: Iterable[Record]) -> str:
     median = statistics.median(ratio for ratio, _ in ratios)
     since = f" Since then {', '.join(versions)}." if versions else ""
     return (
-        f"with the last run, {newest.timestamp:%Y-%m-%d %H:%M}, {len(pairs)} cases; "
-        f"median ratio of times {median:.2f}, largest and smallest {largest}.{since} "
-        "Not judged: `python -m perf compare` tells changes from noise."
+        f"with the last run ({newest.timestamp:%Y-%m-%d %H:%M}, {len(pairs)} cases), ratios of "
+        f"times: median {median:.2f}, largest and smallest {largest}.{since} "
+        "Not judged: use `coffea-perf compare`."
     )

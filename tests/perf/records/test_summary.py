@@ -46,6 +46,7 @@ def test_it_fits_a_screen(scale: str) -> None:
     for part in ("Kernels", "Queries", "Processor", "Executors", "Reading", "Inference"):
         assert part in text
     assert "Kernels numba 4.0 to 4.0 times as fast as awkward (median 4.0, 1e" in text
+    assert f"coffea {record().versions['coffea']}" in text
     for executor in ("iterative x1", "futures x2", "dask x2", "parsl x2", "spark x2"):
         assert executor in text
 
@@ -67,11 +68,12 @@ def test_the_largest_changes_are_named_and_not_judged() -> None:
     ]
     text = " ".join(" ".join(summary.lines(now, [*before, *now])).split())
     assert (
-        "Compared with the last run, 2026-11-01 00:00, 6 cases; median ratio of times 1.00" in text
+        "Compared with the last run (2026-11-01 00:00, 6 cases), ratios of times: median 1.00"
+        in text
     )
     assert "largest and smallest case1 3.00, case4 2.00, case5 0.25, case2 0.50." in text
     assert "Since then coffea 2026.9.0 to 2026.10.0." in text
-    assert "Not judged: `python -m perf compare`" in text
+    assert "Not judged: use `coffea-perf compare`." in text
 
 
 def test_other_machines_and_inputs_are_not_compared() -> None:
@@ -88,4 +90,4 @@ def test_other_machines_and_inputs_are_not_compared() -> None:
 
 
 def test_a_run_of_one_case_has_a_summary() -> None:
-    assert summary.lines([record()])[0].startswith("Measured  1 cases")
+    assert summary.lines([record()])[0].startswith("Measured  1 case in")

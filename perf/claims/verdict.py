@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from analysis.errors import InputError
 from perf.records.digest import result_digest
+from perf.records.record_file import Claimed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from perf.measure.estimate import Estimate
     from perf.records.record_file import Input, What
@@ -66,6 +68,31 @@ class Verdict:
         if self.bound is None:
             return "-"
         return "holds" if self.holds else "FAILS" if self.fails else "undecided"
+
+    @property
+    def claimed(self) -> Claimed:
+        """As a record keeps it."""
+        return Claimed.model_validate(
+            {
+                "claim": self.claim,
+                "sense": self.sense,
+                "bound": self.bound,
+                **asdict(self.measured),
+                "unit": self.unit,
+                "verdict": str(self),
+            }
+        )
+
+
+def with_claims(verdicts: Iterable[Verdict]) -> list[tuple[Arm, tuple[Claimed, ...]]]:
+    """Arms in order, each with the verdicts on it: a verdict without arms is on those before."""
+    found: list[tuple[Arm, tuple[Claimed, ...]]] = []
+    for verdict in verdicts:
+        found += [(arm, ()) for arm in verdict.arms]
+        if found and math.isfinite(verdict.measured.value):
+            arm, claims = found.pop()
+            found.append((arm, (*claims, verdict.claimed)))
+    return found
 
 
 def checked(

@@ -175,6 +175,8 @@ def _measure(
     Gives verdicts by name, sentences on what is not installed, and a footnote if anything is
     measured.
     """
+    from perf.claims.verdict import with_claims
+
     run, versions = (
         uuid.uuid4().hex,
         {**provenance.versions(), provenance.SUITE: provenance.suite()},
@@ -192,7 +194,7 @@ def _measure(
                 missing.append(f"{name} was not measured: {error}")
                 continue
             where, load = provenance.machine(machine), provenance.load_average()
-            for arm in (arm for verdict in measured[name] for arm in verdict.arms):
+            for arm, judged in with_claims(measured[name]):
                 record = Record(
                     run=run,
                     what=arm.what,
@@ -206,6 +208,7 @@ def _measure(
                     cpu_seconds=tuple(arm.cpu),
                     peak_memory=arm.peak_memory,
                     check=arm.check,
+                    claims=judged,
                 )
                 record_file.append(path, record)
                 footnotes = [footnote(record)]

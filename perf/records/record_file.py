@@ -137,6 +137,27 @@ class Machine(_Frozen):
     python: str
 
 
+class Claimed(_Frozen):
+    """A ratio that ``claims`` judged: what was claimed, what was measured, and the verdict.
+
+    Attributes
+    ----------
+    bound
+        At least or at most this was claimed; None of what is only shown beside the others.
+    value, low, high
+        The estimate, and the ends of its interval.
+    """
+
+    claim: str
+    sense: Literal["at least", "at most"]
+    bound: float | None
+    value: float
+    low: float
+    high: float
+    unit: str
+    verdict: Literal["holds", "undecided", "FAILS", "-"]
+
+
 class Record(_Frozen):
     """One measurement.
 
@@ -166,6 +187,8 @@ class Record(_Frozen):
         the measuring tool does not record it (asv).
     commit, committed
         Commit of coffea and its date, where it was built from a repository.
+    claims
+        What ``claims`` found by this measurement and the one beside it.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -186,6 +209,7 @@ class Record(_Frozen):
     check: str | None
     commit: str | None = None
     committed: pydantic.AwareDatetime | None = None
+    claims: tuple[Claimed, ...] = ()
 
     @pydantic.model_validator(mode="before")
     @classmethod

@@ -86,7 +86,7 @@ damage: $(VENV)/.ready ## Files that are damaged at random (ten minutes), in rep
 	mkdir -p $(REPORTS)
 	$(BIN)/python -m tests.campaigns.damage > $(REPORTS)/damaged.txt
 
-publish: $(VENV)/.ready ## Publish the history of all that was measured in reports/asv/
+publish: $(VENV)/.ready ## Publish the site of all that was measured in reports/site/
 	$(BIN)/python -m perf publish
 
 browser: ## Install a headless Chromium with Debian's package, where there is none: tests look at pages

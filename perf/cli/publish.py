@@ -34,7 +34,7 @@ MoreOption = Annotated[
 
 def publish(
     html: Annotated[
-        Path | None, typer.Option(help="Folder of the pages; replaced. Default: reports/asv")
+        Path | None, typer.Option(help="Folder of the pages; replaced. Default: reports/site")
     ] = None,
     root: RootOption = None,
     more: MoreOption = None,
@@ -43,7 +43,7 @@ def publish(
     ] = False,
     port: Annotated[int, typer.Option(help="Port of --serve; 0 for any.")] = 8765,
 ) -> None:
-    """Publish the history as pages that need no network."""
+    """Publish all that was measured as a site that needs no network."""
     from perf.publish import site
     from perf.records import store
     from perf.records.void import voids
@@ -51,7 +51,7 @@ def publish(
     folder, console = html or (root or Path()) / site.HTML, _console.console()
     with console.status("collecting records"):
         records = store.collect(root, more or ())
-    with console.status("asv publishes"):
+    with console.status("publishing"):
         done = site.publish(records, folder, voids(root))
     _console.say(
         f"{done.benchmarks} benchmarks of {done.points} releases and commits of coffea are in "

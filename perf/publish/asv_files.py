@@ -14,6 +14,7 @@ from asv.results import Results
 from asv.runner import BenchmarkResult
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from perf.publish.series import Series
@@ -25,7 +26,7 @@ MACHINE_VERSION: Final = 1
 """Of asv's files."""
 
 
-def convert(benchmarks: dict[str, Series], folder: Path) -> list[Entry]:
+def convert(benchmarks: Mapping[str, Series], folder: Path) -> list[Entry]:
     """Write asv's files of benchmarks, machines and results to its ``results_dir``, which is new.
 
     Gives all points in time, oldest first.

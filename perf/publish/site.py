@@ -1,20 +1,18 @@
-"""The published history: records become asv's files, asv makes the pages, and those work offline.
+"""The site: pages that say what changed, how sure that is and why, and work from the disk.
 
-Every quantity of a group of records is a benchmark of asv, with its real parameters
-(`perf.publish.series`); every release or commit of coffea is a point at its real date
-(`perf.publish.timeline`). asv's own `Results` does the statistics. asv's page loads its libraries
-from the network; it is replaced by that of asv-tachyon, which has everything in its folder. asv
-judges; asv-tachyon only shows.
+Verdicts and tables are rendered here; scripts draw charts of the same numbers. Data are classic
+scripts, which a browser reads from a file as well as from a server, with the same as JSON and CSV to
+take away.
 """
 
 from __future__ import annotations
 
 import contextlib
+import csv
 import functools
 import http.server
 import io
 import json
-import logging
 import shutil
 import socketserver
 import tempfile
@@ -22,56 +20,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from asv.commands.publish import Publish
-from asv.config import Config
-from asv_tachyon import cli as tachyon
+import jinja2
 
 from analysis.errors import InputError
-from perf.publish import timeline
-from perf.publish.asv_files import convert
-from perf.publish.series import series, suite_code, when
-from perf.publish.timeline import Timeline
-from perf.records import provenance
+from perf.publish import asv_pages, numbers
+from perf.publish.page import Data, Material, Page
+from perf.publish.pages import overview
+from perf.publish.series import when
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from perf.publish.timeline import Entry
     from perf.records.record_file import Record
     from perf.records.void import Void
 
-HTML: Final = "reports/asv"
-"""Folder of the pages, relative to the root of the project."""
+HTML: Final = "reports/site"
+"""Folder of the site, relative to the root of the project."""
 
-PROJECT_URL: Final = "https://github.com/scikit-hep/coffea"
-COMMIT_URL: Final = f"{PROJECT_URL}/commit/"
-HASH_LENGTH: Final = 10
-"""Characters of a commit or release that are shown: enough for v2026.9.0."""
+HERE: Final = Path(__file__).parent
+PAGES: Final[tuple[Page, ...]] = (overview.PAGE,)
+"""In the order of the navigation; the first is the index."""
 
-THRESHOLD: Final = 0.05
-"""asv lists larger steps as regressions."""
-
-NOT_OFFLINE: Final = ("*.js", "*.css", "vendor", "error.html", "swallow.ico", "swallow.png")
-"""Files of asv's own page that the other does not need, or that ask for the network."""
-
-SHOWN_PACKAGES: Final = ("awkward", "uproot", "numba", "numpy", "dask", "hist", "python")
-"""Packages whose versions are shown with a point."""
-
-DATES: Final = """<script>
-      // asv numbers commits; here a number is an hour since 1970, and any hour has a date to show.
-      const plain = Response.prototype.json;
-      Response.prototype.json = async function () {
-        const content = await plain.call(this);
-        if (content?.revision_to_hash) {
-          const date = (hour) => new Date(hour * 3.6e6).toISOString().slice(0, 7);
-          content.revision_to_hash = new Proxy(content.revision_to_hash, {
-            get: (known, key) => known[key] ?? (/^\\d+$/.test(key) ? date(key) : undefined),
-          });
-        }
-        return content;
-      };
-    </script>"""
-"""Makes the time axis of asv-tachyon show dates."""
+RAW: Final = "asv"
+"""Folder of asv's own pages, in the site's."""
 
 
 @dataclass(frozen=True)
@@ -83,86 +54,82 @@ class Published:
     left_out: int
 
 
-def publish(records: Sequence[Record], html: Path, voids: Sequence[Void] = ()) -> Published:
-    """Publish records, oldest first, as pages that need no network; replaces the folder `html`."""
-    benchmarks = series(records, voids)
-    if not benchmarks:
-        msg = (
-            "there is nothing to publish: measure something with `python -m perf history run`, "
-            "`asv run` or `pytest --benchmark-only`"
-        )
-        raise InputError(msg)
-    with tempfile.TemporaryDirectory(prefix="coffea-publish-") as name:
-        folder, pages = Path(name), Path(name) / "html"
-        entries = convert(benchmarks, folder / "results")
-        timeline.write(folder / "timeline.json", entries)
-        conf = Config.from_json(
-            {
-                "project": "coffea",
-                "project_url": PROJECT_URL,
-                "show_commit_url": COMMIT_URL,
-                "repo": str(folder / "timeline.json"),
-                "dvcs": timeline.KIND,
-                "branches": list(timeline.branches(entries)),
-                "hash_length": HASH_LENGTH,
-                "results_dir": str(folder / "results"),
-                "html_dir": str(pages),
-                "regressions_thresholds": {".*": THRESHOLD},
-            }
-        )
-        with _quiet() as printed:
-            try:
-                Publish.run(conf, pull=False)
-                tachyon.cmd_install(pages, backup=False)
-            except Exception as error:
-                msg = f"asv cannot publish: {error}; it printed: {printed.getvalue()[-500:]}"
-                raise InputError(msg) from error
-        _complete(pages, entries, records)
+def publish(
+    records: Sequence[Record],
+    html: Path,
+    voids: Sequence[Void] = (),
+    comparisons: Sequence[Mapping[str, Any]] = (),
+    *,
+    raw: bool = True,
+) -> Published:
+    """Publish records, oldest first, as a site; replaces the folder `html`.
+
+    Parameters
+    ----------
+    comparisons
+        Reports of ``compare --json``.
+    raw
+        Whether asv's own pages are made as well, which takes longer than all others.
+    """
+    material = Material.of(records, voids, comparisons)
+    with tempfile.TemporaryDirectory(prefix="coffea-site-") as name:
+        folder = Path(name) / "site"
+        shutil.copytree(HERE / "static", folder / "static")
+        raw = raw and bool(material.benchmarks)
+        if raw:
+            asv_pages.write(material.benchmarks, records, folder / RAW)
+        _render(material, folder, raw=raw)
         shutil.rmtree(html, ignore_errors=True)
         html.parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(pages, html)
+        shutil.move(folder, html)
+    entries = {entry for each in material.benchmarks.values() for entry, _, _ in each.records}
     left_out = sum(when(record) is None for record in records)
-    return Published(len(benchmarks), len(entries), left_out)
+    return Published(len(material.benchmarks), len(entries), left_out)
 
 
-def _complete(pages: Path, entries: Sequence[Entry], records: Sequence[Record]) -> None:
-    """Remove files that ask for the network; add dates and versions where the page shows them."""
-    for pattern in NOT_OFFLINE:
-        for path in pages.glob(pattern):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-    index = pages / "index.html"
-    index.write_text(index.read_text().replace("<head>", f"<head>\n    {DATES}", 1))
-    newest = {entry: record for record in records if (entry := when(record))}
-    revisions = Timeline.revisions(entries)
-    shown = {revisions[entry.name]: _versions(entry, newest[entry]) for entry in entries}
-    # The page loads the other two as well, and logs an error if they are missing.
-    for name, content in {
-        "commits.json": {"by_revision": shown},
-        "profiles.json": {},
-        "regressions-ignore.json": [],
-    }.items():
-        (pages / name).write_text(json.dumps(content))
+def _render(material: Material, folder: Path, *, raw: bool) -> None:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= numbers.FILTERS
+    # NaN is not JSON: a browser would refuse all of the data.
+    environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "sort_keys": False}
+    newest = material.records[-1] if material.records else None
+    environment.globals |= {
+        "pages": [(address(page), page.title) for page in PAGES],
+        "raw": RAW if raw else None,
+        "measured_until": newest and newest.timestamp.date().isoformat(),
+    }
+    (folder / "data").mkdir()
+    for page in PAGES:
+        for name, data in page.files(material):
+            _write(folder / "data" / name, name, data)
+        template = environment.get_template(f"{page.name}.html")
+        content = template.render(page=page, address=address(page), **page.context(material))
+        (folder / address(page)).write_text(content)
 
 
-def _versions(entry: Entry, record: Record) -> str:
-    others = [
-        f"{name} {record.versions[name]}" for name in SHOWN_PACKAGES if name in record.versions
-    ]
-    others += [f"{provenance.SUITE} {known}"] if (known := suite_code(record)) else []
-    return f"{entry.date:%Y-%m-%d}: {', '.join(others)}"
+def address(page: Page) -> str:
+    """Name of the file of a page."""
+    return "index.html" if page is PAGES[0] else f"{page.name}.html"
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[io.StringIO]:
-    """Capture the output of asv."""
-    printed = io.StringIO()
-    logger = logging.getLogger("asv")
-    before = logger.level
-    try:
-        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
-            yield printed
-    finally:
-        logger.setLevel(before)
+def _write(path: Path, name: str, data: Data) -> None:
+    """A file of data as a script, as JSON and, if it has rows, as CSV."""
+    content = json.dumps(data.content, allow_nan=False, separators=(",", ":"))
+    # Not `with_suffix`: names of benchmarks have dots.
+    Path(f"{path}.js").write_text(f"site.data({json.dumps(name)},{content});\n")
+    Path(f"{path}.json").write_text(content + "\n")
+    if data.rows:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(data.rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(data.rows)
+        Path(f"{path}.csv").write_text(text.getvalue())
 
 
 class _Silent(http.server.SimpleHTTPRequestHandler):
@@ -172,9 +139,9 @@ class _Silent(http.server.SimpleHTTPRequestHandler):
 
 @contextlib.contextmanager
 def served(html: Path, port: int = 0) -> Iterator[tuple[socketserver.BaseServer, str]]:
-    """A server of the pages for this machine, and its address; by default at any free port.
+    """A server of the site for this machine, and its address; by default at any free port.
 
-    Browsers do not let pages that they read from files load data.
+    All but asv's own pages also work from the disk.
     """
     handler = functools.partial(_Silent, directory=str(html))
     try:

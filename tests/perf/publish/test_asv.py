@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 from perf.programs import uv_program
-from perf.publish import site
+from perf.publish import asv_pages
+from perf.publish.series import series
 from perf.records.from_asv import asv_records
 from tests.support.toy_repository import commit, git
 
@@ -200,7 +201,7 @@ def _every_tag_is_published(made_up: MadeUp, root: Path, tmp_path: Path) -> None
         one.model_copy(update={"versions": {**one.versions, "coffea": one.versions["madeup"]}})
         for one in asv_records(made_up.results())
     ]
-    site.publish(records, tmp_path / "html")
+    asv_pages.write(series(records), records, tmp_path / "html")
     page = json.loads((tmp_path / "html" / "index.json").read_text())
     assert set(page["tags"]) == {"v2000.1.0", "v2000.2.0", "v2000.3.0"}
     (path,) = (tmp_path / "html").glob("graphs/branch-master/**/kernels.track_calls.json")

@@ -49,13 +49,14 @@ claims: $(VENV)/.ready ## Measure the ratios that the README states, paired in o
 	$(BIN)/python -m perf claims
 
 report: SCALE = full
-report: bench ## Measure all sizes and settings, and publish table, picture and claims in reports/
+report: bench ## Measure all sizes and settings, keep it, and publish table, picture and claims in reports/
 	mkdir -p $(REPORTS)
 	$(BIN)/python -m perf records > $(REPORTS)/benchmarks.txt
 	$(BIN)/python -m perf picture $(REPORTS)/kernels.svg
 	-$(BIN)/python -m perf claims > $(REPORTS)/claims.txt
+	$(BIN)/python -m perf keep
 
-executors: $(VENV)/.ready ## Measure executors alone on the machine (an hour), and publish it in reports/
+executors: $(VENV)/.ready ## Measure executors alone on the machine (an hour), keep it, and publish it in reports/
 	mkdir -p $(REPORTS)
 	-$(BIN)/python -m perf claims --only 'executor-*' > $(REPORTS)/executors.txt
 	$(BIN)/python -m perf picture $(REPORTS)/executors.svg --of executors
@@ -64,12 +65,13 @@ executors: $(VENV)/.ready ## Measure executors alone on the machine (an hour), a
 	$(BIN)/python -m perf scale .perf/scale/fileset.json --executors iterative,futures,parsl,dask,spark \
 		--workers 1,2 --repeat 3 > $(REPORTS)/scale.txt
 	$(BIN)/python -m perf scheduler-load > $(REPORTS)/scheduler-load.txt
+	$(BIN)/python -m perf keep
 
 history: $(VENV)/.ready ## Measure coffea's releases alone on the machine (two hours), and keep and publish it
 	mkdir -p $(REPORTS)
 	$(BIN)/python -m perf history run > $(REPORTS)/history.txt
 	$(BIN)/python -m perf history run --pins 2026.9.0 > $(REPORTS)/history-stack.txt
-	$(BIN)/python -m perf history archive
+	$(BIN)/python -m perf keep
 	$(BIN)/python -m perf history picture $(REPORTS)/history.svg
 	$(BIN)/python -m perf publish
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 COMMANDS: Final[dict[str, Callable[..., Any]]] = {
     "records": records.records,
+    "keep": records.keep,
     "picture": records.picture,
     "scale": scale.scale,
     "scheduler-load": claims.scheduler_load,

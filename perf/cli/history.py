@@ -29,7 +29,6 @@ app = typer.Typer(
 )
 
 PATH: Final = ".perf/history.jsonl"
-ARCHIVE: Final = "perf/history"
 WIDTH: Final = 190
 """Columns of a table that is not written to a terminal."""
 
@@ -105,7 +104,7 @@ def run(
 def show(
     path: Annotated[
         Path | None,
-        typer.Argument(help=f"File of results. By default {PATH}, or else the archive."),
+        typer.Argument(help=f"File of results. By default {PATH}, or else what is kept."),
     ] = None,
     pins: PinsOption = None,
     clock: ClockOption = "cpu",
@@ -115,32 +114,20 @@ def show(
 
 
 @app.command()
-def archive(
-    path: Annotated[Path, typer.Argument(help="File of results.")] = Path(PATH),
-    folder: Annotated[Path, typer.Option(help="Folder of the archive.")] = Path(ARCHIVE),
-) -> None:
-    """Compress the last campaigns into the archive, which is under version control.
-
-    There is one file for each value of --pins.
-    """
-    from perf.history import archive as archiving
-
-    for written in archiving.write(path, folder):
-        typer.echo(written)
-
-
-@app.command()
 def picture(
     output: Annotated[Path, typer.Argument(help="Picture to write: .svg, .png or .pdf.")],
     folder: Annotated[
-        Path | None, typer.Option(help="Folder of the archive; by default that of the suite.")
+        Path | None,
+        typer.Option(help="Folder of kept records; by default perf/kept of the suite."),
     ] = None,
 ) -> None:
-    """Draw the archive: CPU time over the dates of releases."""
+    """Draw the kept history: CPU time over the dates of releases."""
     from perf.publish import figures
     from perf.records import record_file, store
 
-    paths = store.archived() if folder is None else sorted(folder.glob("*.jsonl.gz"))
+    paths = (
+        store.kept(pattern=store.HISTORY) if folder is None else sorted(folder.glob(store.HISTORY))
+    )
     figures.draw_history([record for path in paths for record in record_file.read(path)], output)
 
 
@@ -164,10 +151,10 @@ def _print(path: Path | None, pins: str | None, clock: Literal["cpu", "wall"]) -
 
 
 def _newest(pins: str) -> Path:
-    """The file of the newest campaign with these pins: measured here, or archived."""
+    """The file of the newest campaign with these pins: measured here, or kept."""
     from perf.records import record_file, store
 
-    for path in (Path(PATH), *store.archived()):
+    for path in (Path(PATH), *store.kept(pattern=store.HISTORY)):
         if path.is_file() and any(
             record.what.parameters.get("stack") == pins for record in record_file.read(path)
         ):

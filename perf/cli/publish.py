@@ -52,7 +52,8 @@ def publish(
     with console.status("collecting records"):
         records = store.collect(root, more or ())
     with console.status("publishing"):
-        done = site.publish(records, folder, voids(root))
+        reports = store.comparisons(root, more or ())
+        done = site.publish(records, folder, voids(root), reports)
     _console.say(
         f"{done.benchmarks} benchmarks of {done.points} releases and commits of coffea are in "
         f"{folder}: python -m perf publish --serve shows them",

@@ -74,6 +74,33 @@ def _runs(runs: dict[str, list[Record]]) -> Table:
     return listed
 
 
+def keep(
+    more: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[FILES]...",
+            help="Files of records and reports of `compare --json` to keep besides those of .perf.",
+        ),
+    ] = None,
+    root: Annotated[
+        Path | None,
+        typer.Option(help="Project to read and to write. By default the working folder."),
+    ] = None,
+) -> None:
+    """Copy what was measured into perf/kept, which is under version control.
+
+    Of each benchmark at a release or commit on a machine the newest run is kept.
+    """
+    from perf.records import keep as keeping  # noqa: PLC0415  (imports coffea's releases)
+
+    written = keeping.keep(root, more or ())
+    _console.say(
+        *(f"{path}: {path.stat().st_size / 1e3:,.0f} kB" for path in written)
+        if written
+        else ("all was kept already",)
+    )
+
+
 def picture(
     output: Annotated[Path, typer.Argument(help="Picture to write: .svg, .png or .pdf.")],
     path: RecordsOption = Path(record_file.DEFAULT_PATH),

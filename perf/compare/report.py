@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from rich import box
@@ -205,6 +206,7 @@ def as_json(comparison: Comparison, counted: Counted | None = None) -> dict[str,
             for name, member in comparison.measured.items()
         },
         "exit_status": exit_status(comparison),
+        "ended": datetime.now(UTC).isoformat(),
         "error": comparison.error,
         "resolution": comparison.resolution,
         "blocks": comparison.blocks,

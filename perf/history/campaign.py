@@ -141,11 +141,6 @@ class Notes:
 INSTALL: Final = "install"
 
 
-def notes_path(path: Path) -> Path:
-    """Where the notes of a file of results are."""
-    return path.with_name(path.name.partition(".jsonl")[0] + ".notes.json")
-
-
 @dataclass
 class Campaign:
     """Worker runs on one input, with one version of the code, on one machine."""
@@ -179,7 +174,7 @@ class Campaign:
         except OSError as error:
             msg = f"{self.path} cannot be written: {error.strerror}"
             raise InputError(msg) from error
-        self.notes = Notes.read(notes_path(self.path), self.identity)
+        self.notes = Notes.read(record_file.notes_path(self.path), self.identity)
         self.environments: dict[str, Environment] = {}
 
     def install(self, version: str) -> str | None:

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from analysis.errors import InputError
 from perf.history import workloads
-from perf.history.campaign import INSTALL, Notes, notes_path, sorted_versions
+from perf.history.campaign import INSTALL, Notes, sorted_versions
 from perf.records import record_file
 from perf.records.format import data_size, duration
 
@@ -50,7 +50,7 @@ def last(path: Path, pins: str = "") -> tuple[list[Record], Notes]:
         raise InputError(msg)
     newest = str(max(records, key=lambda record: record.timestamp).what.parameters["campaign"])
     members = [record for record in records if record.what.parameters["campaign"] == newest]
-    return members, Notes.read(notes_path(path), newest)
+    return members, Notes.read(record_file.notes_path(path), newest)
 
 
 def table(records: Sequence[Record], clock: Clock = "cpu") -> Table:

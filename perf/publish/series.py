@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from perf.publish.timeline import Entry
 from perf.records import provenance
 from perf.records.from_asv import ASV, PER_EVENT
+from perf.records.own_memory import own_memory
 from perf.records.releases import is_release, release_date
 
 if TYPE_CHECKING:
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
 
     from perf.records.record_file import Record
     from perf.records.void import Void
-
-FRESH: Final = ("history-", "scale-", "claim-")
-"""Prefixes of what has a process of its own, and memory of its own, if it is no kernel."""
 
 CODE_LENGTH: Final = 8
 """Characters of an identity of code or input that are shown."""
@@ -50,21 +48,14 @@ def quantities(record: Record) -> dict[Quantity, Sequence[float]]:
             ("wall_seconds", record.wall_seconds),
         )
     }
-    if record.peak_memory is not None and _fresh(record):
-        samples[Quantity("peak_memory_bytes", "peakmemory", "bytes")] = [float(record.peak_memory)]
+    if (memory := own_memory(record)) is not None:
+        samples[Quantity("peak_memory_bytes", "peakmemory", "bytes")] = [float(memory)]
     for unit, counts in record.counts.items():
         samples[Quantity(_SLUG.sub("_", unit), "track", unit)] = counts
     for name, value in record.metrics.items():
         if name.endswith("_bytes"):
             samples[Quantity(name, "track", "bytes")] = [float(value)]
     return {quantity: values for quantity, values in samples.items() if values}
-
-
-def _fresh(record: Record) -> bool:
-    """Whether it was measured in a process of its own; otherwise its memory is that of others too."""
-    what = record.what
-    own = what.name.startswith(FRESH) and what.kind in {"import", "processor"}
-    return own or what.name.startswith(ASV)
 
 
 @dataclass
@@ -87,7 +78,7 @@ class Series:
     def add(self, entry: Entry, machine: str, what: str, record: Record) -> None:
         """Add a record, which replaces those of an older run."""
         present = self.records.setdefault((entry, machine, what), [])
-        if present and _campaign(present[-1]) != _campaign(record):
+        if present and present[-1].campaign != record.campaign:
             present.clear()
         present.append(record)
 
@@ -182,11 +173,6 @@ def _name(record: Record, quantity: Quantity) -> str:
     stack = what.parameters.get("stack")
     parts = [what.kind, what.group, *([f"on_{stack}"] if stack else []), quantity.name]
     return ".".join(_SLUG.sub("_", str(part)).strip("_") for part in parts)
-
-
-def _campaign(record: Record) -> str:
-    """Identity of a campaign: one that was interrupted and resumed is one."""
-    return str(record.what.parameters.get("campaign", record.run))
 
 
 def suite_code(record: Record) -> str | None:

@@ -8,7 +8,6 @@ only, because tools that compare numbers take the larger one for the slower.
 from __future__ import annotations
 
 import fcntl
-import gzip
 import json
 import math
 import os
@@ -36,6 +35,9 @@ NAMED: Final = 3
 
 DEFAULT_PATH: Final = ".perf/records.jsonl"
 """Relative to the root of the project; not under version control."""
+
+GZIP: Final = 31
+"""What zlib calls the format of gzip."""
 
 OLD_METRIC: Final = "measured."
 """Prefix of metrics among the parameters of records before `Record.metrics`."""
@@ -217,7 +219,7 @@ class Record(_Frozen):
         """Old records have their metrics among the parameters, with a prefix."""
         match data:
             case {"what": {"parameters": dict(parameters)} as what}:
-                old = {name for name in parameters if name.startswith(OLD_METRIC)}
+                old = [name for name in parameters if name.startswith(OLD_METRIC)]
                 if old:
                     metrics = {name.removeprefix(OLD_METRIC): parameters[name] for name in old}
                     rest = {name: parameters[name] for name in parameters if name not in old}
@@ -242,6 +244,12 @@ class Record(_Frozen):
             msg = "it has no sample"
             raise ValueError(msg)
         return self
+
+    @property
+    def campaign(self) -> str:
+        """Identity of the campaign, or else of the run; one that was resumed is one."""
+        known = [self.what.parameters.get(name) for name in ("campaign", "code")]
+        return " ".join(str(part) for part in known if part) or self.run
 
     @property
     def wall_median(self) -> float:
@@ -353,9 +361,20 @@ def read(path: Path) -> list[Record]:
     An unfinished last line is ignored. A line that is no record is left out, and a sentence says
     so.
     """
+    records, bad = parse(path)
+    if bad:
+        more = f", and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
+        leave_out(f"{path}: {'; '.join(bad[:NAMED])}{more}")
+    return records
+
+
+def parse(path: Path) -> tuple[list[Record], list[str]]:
+    """Records of a file as in `read`, and what is wrong with its other lines."""
     records: list[Record] = []
     bad: list[str] = []
-    for number, line in enumerate(_content(path).split(b"\n")[:-1], start=1):
+    content, ends = decompressed(path)
+    lines = content.split(b"\n")[:-1]
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         record = _parsed(line, number)
@@ -363,24 +382,40 @@ def read(path: Path) -> list[Record]:
             records.append(record)
         else:
             bad.append(record)
-    if bad:
-        more = f", and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
-        leave_out(f"{path}: {'; '.join(bad[:NAMED])}{more}")
-    return records
+    if not ends:
+        bad.append(f"the file is cut off after line {len(lines)}")
+        if not lines:
+            msg = f"{path} cannot be read: it is cut off"
+            raise InputError(msg)
+    return records, bad
 
 
-def _content(path: Path) -> bytes:
+def decompressed(path: Path) -> tuple[bytes, bool]:
+    """Content of a file, decompressed if its name ends in ``.gz``; False if its end is missing."""
     try:
         with path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH)
             content = file.read()
-        return gzip.decompress(content) if path.suffix == ".gz" else content
+        if path.suffix != ".gz":
+            return content, True
+        # What precedes the cut is as it was: the check at the end of a file finds other damage.
+        whole, ends = b"", False
+        while content:
+            part = zlib.decompressobj(wbits=GZIP)
+            whole += part.decompress(content)
+            content, ends = part.unused_data, part.eof
     except FileNotFoundError:
         msg = f"there are no records at {path}: make some with `pytest --benchmark-only`"
         raise InputError(msg) from None
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, zlib.error) as error:
         msg = f"{path} cannot be read: {getattr(error, 'strerror', None) or error}"
         raise InputError(msg) from error
+    return whole, ends
+
+
+def notes_path(path: Path) -> Path:
+    """Where the notes on a file of records are: why something was not measured."""
+    return path.with_name(path.name.partition(".jsonl")[0] + ".notes.json")
 
 
 def _parsed(line: bytes, number: int) -> Record | str:

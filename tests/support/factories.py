@@ -1,7 +1,8 @@
-"""A made-up record, for tests."""
+"""Made-up records and reports, for tests."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from perf.records.record_file import Input, Machine, Record, What
@@ -35,3 +36,22 @@ def record(**changes: Any) -> Record:
     what |= {name: value for name, value in changes.items() if name in What.model_fields}
     content |= {name: value for name, value in changes.items() if name not in What.model_fields}
     return Record(what=What(**what), **content)
+
+
+def compare_report(name: str, **side: Any) -> dict[str, Any]:
+    """As `python -m perf compare --json` writes it, of A in 1 ms and B in 2 ms."""
+    about = {"name": "2025.12.0", "installed": {"coffea": "2025.12.0"}, "variables": {}}
+    blocks = [[math.log(1e-3), math.log(1e-3), math.log(2e-3)]] * 4
+    return {
+        "sides": {"A": about, "B": {**about, "name": name, "installed": {"coffea": name}, **side}},
+        "benchmarks": {
+            "ht-columnar": {
+                "loops": 3,
+                "log_cpu_seconds": blocks,
+                "log_wall_seconds": blocks,
+                "instructions": {"A": [101, 100, 100], "B": [200, 200, 200]},
+            }
+        },
+        "machine": record().machine.model_dump() | {"python": "CPython 3.11.7"},
+        "load": 0.5,
+    }

@@ -25,17 +25,17 @@ from analysis.files.columns import Columns
 from analysis.folders import alone
 from analysis.kernels import bind
 from perf.cli import history
-from perf.history import archive, compat, portable_analysis, workloads
+from perf.history import compat, portable_analysis, workloads
 from perf.history import table as history_table
 from perf.history.campaign import (
     INSTALL,
     Notes,
     default_versions,
-    notes_path,
     order,
     sorted_versions,
 )
 from perf.records import record_file
+from perf.records.keep import keep
 from perf.records.void import SHIPPED, VOID
 from tests.perf.test_environments import uv
 from tests.support import cli
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 __all__ = ["uv"]
 
-KEPT: Final = Path(__file__).parents[3] / "perf/history"
+KEPT: Final = Path(__file__).parents[3] / "perf/kept"
 PATIENCE = 120.0
 """Seconds after which something that must happen is taken not to."""
 
@@ -184,10 +184,10 @@ def test_two_ages_of_coffea_give_one_result(tmp_path: Path) -> None:
     assert len(record_file.read(path)) == 2
 
     # No time of a result that is another.
-    notes = json.loads(notes_path(path).read_text())
+    notes = json.loads(record_file.notes_path(path).read_text())
     (content,) = notes.values()
     content["digests"]["ttbar"] = "0" * 64
-    notes_path(path).write_text(json.dumps(notes))
+    record_file.notes_path(path).write_text(json.dumps(notes))
     code, output, _ = perf_history(*command, "--rounds", "2", "--releases", "2026.9.0")
     assert code == 1
     assert "its result is not that of the other versions" in output
@@ -312,7 +312,8 @@ def test_notes_of_other_campaigns_stay(tmp_path: Path) -> None:
 
 
 def test_what_is_kept_is_what_was_measured_last(tmp_path: Path) -> None:
-    path = tmp_path / "history.jsonl"
+    path = tmp_path / ".perf/history.jsonl"
+    (tmp_path / "perf").mkdir()
     cells = itertools.product(("", "2026.9.0"), ("old", "new"), range(3))
     for second, (stack, campaign, number) in enumerate(cells):
         made = of_version("2026.9.0", number, 1e-3)
@@ -320,20 +321,23 @@ def test_what_is_kept_is_what_was_measured_last(tmp_path: Path) -> None:
         what = made.what.model_copy(update={"parameters": parameters})
         moment = made.timestamp + timedelta(seconds=second)
         record_file.append(path, made.model_copy(update={"what": what, "timestamp": moment}))
-    Notes(notes_path(path), "new", {"it": "digest"}, {}, {"0.7.22": {"install": "no"}}).write()
-    releases, fixed = archive.write(path, tmp_path)
-    assert [one.name for one in (releases, fixed)] == [
-        "releases.jsonl.gz",
-        "stack-2026.9.0.jsonl.gz",
+    Notes(
+        record_file.notes_path(path), "new", {"it": "digest"}, {}, {"0.7.22": {"install": "no"}}
+    ).write()
+    Notes(record_file.notes_path(path), "old", {"it": "another"}).write()
+    fixed, releases, *notes_of_both = keep(tmp_path)
+    assert [one.name for one in (fixed, releases)] == [
+        "history-2026.9.0.jsonl.gz",
+        "history-releases.jsonl.gz",
     ]
-    before = releases.read_bytes()
+    assert [record_file.notes_path(one) for one in (fixed, releases)] == notes_of_both
     for kept, name in ((releases, ""), (fixed, "2026.9.0")):
         records, notes = history_table.last(kept, name)
         assert records == history_table.last(path, name)[0]
         assert len(records) == 3
         assert notes.failed == {"0.7.22": {"install": "no"}}
-    assert archive.write(path, tmp_path)[0].read_bytes() == before
-    releases.write_bytes(before[:50])
+        assert json.loads(notes.path.read_text()).keys() == {"new"}
+    releases.write_bytes(releases.read_bytes()[:50])
     with pytest.raises(InputError, match="cannot be read"):
         history_table.last(releases)
 
@@ -344,7 +348,7 @@ def test_the_history_that_is_kept_is_drawn(tmp_path: Path) -> None:
     code, _, error = perf_history("picture", path, "--folder", KEPT)
     assert (code, error) == (0, "")
     assert ">ttbar-futures [s]</text>" in path.read_text()
-    records, notes = history_table.last(KEPT / "releases.jsonl.gz")
+    records, notes = history_table.last(KEPT / "history-releases.jsonl.gz")
     assert len({record.what.parameters["coffea"] for record in records}) >= 10
     assert not any(notes.failed.values())
 
@@ -355,7 +359,7 @@ def test_the_history_that_came_with_the_suite_is_shown_from_any_folder(
     monkeypatch.chdir(tmp_path)
     code, output, error = perf_history("show", "--pins", "2026.9.0")
     assert (code, error) == (0, "")
-    assert f"of {KEPT / 'stack-2026.9.0.jsonl.gz'}" in output.replace("\n", "")
+    assert f"of {KEPT / 'history-2026.9.0.jsonl.gz'}" in output.replace("\n", "")
     assert "2026.9.0" in output
     code, _, error = perf_history("show", "--pins", "nosuch")
     assert (code, error.count("\n")) == (2, 0)
@@ -365,9 +369,6 @@ def test_the_history_that_came_with_the_suite_is_shown_from_any_folder(
     code, output, _ = perf_history("show")
     assert code == 0
     assert f"of {history.PATH}" in output
-    code, _, error = perf_history("archive")
-    assert code == 2
-    assert "a clone of the project" in error
 
 
 def test_a_wheel_has_the_history() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import math
 import shutil
 import threading
 from collections import Counter
@@ -21,11 +20,10 @@ from perf.publish import asv_files, asv_pages, timeline
 from perf.publish.asv_files import convert
 from perf.publish.series import series
 from perf.publish.site import served
-from perf.records import from_asv, record_file, store
-from perf.records.from_compare import compared
+from perf.records import from_asv, from_compare, record_file, store
 from perf.records.table import made_with
 from perf.records.void import SHIPPED, VOID, Void, voids
-from tests.support.factories import record
+from tests.support.factories import compare_report, record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -196,7 +194,10 @@ def test_stacks_and_sizes_are_curves_of_their_own(tmp_path: Path) -> None:
 
 def test_a_record_in_two_files_is_one(tmp_path: Path) -> None:
     """Where it was measured, and where it is kept under version control."""
-    measured, kept = tmp_path / ".perf/history.jsonl", tmp_path / "perf/history/releases.jsonl.gz"
+    measured, kept = (
+        tmp_path / ".perf/history.jsonl",
+        tmp_path / "perf/kept/history-releases.jsonl.gz",
+    )
     for one in history():
         record_file.append(measured, one)
     kept.parent.mkdir(parents=True)
@@ -266,25 +267,6 @@ def test_two_of_one_hour_are_two_points() -> None:
     assert len(set(timeline.Timeline.revisions(entries).values())) == 3
 
 
-def compare_report(name: str, **side: Any) -> dict[str, Any]:
-    """As `python -m perf compare --json` writes it, of A in 1 ms and B in 2 ms."""
-    about = {"name": "2025.12.0", "installed": {"coffea": "2025.12.0"}, "variables": {}}
-    blocks = [[math.log(1e-3), math.log(1e-3), math.log(2e-3)]] * 4
-    return {
-        "sides": {"A": about, "B": {**about, "name": name, "installed": {"coffea": name}, **side}},
-        "benchmarks": {
-            "ht-columnar": {
-                "loops": 3,
-                "log_cpu_seconds": blocks,
-                "log_wall_seconds": blocks,
-                "instructions": {"A": [101, 100, 100], "B": [200, 200, 200]},
-            }
-        },
-        "machine": record().machine.model_dump() | {"python": "CPython 3.11.7"},
-        "load": 0.5,
-    }
-
-
 def test_comparisons_and_their_instructions_are_part_of_the_history(tmp_path: Path) -> None:
     (tmp_path / ".perf" / "compare").mkdir(parents=True)
     path = tmp_path / ".perf" / "compare" / "one.json"
@@ -300,7 +282,7 @@ def test_a_side_that_could_not_be_counted_has_its_times(tmp_path: Path) -> None:
     report["benchmarks"]["ht-columnar"]["instructions"]["B"] = "valgrind is not installed"
     path = tmp_path / "one.json"
     path.write_text(json.dumps(report))
-    a, b = compared(path)
+    a, b = from_compare.records(from_compare.report(path))
     assert a.counts == {"instructions": (101.0, 100.0, 100.0)}
     assert not b.counts
     assert b.cpu_seconds
@@ -314,7 +296,8 @@ def test_what_is_no_release_as_it_is_is_not(
 ) -> None:
     path = tmp_path / "one.json"
     path.write_text(json.dumps(compare_report(name, variables=variables)))
-    assert {one.versions["coffea"] for one in compared(path)} == {"2025.12.0"}
+    made = from_compare.records(from_compare.report(path))
+    assert {one.versions["coffea"] for one in made} == {"2025.12.0"}
 
 
 BAD = ["{", "[]", '{"benchmarks": {}}', '{"benchmarks": []}', "[" * 200_000, "\0"]
@@ -324,14 +307,14 @@ BAD = ["{", "[]", '{"benchmarks": {}}', '{"benchmarks": []}', "[" * 200_000, "\0
 def test_a_file_that_is_no_comparison_is_said(tmp_path: Path, text: str) -> None:
     (tmp_path / "one.json").write_text(text)
     with pytest.raises(InputError, match="is not a report") as caught:
-        compared(tmp_path / "one.json")
+        from_compare.report(tmp_path / "one.json")
     assert len(str(caught.value)) < 500
 
 
 def test_what_cannot_be_read_is_left_out_and_the_rest_is_there(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    kept, measured = tmp_path / "perf/history", tmp_path / ".perf"
+    kept, measured = tmp_path / "perf/kept", tmp_path / ".perf"
     compared, asv = tmp_path / ".perf/compare", tmp_path / ".asv/results"
     for folder in (kept, measured, compared, asv / "vm"):
         folder.mkdir(parents=True)
@@ -352,7 +335,7 @@ def test_what_cannot_be_read_is_left_out_and_the_rest_is_there(
     assert said == torn.keys() - {asv / "benchmarks.json", asv / "vm" / "machine.json"}
     assert all(one.startswith("left out: ") and "\n" not in one for one in caplog.messages)
     with pytest.raises(InputError, match="cannot be read"):
-        store.collect(tmp_path, [kept / "torn.jsonl.gz"])  # Who names it wants it.
+        store.collect(tmp_path, [kept / "plain.jsonl.gz"])  # Who names it wants it.
     with pytest.raises(InputError, match="no folder"):
         store.collect(tmp_path / "nowhere")
 

@@ -15,6 +15,7 @@ import math
 import statistics
 from dataclasses import dataclass
 from datetime import date
+from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
@@ -110,7 +111,7 @@ def changes(
     every = [
         change
         for series in benchmarks
-        for line, points in _lines(series).items()
+        for line, points in lines(series).items()
         for change in _of_line(series, line, points, least)
         if since is None or change.after.date.date() >= since
     ]
@@ -119,7 +120,7 @@ def changes(
     )
 
 
-def _lines(series: Series) -> dict[tuple[str, str], list[tuple[Entry, list[Record]]]]:
+def lines(series: Series) -> dict[tuple[str, str], list[tuple[Entry, list[Record]]]]:
     """Points of each curve of a benchmark, oldest first, by machine and case, of the main branch."""
     curves: dict[tuple[str, str], dict[Entry, list[Record]]] = {}
     for (entry, machine, what), records in series.records.items():
@@ -157,16 +158,63 @@ def _of_line(
                 low=low,
                 high=high,
                 unit=series.quantity.unit,
-                versions=differences(_versions(old[-1]), _versions(new[-1])),
+                versions=differences(known_versions(old[-1]), known_versions(new[-1])),
             )
         )
     return changes
 
 
-def _versions(record: Record) -> dict[str, str]:
+def known_versions(record: Record) -> dict[str, str]:
     """Versions of packages and of the measuring code, which may be what changed."""
     known = suite_code(record)
     return {**record.versions, **({SUITE: known} if known else {})}
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """Pieces of a series of logarithms, and how much the values vary within them."""
+
+    pieces: list[tuple[int, int]]
+    means: list[float]
+    apart: Sequence[float]
+    """Distances of neighbours."""
+    spread: float
+    """Standard deviation within the pieces."""
+    freedom: int
+
+
+def _noise(apart: Sequence[float]) -> float:
+    # Few neighbours are on two sides of a step, and the median ignores these.
+    noise = float(np.median(apart)) / float(stats.norm.ppf(0.75)) / math.sqrt(2)
+    return max(noise, LEAST_NOISE)
+
+
+@cache
+def _fit(values: tuple[float, ...]) -> _Fit | None:
+    """The pieces of a series of positive numbers; None of one too short to show how much it varies."""
+    if len(values) < LEAST_POINTS or min(values) <= 0:
+        return None
+    y = np.log(values)
+    apart = np.abs(np.diff(y)).tolist()
+    fitted = ruptures.Pelt(model="l2", min_size=1, jump=1).fit(y[:, np.newaxis])
+    ends = fitted.predict(pen=PENALTY * _noise(apart) ** 2 * math.log(len(y)))
+    pieces = list(pairwise([0, *ends]))
+    freedom = len(y) - len(pieces)
+    if freedom < 1:
+        return None
+    means = [float(np.mean(y[left:right])) for left, right in pieces]
+    rest = sum(
+        float(np.sum((y[left:right] - mean) ** 2))
+        for (left, right), mean in zip(pieces, means, strict=True)
+    )
+    return _Fit(pieces, means, apart, math.sqrt(rest / freedom), freedom)
+
+
+def _reach(points: int, freedom: int, spread: float, noise: float) -> float:
+    """Half of the interval of a difference of two values, in logarithms."""
+    # The data choose the pieces: correct for all that neighbours can make, on either side.
+    error = (1 - CONFIDENCE) / (points * (points - 1))
+    return float(stats.t.ppf(1 - error, freedom)) * max(spread, noise)
 
 
 def steps(values: Sequence[float]) -> list[tuple[int, float, float, float]]:
@@ -175,32 +223,36 @@ def steps(values: Sequence[float]) -> list[tuple[int, float, float, float]]:
     Each is the index of the first value after it, the ratio of after to before, and the ends of the
     ratio's interval, corrected for the number of pieces that there could be.
     """
-    if len(values) < LEAST_POINTS or min(values) <= 0:
+    fit = _fit(tuple(values))
+    if fit is None:
         return []
-    y = np.log(values)
-    # Few neighbours are on two sides of a step, and the median ignores these.
-    noise = stats.norm.ppf(0.75) ** -1 * float(np.median(np.abs(np.diff(y)))) / math.sqrt(2)
-    noise = max(noise, LEAST_NOISE)
-    fitted = ruptures.Pelt(model="l2", min_size=1, jump=1).fit(y[:, np.newaxis])
-    ends = fitted.predict(pen=PENALTY * noise**2 * math.log(len(y)))
-    pieces = list(pairwise([0, *ends]))
-    freedom = len(y) - len(pieces)
-    if freedom < 1:
-        return []
-    means = [float(np.mean(y[left:right])) for left, right in pieces]
-    rest = sum(
-        float(np.sum((y[left:right] - mean) ** 2))
-        for (left, right), mean in zip(pieces, means, strict=True)
-    )
-    # The data choose the pieces: correct for all that neighbours can make, on either side.
-    error = (1 - CONFIDENCE) / (len(y) * (len(y) - 1))
-    reach = float(stats.t.ppf(1 - error, freedom)) * max(math.sqrt(rest / freedom), noise)
+    reach = _reach(len(values), fit.freedom, fit.spread, _noise(fit.apart))
     steps = []
-    for (before, after), (old, new) in zip(pairwise(means), pairwise(pieces), strict=True):
+    for (before, after), (old, new) in zip(pairwise(fit.means), pairwise(fit.pieces), strict=True):
         size = after - before
         reached = reach * math.sqrt(sum(1 / (right - left) for left, right in (old, new)))
-        steps.append((new[0], *map(math.exp, (size, size - reached, size + reached))))
+        low, high = math.exp(size - reached), math.exp(size + reached)
+        steps.append((new[0], math.exp(size), low, high))
     return steps
+
+
+def smallest(values: Sequence[float]) -> float | None:
+    """Smallest ratio that the next value of a series would have to show to be judged a step.
+
+    It must exceed `LEAST`, cost less than the penalty of a step, and have an interval without 1, all
+    as in `steps` of the series with one more value. None if nothing is judged of this series.
+    """
+    fit = _fit(tuple(values))
+    if fit is None:
+        return None
+    left, right = fit.pieces[-1]
+    size = math.sqrt(1 / (right - left) + 1)
+    points = len(values) + 1
+    # The step is one more, and large, distance of neighbours; the new point is a piece of its own.
+    noise = _noise([*fit.apart, math.inf])
+    reach = _reach(points, fit.freedom, fit.spread, noise)
+    penalty = math.sqrt(PENALTY * math.log(points)) * noise
+    return math.exp(max(math.log(1 + LEAST), size * reach, size * penalty))
 
 
 def differences(
@@ -214,6 +266,14 @@ def differences(
     }
 
 
+def packages(change: Change) -> list[str]:
+    """What else changed at a change point, with both versions."""
+    # This suite comes first, then coffea and the packages that it builds on.
+    first = {name: place for place, name in enumerate((SUITE, *PACKAGES))}
+    ordered = sorted(change.versions, key=lambda name: (first.get(name, len(first)), name))
+    return [f"{name} {_pair(*change.versions[name])}" for name in ordered]
+
+
 def table(changes: Sequence[Change], *, others: int = 6) -> Table:
     """Table of change points; names at most so many packages that changed at one point."""
     shown = Table(
@@ -223,12 +283,7 @@ def table(changes: Sequence[Change], *, others: int = 6) -> Table:
         shown.add_column(heading, justify="right", no_wrap=True)
     shown.add_column("changed there")
     for change in changes:
-        # This suite comes first, then the packages that coffea builds on.
-        first = (SUITE, *PACKAGES)
-        ordered = sorted(
-            change.versions, key=lambda name: (name not in first, name != SUITE, name)
-        )
-        named = [f"{name} {_pair(*change.versions[name])}" for name in ordered]
+        named = packages(change)
         more = len(named) - others
         shown.add_row(
             f"{change.after.name[:10]}\n{change.after.date:%Y-%m-%d}",

@@ -48,9 +48,9 @@ def span(low: float, high: float, unit: str) -> str:
 
 
 def percent(ratio: float) -> str:
-    """A ratio as a change: +27 %, -4.0 %, and above a threefold one 3.6 times."""
+    """A ratio as a change: +27 %, -4.0 %, and from a tenfold one on 12.3 times."""
     change = 100 * (ratio - 1)
-    if change >= 200:
+    if ratio >= 10:
         return f"{figures(ratio)} times"
     return f"{change:+.0f} %" if abs(change) >= 10 else f"{change:+.1f} %"
 

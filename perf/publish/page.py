@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from perf.publish import change_points
+from perf.publish import change_points, curves
 from perf.publish.series import Series, series
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from perf.publish.change_points import Change
+    from perf.publish.curves import Benchmark
     from perf.records.record_file import Record
     from perf.records.void import Void
 
@@ -53,6 +54,11 @@ class Material:
         benchmarks = series(records, voids)
         changes = change_points.changes(benchmarks.values())
         return cls(records, voids, benchmarks, changes, comparisons)
+
+    @cached_property
+    def joined(self) -> Mapping[str, Benchmark]:
+        """Benchmarks by name, each with those of the same that had other dependencies."""
+        return curves.joined(self.benchmarks, self.changes)
 
     @cached_property
     def machine(self) -> str | None:

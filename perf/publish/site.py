@@ -25,7 +25,7 @@ import jinja2
 from analysis.errors import InputError
 from perf.publish import asv_pages, numbers
 from perf.publish.page import Data, Material, Page
-from perf.publish.pages import overview
+from perf.publish.pages import history, overview
 from perf.publish.series import when
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ HTML: Final = "reports/site"
 """Folder of the site, relative to the root of the project."""
 
 HERE: Final = Path(__file__).parent
-PAGES: Final[tuple[Page, ...]] = (overview.PAGE,)
+PAGES: Final[tuple[Page, ...]] = (overview.PAGE, history.PAGE)
 """In the order of the navigation; the first is the index."""
 
 RAW: Final = "asv"

@@ -172,5 +172,5 @@ window.site = (() => {
     }, true);
   });
 
-  return { charts, data, load, state, sort, sortable, draw };
+  return { charts, data, load, state, sortable, copied, draw };
 })();

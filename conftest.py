@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from perf.cases.data import find_shared, why_no_shared
+from perf.cases.scales import EXAMPLES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,8 +24,10 @@ PROFILE_VARIABLE: Final = "HYPOTHESIS_PROFILE"
 
 # Examples are arrays, slow to draw on a busy machine; how long one takes says nothing here.
 _COMMON: Final = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("ci", _COMMON, max_examples=60, derandomize=bool(os.environ.get("CI")))
-settings.register_profile("thorough", _COMMON, max_examples=1000)
+settings.register_profile(
+    "ci", _COMMON, max_examples=EXAMPLES["ci"], derandomize=bool(os.environ.get("CI"))
+)
+settings.register_profile("thorough", _COMMON, max_examples=EXAMPLES["thorough"])
 settings.load_profile(os.environ.get(PROFILE_VARIABLE, "ci"))
 
 # --- implementations of the kernels

@@ -14,6 +14,10 @@ InferenceTask = Literal["build", "fit", "hypotest", "limit"]
 """Building the model, fitting it, one hypothesis test, an upper limit with its bands."""
 
 
+EXAMPLES: Final = {"ci": 60, "thorough": 1000}
+"""Examples that each proof of a kernel draws before anything is measured, by hypothesis profile."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Scale:
     """How much is measured.

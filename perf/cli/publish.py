@@ -33,6 +33,7 @@ MoreOption = Annotated[
 
 
 def publish(
+    context: typer.Context,
     html: Annotated[
         Path | None, typer.Option(help="Folder of the pages; replaced. Default: reports/site")
     ] = None,
@@ -45,6 +46,7 @@ def publish(
 ) -> None:
     """Publish all that was measured as a site that needs no network."""
     from perf.publish import site
+    from perf.publish.commands import of_group
     from perf.records import store
     from perf.records.void import voids
 
@@ -53,7 +55,8 @@ def publish(
         records = store.collect(root, more or ())
     with console.status("publishing"):
         reports = store.comparisons(root, more or ())
-        done = site.publish(records, folder, voids(root), reports)
+        commands = of_group("python -m perf", context.find_root().command)
+        done = site.publish(records, folder, voids(root), reports, [*commands])
     _console.say(
         f"{done.benchmarks} benchmarks of {done.points} releases and commits of coffea are in "
         f"{folder}: python -m perf publish --serve shows them",

@@ -44,6 +44,10 @@ class Estimate:
         low, high = np.quantile(draws, [tail, 1 - tail], method=method)
         return cls(float(value), float(low), float(high))
 
+    def over(self, other: Estimate) -> Estimate:
+        """The ratio to another, measured apart: its interval holds whatever both intervals allow."""
+        return Estimate(self.value / other.value, self.low / other.high, self.high / other.low)
+
 
 def of_median(samples: Sequence[float]) -> Estimate:
     """The median, with the narrowest interval between samples at CONFIDENCE, or all of them.

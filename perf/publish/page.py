@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from perf.publish.change_points import Change
+    from perf.publish.commands import Command
     from perf.publish.curves import Benchmark
     from perf.records.record_file import Record
     from perf.records.void import Void
@@ -35,6 +36,8 @@ class Material:
         What ``watch`` judges of these: the only judge of history. The newest come first.
     comparisons
         Reports of ``compare --json``: the only judge of pairs.
+    commands
+        Those of ``python -m perf``, which knows them.
     """
 
     records: Sequence[Record]
@@ -42,6 +45,7 @@ class Material:
     benchmarks: Mapping[str, Series]
     changes: Sequence[Change]
     comparisons: Sequence[Mapping[str, Any]]
+    commands: Sequence[Command] = ()
 
     @classmethod
     def of(
@@ -49,11 +53,12 @@ class Material:
         records: Sequence[Record],
         voids: Sequence[Void] = (),
         comparisons: Sequence[Mapping[str, Any]] = (),
+        commands: Sequence[Command] = (),
     ) -> Material:
         """Series of records, and what is judged of them."""
         benchmarks = series(records, voids)
         changes = change_points.changes(benchmarks.values())
-        return cls(records, voids, benchmarks, changes, comparisons)
+        return cls(records, voids, benchmarks, changes, comparisons, commands)
 
     @cached_property
     def joined(self) -> Mapping[str, Benchmark]:

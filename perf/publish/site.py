@@ -25,12 +25,13 @@ import jinja2
 from analysis.errors import InputError
 from perf.publish import asv_pages, numbers
 from perf.publish.page import Data, Material, Page
-from perf.publish.pages import history, overview
+from perf.publish.pages import compare, history, inference, kernels, overview, reproduce
 from perf.publish.series import when
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from perf.publish.commands import Command
     from perf.records.record_file import Record
     from perf.records.void import Void
 
@@ -38,7 +39,14 @@ HTML: Final = "reports/site"
 """Folder of the site, relative to the root of the project."""
 
 HERE: Final = Path(__file__).parent
-PAGES: Final[tuple[Page, ...]] = (overview.PAGE, history.PAGE)
+PAGES: Final[tuple[Page, ...]] = (
+    overview.PAGE,
+    history.PAGE,
+    kernels.PAGE,
+    compare.PAGE,
+    inference.PAGE,
+    reproduce.PAGE,
+)
 """In the order of the navigation; the first is the index."""
 
 RAW: Final = "asv"
@@ -59,6 +67,7 @@ def publish(
     html: Path,
     voids: Sequence[Void] = (),
     comparisons: Sequence[Mapping[str, Any]] = (),
+    commands: Sequence[Command] = (),
     *,
     raw: bool = True,
 ) -> Published:
@@ -68,10 +77,12 @@ def publish(
     ----------
     comparisons
         Reports of ``compare --json``.
+    commands
+        Those of ``python -m perf``.
     raw
         Whether asv's own pages are made as well, which takes longer than all others.
     """
-    material = Material.of(records, voids, comparisons)
+    material = Material.of(records, voids, comparisons, commands)
     with tempfile.TemporaryDirectory(prefix="coffea-site-") as name:
         folder = Path(name) / "site"
         shutil.copytree(HERE / "static", folder / "static")

@@ -40,6 +40,7 @@ from hypothesis import HealthCheck, Phase, settings
 from rich.progress import track
 
 from analysis.kernels import IMPLEMENTATIONS, KERNELS, _compile
+from perf.cases.scales import EXAMPLES
 from tests.analysis.kernels.known import INDEPENDENT, KNOWN
 from tests.campaigns._footer import footer
 
@@ -591,7 +592,7 @@ def main() -> int:
     settings.register_profile(
         "mutants",
         settings.get_profile("default"),
-        max_examples=60,
+        max_examples=EXAMPLES["ci"],
         derandomize=True,
         database=None,
         deadline=None,

@@ -142,6 +142,7 @@ window.site = (() => {
     const place = figure.querySelector(".chart");
     const known = figure.querySelector(":scope > script[type='application/json']");
     if (!charts[figure.dataset.kind] || !(known || figure.dataset.file) || !place.clientWidth) return;
+    if (figure.closest("details:not([open])")) return; // Browsers lay out what is closed, too.
     try {
       const content = known ? JSON.parse(known.textContent) : await load(figure.dataset.file);
       place.replaceChildren(charts[figure.dataset.kind](figure, content, place.clientWidth));

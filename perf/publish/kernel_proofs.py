@@ -1,0 +1,82 @@
+"""What stands behind a kernel: its sources, how closely they agree, and which faults proofs see."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from functools import cache
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from analysis.kernels import IMPLEMENTATIONS
+from perf.records.void import SHIPPED
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import ModuleType
+
+    from analysis.kernels import Kernel
+
+MUTANTS: Final = SHIPPED.parent / "reports" / "mutants.txt"
+"""What ``make mutants`` wrote of the sources that are here."""
+
+_ROW: Final = re.compile(r"^(\w+) +(\d+) +(\d+) +\d+ +[\d.]+%$", re.MULTILINE)
+
+
+class Score(NamedTuple):
+    """Mutants of a kernel, and how many of them a proof detects."""
+
+    mutants: int
+    killed: int
+
+
+def scores(report: Path = MUTANTS) -> dict[str, Score]:
+    """Scores by kernel, of a report of ``make mutants``; none without one."""
+    if not report.is_file():
+        return {}
+    return {
+        name: Score(int(mutants), int(killed))
+        for name, mutants, killed in _ROW.findall(report.read_text())
+    }
+
+
+def tolerance(kernel: Kernel) -> str:
+    """The bound within which implementations agree, in the words of the kernel; "" if it is exact."""
+    if kernel.exact:
+        return ""
+    text = inspect.getdoc(kernel.module.agree) or ""
+    return re.sub(r"\s+", " ", text.replace("`", "")).strip()
+
+
+def sources(kernel: Kernel) -> dict[str, str]:
+    """Source of each implementation, with the functions of its module that it calls."""
+    return {name: _source(kernel.module, name) for name in IMPLEMENTATIONS}
+
+
+def _source(module: ModuleType, name: str) -> str:
+    lines, functions = _functions(module)
+    wanted, todo = set[str](), {name}
+    while todo:
+        wanted |= todo
+        used = {
+            node.id
+            for one in todo
+            for node in ast.walk(functions[one])
+            if isinstance(node, ast.Name)
+        }
+        todo = (used & functions.keys()) - wanted
+    # The implementation first, then what it calls, in the order of the module.
+    order = sorted(wanted, key=lambda one: (one != name, functions[one].lineno))
+    return "\n\n\n".join(_text(lines, functions[one]) for one in order)
+
+
+@cache
+def _functions(module: ModuleType) -> tuple[list[str], dict[str, ast.FunctionDef]]:
+    text = inspect.getsource(module)
+    nodes = ast.parse(text).body
+    return text.splitlines(), {n.name: n for n in nodes if isinstance(n, ast.FunctionDef)}
+
+
+def _text(lines: list[str], node: ast.FunctionDef) -> str:
+    first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+    return "\n".join(lines[first - 1 : node.end_lineno])

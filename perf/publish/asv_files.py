@@ -71,7 +71,7 @@ def convert(benchmarks: Mapping[str, Series], folder: Path) -> list[Entry]:
 
 def _benchmark(series: Series) -> tuple[dict[str, Any], list[str | None]]:
     """Description of a benchmark for asv, and the measurement of each combination of parameters."""
-    axes = series.axes
+    axes = series.axes()
     names = list(next(iter(axes.values())))
     values = [sorted({axis[name] for axis in axes.values()}, key=_natural) for name in names]
     by_cell = {tuple(axis.values()): what for what, axis in axes.items()}

@@ -138,7 +138,7 @@ def _of_line(
 ) -> list[Change]:
     values = [statistics.median(series.samples(records)) for _, records in points]
     machine, what = line
-    case = ", ".join(f"{key}={value}" for key, value in series.axes[what].items())
+    case = ", ".join(f"{key}={value}" for key, value in series.axes(machine)[what].items())
     changes = []
     for place, ratio, low, high in steps(values):
         if max(ratio, 1 / ratio) < 1 + least or low <= 1 <= high:

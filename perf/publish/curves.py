@@ -118,7 +118,7 @@ def joined(every: Mapping[str, Series], changes: Iterable[Change]) -> dict[str, 
         # Dependencies of the time come first, and name the cases of all.
         members.sort(key=_stack)
         newest = members[0].newest
-        cases = {what: label for each in reversed(members) for what, label in _cases(each).items()}
+        cases = {key: label for each in reversed(members) for key, label in _cases(each).items()}
         curves = [curve for each in members for curve in _curves(each, cases, judged)]
         quantity = members[0].quantity
         benchmarks[name] = Benchmark(
@@ -136,16 +136,19 @@ def _stack(series: Series) -> str:
     return str(series.newest.what.parameters.get("stack", ""))
 
 
-def _cases(series: Series) -> dict[str, str]:
-    """What `Change.case` calls each measurement of a benchmark."""
+def _cases(series: Series) -> dict[tuple[str, str], str]:
+    """What `Change.case` calls each measurement of a benchmark, by machine and name."""
     return {
-        what: ", ".join(f"{key}={value}" for key, value in axes.items())
-        for what, axes in series.axes.items()
+        (machine, what): ", ".join(f"{key}={value}" for key, value in axes.items())
+        for machine in {machine for _, machine, _ in series.records}
+        for what, axes in series.axes(machine).items()
     }
 
 
 def _curves(
-    series: Series, cases: Mapping[str, str], judged: Mapping[tuple[str, str, str], list[Change]]
+    series: Series,
+    cases: Mapping[tuple[str, str], str],
+    judged: Mapping[tuple[str, str, str], list[Change]],
 ) -> list[Curve]:
     own, stack = _cases(series), _stack(series)
     every: dict[tuple[str, str], list[Point]] = {}
@@ -157,13 +160,13 @@ def _curves(
         points = sorted(every[machine, what], key=lambda one: (one.entry.date, one.entry.name))
         judgeable = {entry for entry, _ in line}
         main = [point for point in points if point.entry in judgeable]
-        found = judged.get((series.name, machine, own[what]), [])
+        found = judged.get((series.name, machine, own[machine, what]), [])
         curves.append(
             Curve(
                 series,
                 machine,
                 what,
-                cases[what],
+                cases[machine, what],
                 stack,
                 points,
                 main,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from perf.publish import change_points, curves
-from perf.publish.series import Series, series
+from perf.publish.series import Series, default_machine, series
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -68,10 +67,7 @@ class Material:
     @cached_property
     def machine(self) -> str | None:
         """The machine with most points of history, which others never displace; None without any."""
-        points = Counter(
-            machine for each in self.benchmarks.values() for _, machine, _ in each.records
-        )
-        return min(points, key=lambda name: (-points[name], name)) if points else None
+        return default_machine(self.benchmarks.values())
 
 
 class Data(NamedTuple):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 import statistics
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from perf.publish.timeline import Entry
 from perf.records import provenance
@@ -15,7 +15,7 @@ from perf.records.own_memory import own_memory
 from perf.records.releases import is_release, release_date
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence, Sized
 
     from perf.records.record_file import Record
     from perf.records.void import Void
@@ -92,10 +92,13 @@ class Series:
         """The newest record."""
         return max((run[-1] for run in self.records.values()), key=lambda record: record.timestamp)
 
-    @property
-    def axes(self) -> dict[str, dict[str, str]]:
-        """The parameters that differ between any two measurements, by their name."""
-        cases = {what: records[-1] for (_, _, what), records in self.records.items()}
+    def axes(self, machine: str | None = None) -> dict[str, dict[str, str]]:
+        """The parameters that differ between any two measurements on a machine, or on all, by name."""
+        cases = {
+            what: records[-1]
+            for (_, where, what), records in self.records.items()
+            if machine in {None, where}
+        }
         chosen = {what: _axes(record) for what, record in cases.items()}
         keys = dict.fromkeys(key for values in chosen.values() for key in values)
         differing = [key for key in keys if len({v.get(key) for v in chosen.values()}) > 1]
@@ -140,8 +143,7 @@ def series(records: Iterable[Record], voids: Sequence[Void] = ()) -> dict[str, S
     """
     benchmarks: dict[str, Series] = {}
     points: list[tuple[Series, Entry, Record]] = []
-    cpus: dict[str, set[str]] = defaultdict(set)
-    inputs: dict[str, set[str]] = defaultdict(set)
+    inputs: dict[tuple[str, str, str], set[str]] = defaultdict(set)
     for record in records:
         entry = when(record)
         if entry is None:
@@ -153,17 +155,62 @@ def series(records: Iterable[Record], voids: Sequence[Void] = ()) -> dict[str, S
                 benchmark.void.update(declared)
                 continue
             points.append((benchmark, entry, record))
-            cpus[record.machine.name].add(record.machine.cpu)
-            inputs[record.what.name].add(record.input.digest)
+            inputs[_case(record)].add(record.input.digest)
+    machines = _machines(points)
     for benchmark, entry, record in points:
-        what, machine = record.what.name, record.machine.name
-        # A curve never mixes two machines that share a name, or two inputs.
-        if len(cpus[machine]) > 1:
-            machine += f" ({_NO_FOLDER.sub('_', record.machine.cpu) or 'unknown'})"
-        if len(inputs[what]) > 1:
+        what = record.what.name
+        # A curve never mixes two inputs; another machine's do not change the names of this one's.
+        if len(inputs[_case(record)]) > 1:
             what += f" on {record.input.digest[:CODE_LENGTH]}"
-        benchmark.add(entry, machine, what, record)
+        benchmark.add(entry, machines[record.machine.name, record.machine.cpu], what, record)
     return {name: each for name, each in sorted(benchmarks.items()) if each.records}
+
+
+def default_machine(benchmarks: Iterable[Series]) -> str | None:
+    """The machine with most points of history; None without any machine.
+
+    One release or commit alone is no history, so that a run of everything on another machine does
+    not displace the one whose history is known.
+    """
+    curves: dict[tuple[str, str, str], int] = Counter(
+        (machine, benchmark.name, what)
+        for benchmark in benchmarks
+        for _, machine, what in benchmark.records
+    )
+    return next(iter(_by_history({key: range(n) for key, n in curves.items()})), None)
+
+
+def _machines(points: Iterable[tuple[Series, Entry, Record]]) -> dict[tuple[str, str], str]:
+    """Names of machines by their given names and processors.
+
+    A curve never mixes two that share a name: that with most points of history has it alone.
+    """
+    curves: dict[tuple[tuple[str, str], str, str], set[Entry]] = defaultdict(set)
+    for benchmark, entry, record in points:
+        machine = record.machine.name, record.machine.cpu
+        curves[machine, benchmark.name, record.what.name].add(entry)
+    names: dict[tuple[str, str], str] = {}
+    for name, cpu in _by_history(curves):
+        known = name in names.values()
+        names[name, cpu] = f"{name} ({_NO_FOLDER.sub('_', cpu) or 'unknown'})" if known else name
+    return names
+
+
+_Machine = TypeVar("_Machine", str, tuple[str, str])
+
+
+def _by_history(curves: Mapping[tuple[_Machine, str, str], Sized]) -> list[_Machine]:
+    """Machines of curves, those with most points of history first, then with most points."""
+    history: Counter[_Machine] = Counter()
+    every: Counter[_Machine] = Counter()
+    for (machine, *_), members in curves.items():
+        every[machine] += len(members)
+        history[machine] += len(members) if len(members) > 1 else 0
+    return sorted(every, key=lambda machine: (-history[machine], -every[machine], machine))
+
+
+def _case(record: Record) -> tuple[str, str, str]:
+    return record.machine.name, record.machine.cpu, record.what.name
 
 
 def _name(record: Record, quantity: Quantity) -> str:

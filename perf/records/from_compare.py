@@ -8,7 +8,7 @@ import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from perf.records import record_file
+from perf.records.compressed import decompressed
 from perf.records.digest import result_digest
 from perf.records.record_file import Input, Machine, Record, What
 from perf.records.releases import is_release
@@ -31,7 +31,7 @@ _SLUG: Final = re.compile(r"[^\w.+-]+")
 def report(path: Path) -> dict[str, Any]:
     """A report of ``python -m perf compare --json``, with the time at which it ended."""
     with understood(path, "report of `python -m perf compare --json`"):
-        content, _ = record_file.decompressed(path)
+        content, _ = decompressed(path)
         made: dict[str, Any] = json.loads(content)
         # Older reports do not say when they were made.
         made.setdefault("ended", datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat())

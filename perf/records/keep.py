@@ -17,7 +17,6 @@ of other machines stay. The same measurements give the same bytes, in whatever s
 
 from __future__ import annotations
 
-import gzip
 import json
 import shutil
 from collections import defaultdict
@@ -28,6 +27,7 @@ from analysis.errors import InputError
 from analysis.files import output
 from analysis.folders import alone
 from perf.records import from_compare, record_file, store
+from perf.records.compressed import compress, decompressed
 from perf.records.own_memory import own_memory
 from perf.records.record_file import Record, notes_path
 from perf.records.unreadable import left_out
@@ -158,7 +158,7 @@ def _merged_reports(folder: Path, reports: Iterable[dict[str, Any]]) -> dict[Pat
 
 def _require_room(folder: Path, content: Mapping[Path, bytes]) -> None:
     sizes = {path: path.stat().st_size for path in folder.iterdir() if path.is_file()}
-    sizes |= {path: len(_compressed(data)) for path, data in content.items()}
+    sizes |= {path: len(compress(data)) for path, data in content.items()}
     if (total := sum(sizes.values())) > LIMIT:
         largest = max(sizes, key=lambda path: sizes[path])
         msg = (
@@ -170,10 +170,10 @@ def _require_room(folder: Path, content: Mapping[Path, bytes]) -> None:
 
 def _write(path: Path, data: bytes) -> bool:
     """Write a compressed file; False if it has this content, however it was compressed."""
-    if path.exists() and record_file.decompressed(path) == (data, True):
+    if path.exists() and decompressed(path) == (data, True):
         return False
     with output.whole(path) as part:
-        part.write_bytes(_compressed(data))
+        part.write_bytes(compress(data))
     return True
 
 
@@ -205,10 +205,6 @@ def _notes(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, TypeError, RecursionError) as error:
         msg = f"{path} cannot be read: {error}"
         raise InputError(msg) from None
-
-
-def _compressed(data: bytes) -> bytes:
-    return gzip.compress(data, mtime=0)
 
 
 def _file(record: Record) -> str:

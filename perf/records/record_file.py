@@ -12,7 +12,6 @@ import json
 import math
 import os
 import statistics
-import zlib
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
@@ -21,6 +20,7 @@ import pydantic
 
 from analysis.errors import InputError
 from analysis.files import output
+from perf.records.compressed import decompressed
 from perf.records.unreadable import leave_out
 
 if TYPE_CHECKING:
@@ -35,9 +35,6 @@ NAMED: Final = 3
 
 DEFAULT_PATH: Final = ".perf/records.jsonl"
 """Relative to the root of the project; not under version control."""
-
-GZIP: Final = 31
-"""What zlib calls the format of gzip."""
 
 OLD_METRIC: Final = "measured."
 """Prefix of metrics among the parameters of records before `Record.metrics`."""
@@ -205,8 +202,8 @@ class Record(_Frozen):
     iterations: int = pydantic.Field(ge=1)
     wall_seconds: tuple[Seconds, ...] = ()
     cpu_seconds: tuple[Seconds, ...] = ()
-    counts: dict[str, tuple[float, ...]] = pydantic.Field(default_factory=dict)
-    metrics: dict[str, int | float] = pydantic.Field(default_factory=dict)
+    counts: dict[str, tuple[pydantic.FiniteFloat, ...]] = pydantic.Field(default_factory=dict)
+    metrics: dict[str, int | pydantic.FiniteFloat] = pydantic.Field(default_factory=dict)
     peak_memory: int | None = None
     check: str | None
     commit: str | None = None
@@ -235,6 +232,18 @@ class Record(_Frozen):
             if any(isinstance(sample, float) and math.isnan(sample) for sample in value)
             else value
         )
+
+    @pydantic.field_validator("metrics", mode="before")
+    @classmethod
+    def _finite(cls, value: Any) -> Any:
+        """Without those that are not known: NaN, which JSON has as null."""
+        if not isinstance(value, dict):
+            return value
+        return {
+            name: number
+            for name, number in value.items()
+            if number is not None and not (isinstance(number, float) and math.isnan(number))
+        }
 
     @pydantic.model_validator(mode="after")
     def _measured(self) -> Record:
@@ -388,29 +397,6 @@ def parse(path: Path) -> tuple[list[Record], list[str]]:
             msg = f"{path} cannot be read: it is cut off"
             raise InputError(msg)
     return records, bad
-
-
-def decompressed(path: Path) -> tuple[bytes, bool]:
-    """Content of a file, decompressed if its name ends in ``.gz``; False if its end is missing."""
-    try:
-        with path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH)
-            content = file.read()
-        if path.suffix != ".gz":
-            return content, True
-        # What precedes the cut is as it was: the check at the end of a file finds other damage.
-        whole, ends = b"", False
-        while content:
-            part = zlib.decompressobj(wbits=GZIP)
-            whole += part.decompress(content)
-            content, ends = part.unused_data, part.eof
-    except FileNotFoundError:
-        msg = f"there are no records at {path}: make some with `pytest --benchmark-only`"
-        raise InputError(msg) from None
-    except (OSError, zlib.error) as error:
-        msg = f"{path} cannot be read: {getattr(error, 'strerror', None) or error}"
-        raise InputError(msg) from error
-    return whole, ends
 
 
 def notes_path(path: Path) -> Path:

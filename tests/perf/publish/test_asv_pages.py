@@ -379,7 +379,7 @@ def test_two_machines_of_one_name_are_two_curves(tmp_path: Path) -> None:
     records = [one, other.model_copy(update={"machine": faster})]
     publish(records, tmp_path / "asv")
     machines = index(tmp_path / "asv")["params"]["machine"]
-    assert machines == ["made-up (Another_1 (R) @ 5 GHz)", "made-up (none)"]
+    assert machines == ["made-up", "made-up (none)"]
     assert all(len(one.records) == 2 for one in series(records).values())
 
 
@@ -389,7 +389,7 @@ def test_two_inputs_are_two_curves() -> None:
     (one,) = [one for name, one in series(made).items() if name == CPU]
     counts = Counter(what for _, _, what in one.records)
     assert sorted(counts.values()) == [1, len(releases())]
-    assert len({tuple(axis.values()) for axis in one.axes.values()}) == 2
+    assert len({tuple(axis.values()) for axis in one.axes().values()}) == 2
 
 
 def test_what_is_void_makes_no_second_curve() -> None:

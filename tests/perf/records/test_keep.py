@@ -15,6 +15,7 @@ from analysis.errors import InputError
 from analysis.files import output
 from perf.publish.series import series
 from perf.records import from_compare, keep, record_file, store
+from perf.records.compressed import decompressed
 from tests.support import cli
 from tests.support.factories import compare_report, record
 
@@ -305,9 +306,7 @@ def test_what_came_with_the_suite_is_as_keep_would_write_it(project: Path) -> No
     """And old records, which have metrics among their parameters, are kept as new ones."""
     for path in store.kept():
         shutil.copy(path, project / ".perf" / path.name.removesuffix(".gz"))
-        (project / ".perf" / path.name.removesuffix(".gz")).write_bytes(
-            record_file.decompressed(path)[0]
-        )
+        (project / ".perf" / path.name.removesuffix(".gz")).write_bytes(decompressed(path)[0])
     keep.keep(project)
     for path in store.kept(project):
         (shipped,) = store.kept(pattern=path.name)

@@ -205,3 +205,14 @@ def test_metrics_of_old_records_are_found(tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl"
     path.write_text(json.dumps(content) + "\n")
     assert record_file.read(path) == [new]
+
+
+def test_a_metric_that_is_not_known_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    one = record(metrics={"task_bytes": 827, "start_cpu": float("nan")})
+    assert one.metrics == {"task_bytes": 827}
+    record_file.append(path, one)
+    path.write_text(path.read_text().replace('"task_bytes":827', '"task_bytes":827,"old":null'))
+    assert record_file.read(path) == [one]
+    with pytest.raises(pydantic.ValidationError):
+        record(counts={"bytes": (float("nan"),)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
     from perf.records.record_file import Record
     from perf.scaling.campaign import Campaign, Done, Failed, WorkerRun
+    from perf.scaling.shapes import Shape
+    from perf.scaling.worker import Job
 
 PATH: Final = ".perf/scale.jsonl"
 WIDTH: Final = 150
@@ -48,6 +51,20 @@ def scale(
     repeat: Annotated[
         int, typer.Option(min=1, help="Repetitions of each configuration, each in a new process.")
     ] = 6,
+    shapes: Annotated[
+        str | None,
+        typer.Option(
+            help="Inputs made of the file set, with commas: FILESxEVENTS of each file, such as "
+            "4x250000. By default the file set as it is."
+        ),
+    ] = None,
+    sample: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Measure so many combinations of each executor, drawn at random, not all of them.",
+        ),
+    ] = None,
     runs: Annotated[int, typer.Option(min=1, help="Timed runs in each process.")] = 1,
     output: OutputOption = Path(PATH),
     processor: Annotated[
@@ -102,6 +119,7 @@ def scale(
     """
     from analysis.cli._options import json_object
     from perf.scaling import campaign as scaling
+    from perf.scaling import shapes as scaling_shapes
     from perf.scaling.configurations import configurations
     from perf.scaling.worker import TTBAR, Job
 
@@ -125,62 +143,98 @@ def scale(
     if processor is None and (arguments, schema, trace) != ("{}", "NanoAODSchema", False):
         msg = "--arguments, --schema and --trace are for a processor of your own: name it with --processor"
         raise InputError(msg)
-    campaign = scaling.Campaign(
-        Job(
-            fileset=fileset.absolute(),
-            processor=processor or TTBAR,
-            arguments=json_object(arguments, "--arguments"),
-            schema_name=schema,
-            tree=tree,
-            trace=trace,
-            implementation=implementation,
-            variations=variations,
-            allow_empty=allow_empty,
-            scratch=scratch,
-        ),
-        output,
+    job = Job(
+        fileset=fileset.absolute(),
+        processor=processor or TTBAR,
+        arguments=json_object(arguments, "--arguments"),
+        schema_name=schema,
+        tree=tree,
+        trace=trace,
+        implementation=implementation,
+        variations=variations,
+        allow_empty=allow_empty,
+        scratch=scratch,
     )
-    worker_runs = scaling.order(chosen, repeat, seed)
-    with campaign.alone():
+    campaigns = _campaigns(job, output, shapes)
+    pairs = scaling_shapes.sample(list(campaigns), chosen, sample or sys.maxsize, seed)
+    worker_runs = scaling.order(pairs, repeat, seed)
+    with next(iter(campaigns.values())).alone():
         if fresh:
-            campaign.forget()
+            for campaign in campaigns.values():
+                campaign.forget()
         # The smallest chunks show how large the terms of a sum are that cancel in larger ones.
         smallest = min(one.chunksize for one in chosen)
-        failed = _measure(campaign, worker_runs, runs, smallest)
-    wanted = [worker_run.configuration for worker_run in worker_runs]
-    _print(
-        [done for done in campaign.done() if done.worker_run.configuration in wanted], failed, None
-    )
+        todo = [(campaigns[shape], worker_run) for shape, worker_run in worker_runs]
+        failed = _measure(todo, runs, smallest)
+    if shapes is None:
+        wanted = [worker_run.configuration for _, worker_run in worker_runs]
+        done = [one for one in campaigns[None].done() if one.worker_run.configuration in wanted]
+        _print(done, failed, None)
+    else:
+        _console.say(
+            *(f"{failure.configuration}: {failure.reason}" for failure in failed),
+            f"{len(worker_runs)} worker runs on {len(campaigns)} inputs are in {output}: "
+            f"python -m perf advise --validate --records {output} says what they predict",
+        )
     if failed:
         raise typer.Exit(FAILED)
 
 
+def _campaigns(job: Job, output: Path, shapes: str | None) -> dict[Shape | None, Campaign]:
+    """A campaign for each shape of the input, or that of the file set as it is."""
+    from perf.scaling import shapes as scaling_shapes
+    from perf.scaling.campaign import Campaign
+
+    if shapes is None:
+        return {None: Campaign(job, output)}
+    wanted = scaling_shapes.parse(_console.split(shapes))
+    if not wanted:
+        msg = "--shapes names no input: give one, such as 4x250000"
+        raise InputError(msg)
+    inspected = job.inspect()
+    folder = output.absolute().parent / "shapes"
+    return {
+        shape: Campaign(
+            job.model_copy(
+                update={
+                    "fileset": scaling_shapes.write(inspected, shape, folder / f"{shape}.json")
+                }
+            ),
+            output,
+        )
+        for shape in wanted
+    }
+
+
 def _measure(
-    campaign: Campaign, worker_runs: Sequence[WorkerRun], runs: int, chunksize: int
+    todo: Sequence[tuple[Campaign, WorkerRun]], runs: int, chunksize: int
 ) -> list[Failed]:
     """Make the worker runs that are not made yet; gives those that failed."""
     from perf.scaling.campaign import Failed
 
-    finished = [done.worker_run for done in campaign.done()]
-    pending = [worker_run for worker_run in worker_runs if worker_run not in finished]
-    if len(pending) < len(worker_runs):
-        already = len(worker_runs) - len(pending)
-        _console.say(f"{already} of {len(worker_runs)} worker runs are in {campaign.path} already")
-    outdated, changed = campaign.outdated(pending)
-    if outdated:
-        _console.say(
-            f"measured anew: {outdated} of {len(worker_runs)} worker runs, since "
-            f"{', '.join(changed)} changed"
-        )
+    campaigns = list({id(campaign): campaign for campaign, _ in todo}.values())
+    finished = {
+        id(campaign): [done.worker_run for done in campaign.done()] for campaign in campaigns
+    }
+    pending = [(campaign, one) for campaign, one in todo if one not in finished[id(campaign)]]
+    if len(pending) < len(todo):
+        already = len(todo) - len(pending)
+        _console.say(f"{already} of {len(todo)} worker runs are in {todo[0][0].path} already")
+    for campaign in campaigns:
+        outdated, changed = campaign.outdated([one for other, one in pending if other is campaign])
+        if outdated:
+            _console.say(
+                f"measured anew: {outdated} of {len(todo)} worker runs, since "
+                f"{', '.join(changed)} changed"
+            )
     failed: dict[str, Failed] = {}
     with _console.progress() as progress:
         bar = progress.add_task("the reference", total=len(pending))
-        if pending:
-            campaign.make_reference(chunksize)
-        for worker_run in pending:
+        for campaign, worker_run in pending:
             progress.update(bar, description=str(worker_run.configuration))
             # A configuration that failed once is not tried again.
             if str(worker_run.configuration) not in failed:
+                campaign.make_reference(chunksize)
                 outcome = campaign.measure(worker_run, runs=runs)
                 if isinstance(outcome, Failed):
                     failed[str(worker_run.configuration)] = outcome

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
+    from perf.scaling.shapes import Shape
+
 ENGINES: Final = (
     *("cloudpickle", "dask", "distributed", "loky", "lz4", "ndcctools", "parsl", "pyspark"),
 )
@@ -81,11 +83,13 @@ class Failed:
     reason: str
 
 
-def order(configurations: Sequence[Configuration], rounds: int, seed: int) -> list[WorkerRun]:
+def order(
+    pairs: Sequence[tuple[Shape | None, Configuration]], rounds: int, seed: int
+) -> list[tuple[Shape | None, WorkerRun]]:
     """Worker runs in the order in which they are made: round by round, each in a random order."""
     return [
-        WorkerRun(configuration, number)
-        for configuration, number in in_rounds(configurations, rounds, seed)
+        (shape, WorkerRun(configuration, number))
+        for (shape, configuration), number in in_rounds(pairs, rounds, seed)
     ]
 
 
@@ -119,7 +123,8 @@ class Campaign:
         self.run = uuid.uuid4().hex
         self.codes: dict[str, str] = {}
         which = identity.digest(self.identity, self._code(BASELINE))
-        self.reference = self.path.with_name(f"{self.path.name}.reference-{which[:12]}")
+        self._references = f"{self.path.name}.{identity.digest(self.input.source)[:8]}.reference-"
+        self.reference = self.path.with_name(f"{self._references}{which[:12]}")
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
@@ -232,7 +237,7 @@ class Campaign:
         if self.reference.exists():
             return
         try:
-            for old in self.path.parent.glob(f"{self.path.name}.reference-*"):
+            for old in self.path.parent.glob(f"{self._references}*"):
                 old.unlink()
         except OSError as error:
             msg = f"{self.path} cannot be written: {error.strerror}"

@@ -151,6 +151,11 @@ class Measured(Stages):
 
     __pydantic_config__ = pydantic.ConfigDict(extra="forbid")
 
+    inspect_wall: float | None
+    """Seconds to open every file and look at it."""
+    files: int | None
+    accumulator: int | None
+    """Number of files, and bytes of the pickled result; the three are not in records of before."""
     start_wall: float
     start_cpu: float
     stop_wall: float
@@ -234,7 +239,10 @@ def measure(request: Request) -> Outcome:
     WrongError
         If a result is wrong.
     """
-    inspected = request.job.inspect()
+    # It imports the analysis, which opening files is not to count.
+    import analysis.runner.job  # noqa: F401
+
+    inspected, inspect = timed(request.job.inspect)
     if inspected.digest != request.input:
         msg = "the file set or one of its files was changed while it was measured: run it again"
         raise InputError(msg)
@@ -250,7 +258,15 @@ def measure(request: Request) -> Outcome:
         executor, start = timed(lambda: stack.enter_context(opened(configuration)))
         values, last = _measure(request, inspected, executor, check)
         _, stop = timed(stack.close)
-    measured = Measured(start_wall=start.wall, start_cpu=start.cpu, stop_wall=stop.wall, **values)
+    measured = Measured(
+        inspect_wall=inspect.wall,
+        files=len(inspected.files),
+        accumulator=len(cloudpickle.dumps(last)),
+        start_wall=start.wall,
+        start_cpu=start.cpu,
+        stop_wall=stop.wall,
+        **values,
+    )
     cpu = (start.cpu, measured.first_cpu, measured.task_cpu, measured.probed_cpu, *measured.cpu)
     if any(map(math.isnan, cpu)):
         msg = "a worker ended during a run and took its CPU time with it: measure again"

@@ -563,18 +563,22 @@ def test_options_are_given_to_those_that_have_them() -> None:
 
 
 def test_every_round_makes_every_configuration_in_another_order() -> None:
-    chosen = [Configuration(executor="futures", workers=n) for n in range(1, 6)]
-    worker_runs = scaling_campaign.order(chosen, 20, seed=3)
+    chosen = [(None, Configuration(executor="futures", workers=n)) for n in range(1, 6)]
+
+    def order(rounds: int, seed: int) -> list[scaling_campaign.WorkerRun]:
+        return [worker_run for _, worker_run in scaling_campaign.order(chosen, rounds, seed)]
+
+    worker_runs = order(20, 3)
     rounds = [
         [v.configuration.workers for v in worker_runs if v.round == number] for number in range(20)
     ]
     assert all(sorted(one) == [1, 2, 3, 4, 5] for one in rounds)
     assert len({tuple(one) for one in rounds}) > 15
     assert [v.round for v in worker_runs] == sorted(v.round for v in worker_runs)
-    assert worker_runs == scaling_campaign.order(chosen, 20, seed=3)
-    assert worker_runs != scaling_campaign.order(chosen, 20, seed=4)
+    assert worker_runs == order(20, 3)
+    assert worker_runs != order(20, 4)
     # More rounds than before go on where these ended.
-    assert scaling_campaign.order(chosen, 21, seed=3)[: len(worker_runs)] == worker_runs
+    assert order(21, 3)[: len(worker_runs)] == worker_runs
 
 
 # --- tables

@@ -9,7 +9,7 @@ REPORTS := reports
 # Workers share the machine; tests that measure, or look at all of the machine, follow alone.
 PARALLEL := --numprocesses auto --dist worksteal
 
-.PHONY: help install bench test test-all structure mutants smoke claims report executors history trials signals damage publish browser valgrind java xrootd dask-awkward lint format clean
+.PHONY: help install bench test test-all structure mutants smoke claims report executors advise history trials signals damage publish browser valgrind java xrootd dask-awkward lint format clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets
@@ -66,6 +66,14 @@ executors: $(VENV)/.ready ## Measure executors alone on the machine (an hour), k
 		--workers 1,2 --repeat 3 > $(REPORTS)/scale.txt
 	$(BIN)/python -m perf scheduler-load > $(REPORTS)/scheduler-load.txt
 	$(BIN)/python -m perf keep
+
+advise: $(VENV)/.ready ## Measure inputs of different shape alone on the machine (a quarter of an hour), for `perf advise`
+	mkdir -p $(REPORTS)
+	$(BIN)/python -m analysis make-data .perf/scale --events 2000000 --processes ttbar --variations nominal
+	$(BIN)/python -m perf scale .perf/scale/fileset.json --executors iterative,futures,parsl,dask,spark --workers 1,2 \
+		--shapes 1x250000,4x250000,16x50000,2x1000000,64x50000,16x500000 \
+		--chunksizes 50000,125000,250000,500000 --sample 10 --repeat 1 --output .perf/advise.jsonl
+	$(BIN)/python -m perf advise --validate > $(REPORTS)/advise.txt
 
 history: $(VENV)/.ready ## Measure coffea's releases alone on the machine (two hours), and keep and publish it
 	mkdir -p $(REPORTS)

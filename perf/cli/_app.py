@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
-from perf.cli import claims, compare, history, publish, records, scale
+from perf.cli import advise, claims, compare, history, publish, records, scale
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,6 +16,7 @@ COMMANDS: Final[dict[str, Callable[..., Any]]] = {
     "keep": records.keep,
     "picture": records.picture,
     "scale": scale.scale,
+    "advise": advise.advise,
     "scheduler-load": claims.scheduler_load,
     "claims": claims.claims,
     "ablation": claims.ablation,

@@ -44,6 +44,9 @@ PENALTY: Final = 6.0
 """Penalty of a step, in variances of the noise times the logarithm of the number of points: three
 times that of the BIC. At most one in a hundred curves without a step is given one."""
 
+QUARTILE: Final = float(stats.norm.ppf(0.75))
+"""Median of the absolute value of a normal variable, in its standard deviations."""
+
 LEAST_NOISE: Final = 1e-9
 """Counts have no noise."""
 
@@ -185,7 +188,7 @@ class _Fit:
 
 def _noise(apart: Sequence[float]) -> float:
     # Few neighbours are on two sides of a step, and the median ignores these.
-    noise = float(np.median(apart)) / float(stats.norm.ppf(0.75)) / math.sqrt(2)
+    noise = statistics.median(apart) / QUARTILE / math.sqrt(2)
     return max(noise, LEAST_NOISE)
 
 
@@ -214,7 +217,13 @@ def _reach(points: int, freedom: int, spread: float, noise: float) -> float:
     """Half of the interval of a difference of two values, in logarithms."""
     # The data choose the pieces: correct for all that neighbours can make, on either side.
     error = (1 - CONFIDENCE) / (points * (points - 1))
-    return float(stats.t.ppf(1 - error, freedom)) * max(spread, noise)
+    return _quantile(1 - error, freedom) * max(spread, noise)
+
+
+@cache
+def _quantile(probability: float, freedom: int) -> float:
+    """That of Student's t."""
+    return float(stats.t.ppf(probability, freedom))
 
 
 def steps(values: Sequence[float]) -> list[tuple[int, float, float, float]]:

@@ -1,28 +1,7 @@
 // Compare: another pair of releases, from the medians of all of them; the page has the newest two.
 "use strict";
 (() => {
-  const UNITS = {
-    seconds: [[1, "s"], [1e-3, "ms"], [1e-6, "\u00b5s"], [1e-9, "ns"]],
-    bytes: [[1e9, "GB"], [1e6, "MB"], [1e3, "kB"], [1, "B"]],
-  };
-
-  // As perf/publish/numbers.py writes them.
-  function figures(value) {
-    if (value === 0 || !Number.isFinite(value)) return value === 0 ? "0" : "-";
-    const digits = Math.max(0, 2 - Math.floor(Math.log10(Math.abs(value))));
-    return value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
-  }
-  function measured(value, unit) {
-    const known = UNITS[unit];
-    const [factor, name] = known?.find(([one]) => Math.abs(value) >= one) ?? known?.at(-1) ?? [1, unit];
-    return `${figures(value / factor)} ${name}`;
-  }
-  function percent(ratio) {
-    const change = 100 * (ratio - 1);
-    if (change >= 200) return `${figures(ratio)} times`;
-    const text = change.toFixed(Math.abs(change) >= 10 ? 0 : 1);
-    return `${text.startsWith("-") ? "" : "+"}${text} %`;
-  }
+  const { measured, percent } = site;
 
   function cell(text, sort, verdict) {
     const made = document.createElement("td");

@@ -53,6 +53,37 @@ window.site = (() => {
     },
   };
 
+  // --- numbers, as perf/publish/numbers.py writes them
+
+  const PREFIXES = {
+    seconds: [[1, "s"], [1e-3, "ms"], [1e-6, "\u00b5s"], [1e-9, "ns"]],
+    bytes: [[1e9, "GB"], [1e6, "MB"], [1e3, "kB"], [1, "B"]],
+  };
+
+  /** The factor and the name of the unit in which a value has one to three digits before the point. */
+  function scale(value, of) {
+    const known = PREFIXES[of];
+    return known ? known.find(([factor]) => Math.abs(value) >= factor) ?? known.at(-1) : [1, of];
+  }
+
+  function figures(value) {
+    if (!Number.isFinite(value)) return "-";
+    const digits = value === 0 ? 0 : Math.max(0, 2 - Math.floor(Math.log10(Math.abs(value))));
+    return value.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+  }
+
+  function measured(value, of) {
+    const [factor, prefixed] = scale(value, of);
+    return `${figures(value / factor)} ${prefixed}`;
+  }
+
+  function percent(ratio) {
+    const change = 100 * (ratio - 1);
+    if (ratio >= 10) return `${figures(ratio)} times`;
+    const text = change.toFixed(Math.abs(change) >= 10 ? 0 : 1);
+    return `${text.startsWith("-") ? "" : "+"}${text} %`;
+  }
+
   // --- theme
 
   function remembered(value) {
@@ -173,5 +204,5 @@ window.site = (() => {
     }, true);
   });
 
-  return { charts, data, load, state, sortable, copied, draw };
+  return { charts, data, load, state, sortable, copied, draw, scale, measured, percent };
 })();

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import shutil
 import threading
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
 
 CPU = "kernel.ht.cpu_seconds_per_event"
 SLOWER_FROM = "2025.7.3"
-BROWSERS = ("chromium-headless-shell", "chromium", "google-chrome")
 
 DRAWN = """
 window.drawn = [];
@@ -405,23 +403,17 @@ def test_what_is_void_makes_no_second_curve() -> None:
 
 
 @pytest.fixture(scope="module")
-def page(html: Path) -> Iterator[Any]:
-    """A page of a real headless Chromium, which may reach the pages' server and nothing else."""
-    api = pytest.importorskip("playwright.sync_api")
-    with served(html) as (server, address), api.sync_playwright() as play:
-        found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
-        own = Path(play.chromium.executable_path)
-        if found is None and not own.exists():
-            pytest.skip("there is no Chromium: `make browser` installs one")
+def page(html: Path, chromium: Any) -> Iterator[Any]:
+    """A page of the browser, which may reach the pages' server and nothing else."""
+    with served(html) as (server, address):
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        browser = play.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        opened = browser.new_page()
+        opened = chromium.new_page()
         opened.address = address
         opened.asked = []
         opened.on("request", lambda request: opened.asked.append(request.url))
         opened.add_init_script(DRAWN)
         yield opened
-        browser.close()
+        opened.close()
         server.shutdown()
 
 

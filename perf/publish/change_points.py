@@ -246,10 +246,11 @@ def steps(values: Sequence[float]) -> list[tuple[int, float, float, float]]:
 
 
 def smallest(values: Sequence[float]) -> float | None:
-    """Smallest ratio that the next value of a series would have to show to be judged a step.
+    """Ratio from which on the next value of a series would be judged a step.
 
-    It must exceed `LEAST`, cost less than the penalty of a step, and have an interval without 1, all
-    as in `steps` of the series with one more value. None if nothing is judged of this series.
+    It exceeds `LEAST`, costs less than the penalty of a step, and has an interval without 1, all as
+    in `steps` of the series with one more value. Steps that are there already may merge, so that a
+    smaller one is judged too. None if nothing is judged of this series.
     """
     fit = _fit(tuple(values))
     if fit is None:

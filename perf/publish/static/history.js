@@ -163,7 +163,7 @@
     interactive(svg, points, data);
     const lines = members.map((curve) => {
       const more = curve.smallest
-        ? ` At the next release, a change would be judged from ${site.percent(curve.smallest)} on.` : "";
+        ? ` At the next release, ${site.percent(curve.smallest)} or more would be judged.` : "";
       return element("p", [element("i", "", { style: `background:${colour.get(curve.stack)}` }), `${curve.verdict}.${more}`],
         { className: "judged" });
     });

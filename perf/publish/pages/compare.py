@@ -150,7 +150,9 @@ def _cases(
         for what, by_entry in values.items():
             about = {
                 "benchmark": titles[what],
-                "case": ", ".join(f"{key}={value}" for key, value in series.axes[what].items()),
+                "case": ", ".join(
+                    f"{key}={value}" for key, value in series.axes(material.machine)[what].items()
+                ),
                 "unit": series.quantity.unit,
                 "dependencies": stacks[what],
             }

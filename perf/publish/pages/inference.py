@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import groupby
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final
 
 from perf.cases.reading import SERVERS
@@ -79,13 +80,9 @@ def _fits(found: Newest) -> list[dict[str, Any]]:
         what = each.record.what
         more = what.parameters
         known = TASKS.index(what.subject) if what.subject in TASKS else len(TASKS)
-        return (
-            known,
-            what.subject,
-            more["process"],
-            more.get("source", ""),
-            each.record.input.source,
-        )
+        # Where a file of templates is concerns the machine alone.
+        templates = PurePath(each.record.input.source).name
+        return known, what.subject, more["process"], more.get("source", ""), templates
 
     groups = []
     for (_, task, process, _, templates), members in _grouped(found.measured, key):

@@ -52,7 +52,7 @@ def _context(material: Material) -> Mapping[str, Any]:
         "machine": found.machine,
         "others": found.others,
         "command": COMMAND,
-        "sizes": [_of_size(costs, size) for size in sizes],
+        "sizes": [_of_size(costs, size, _claimed(material, found.machine)) for size in sizes],
         "kernels": [
             _kernel(kernel, costs.get(kernel.name, {}), scores.get(kernel.name))
             for kernel in KERNELS.values()
@@ -63,10 +63,22 @@ def _context(material: Material) -> Mapping[str, Any]:
     }
 
 
-def _of_size(costs: Costs, size: int) -> dict[str, Any]:
+def _claimed(material: Material, machine: str | None) -> dict[tuple[str, int], dict[str, Any]]:
+    """The newest verdict of ``claims`` on a kernel and number of events, of a machine."""
+    return {
+        (record.what.subject, record.what.size): claimed.model_dump()
+        for record in material.records
+        if record.what.kind == "kernel" and record.machine.name == machine
+        for claimed in record.claims
+    }
+
+
+def _of_size(
+    costs: Costs, size: int, claimed: Mapping[tuple[str, int], Mapping[str, Any]]
+) -> dict[str, Any]:
     """A row for each kernel of this size, that which gains most first, and a chart of them."""
     rows = [
-        {"kernel": kernel, **_pair(of_kernel[size])}
+        {"kernel": kernel, "claim": claimed.get((kernel, size)), **_pair(of_kernel[size])}
         for kernel, of_kernel in costs.items()
         if size in of_kernel
     ]

@@ -73,6 +73,14 @@ def test_each_fit_is_shown_by_task_and_backend(shown: Shown) -> None:
     assert sum(map(len, charts)) == len(made)
 
 
+def test_no_folder_of_a_machine_is_published(shown: Shown) -> None:
+    (made,) = timed(inferences(SMALL)[:1])
+    there = made.input.model_copy(update={"source": "/home/somebody/histograms.json"})
+    page = shown(PAGE, Material.of([made.model_copy(update={"input": there})]))
+    assert "warm process, histograms.json" in page.text
+    assert "somebody" not in page.text
+
+
 def test_the_stages_of_the_whole_are_in_order_with_their_sum(shown: Shown) -> None:
     made = timed(reversed(stages(SMALL)))
     page = shown(PAGE, Material.of(made))

@@ -168,7 +168,13 @@ def test_crossover_is_where_numba_is_faster_from_then_on(
 def test_verdicts_of_claims_are_shown_with_bound_and_interval(shown: Shown) -> None:
     verdict = Verdict("ht: columnar / compiled", "at least", 4.0, Estimate(6, 5.5, 7), "ratio", ())
     made = record(claims=(verdict.claimed,), name="claim-ht-compiled")
-    table = shown(PAGE, Material.of([made])).table("Claims")
+    pair = [of("ht", name, size, 1e-7) for name in PAIR for size in SIZES]
+    page = shown(PAGE, Material.of([made, *pair]))
+    # Of the size that the claim is on.
+    assert [page.table(f"CPU time an event, {size:,}").rows[0][5] for size in SIZES] == [
+        *("claims: 6.00, at least 4.00: holds", "not judged")
+    ]
+    table = page.table("Claims")
     assert table.rows[0][:6] == [
         *("ht: columnar / compiled", "at least 4.00", "6.00", "5.50 to 7.00", "holds", "made-up")
     ]

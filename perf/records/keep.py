@@ -235,7 +235,10 @@ def _benchmark(record: Record) -> str:
     # The same processor runs on any file set; elsewhere another input replaces the one before.
     given = record.input.digest if what.name.startswith("scale-") else None
     coffea = record.commit or record.versions.get("coffea")
+    # Claims share sides: one that is measured alone must not take away what was judged of another.
+    claims = sorted(claimed.claim for claimed in record.claims)
     described = what.model_copy(update={"parameters": parameters}).model_dump(mode="json")
     return json.dumps(
-        [described, given, coffea, machine.name, machine.cpu, machine.cores], sort_keys=True
+        [described, given, claims, coffea, machine.name, machine.cpu, machine.cores],
+        sort_keys=True,
     )

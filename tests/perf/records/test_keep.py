@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -148,6 +149,27 @@ def test_a_campaign_replaces_one_and_file_sets_stand_beside_each_other(project: 
         ("one file set", 3),
     ]
     assert {one.input.source for one in found} == {"fileset.json"}
+
+
+def test_a_claim_that_is_measured_alone_leaves_the_others(project: Path) -> None:
+    def claimed(claim: str, run: str, hours: int) -> Record:
+        found = record_file.Claimed(
+            claim=claim,
+            sense="at most",
+            bound=1.1,
+            value=1.0,
+            low=0.9,
+            high=1.05,
+            unit="ratio",
+            verdict="holds",
+        )
+        return made(run=run, hours=hours, name="claim-executor-dask", claims=(found,))
+
+    first = [claimed("dask over iterative", "all", 1), claimed("dask without batches", "all", 2)]
+    measure(project, *first, claimed("dask over iterative", "alone", 3))
+    keep.keep(project)
+    found = [(one.run, one.claims[0].claim) for one in kept(project, "claims")]
+    assert found == [("all", "dask without batches"), ("alone", "dask over iterative")]
 
 
 def test_memory_of_a_process_that_others_used_is_not_kept(project: Path) -> None:
@@ -303,11 +325,16 @@ def test_other_files_are_kept_with_those_of_the_project(project: Path, tmp_path:
 
 
 def test_what_came_with_the_suite_is_as_keep_would_write_it(project: Path) -> None:
-    """And old records, which have metrics among their parameters, are kept as new ones."""
-    for path in store.kept():
-        shutil.copy(path, project / ".perf" / path.name.removesuffix(".gz"))
-        (project / ".perf" / path.name.removesuffix(".gz")).write_bytes(decompressed(path)[0])
+    (path,) = store.kept(pattern="history-2026.9.0.jsonl.gz")
+    (project / ".perf/history.jsonl").write_bytes(decompressed(path)[0])
     keep.keep(project)
-    for path in store.kept(project):
-        (shipped,) = store.kept(pattern=path.name)
-        assert record_file.read(path) == record_file.read(shipped)
+    assert kept(project, "history-2026.9.0") == record_file.read(path)
+
+
+def test_what_came_with_the_suite_has_room_and_no_paths_of_a_machine() -> None:
+    files = store.kept()
+    assert sum(path.stat().st_size for path in files) <= keep.LIMIT
+    for path in files:
+        content, ends = decompressed(path)
+        assert ends
+        assert re.findall(rb'"(?:/[\w.-]+){2,}', content) == [], path

@@ -351,7 +351,7 @@ def _tasks(
             executor=name,
             workers=workers,
             size=0,
-            parameters={"tasks": tasks},
+            parameters={"tasks": tasks} | ({"bytes": MERGED_BYTES} if quantity == MERGE else {}),
         )
         check = result_digest(newest)
         verdicts.append(

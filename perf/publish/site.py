@@ -25,7 +25,7 @@ import jinja2
 from analysis.errors import InputError
 from perf.publish import asv_pages, numbers
 from perf.publish.page import Data, Material, Page
-from perf.publish.pages import compare, history, inference, kernels, overview, reproduce
+from perf.publish.pages import compare, executors, history, inference, kernels, overview, reproduce
 from perf.publish.series import when
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ HERE: Final = Path(__file__).parent
 PAGES: Final[tuple[Page, ...]] = (
     overview.PAGE,
     history.PAGE,
+    executors.PAGE,
     kernels.PAGE,
     compare.PAGE,
     inference.PAGE,

@@ -1,0 +1,283 @@
+"""Executors: which one for a job, what each costs, how they scale, and what they survive."""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections import defaultdict
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Final
+
+from analysis.errors import InputError
+from analysis.executors import EXECUTORS
+from perf.claims.executors import QUANTITIES
+from perf.publish import executor_facts
+from perf.publish.newest import how, judged, newest
+from perf.publish.page import Material, Page
+from perf.records.record_file import Claimed
+from perf.scaling import advice, advice_fit, laws
+from perf.scaling.campaign import read_all
+from perf.scaling.table import rows
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from perf.records.record_file import Record
+    from perf.scaling.table import Row
+
+CLAIMS_COMMAND: Final = "python -m perf claims --only 'executor-*'"
+ADVISE_COMMAND: Final = "make advise"
+SCALE_COMMAND: Final = (
+    "python -m perf scale FILESET.json --executors iterative,futures,dask,parsl --workers 1,2,4 "
+    "--repeat 3"
+)
+START_COMMAND: Final = "pytest perf/bench_executors.py --benchmark-only --benchmark-scale full"
+
+CLAIM: Final = re.compile(r"(?P<on>.+?)(?: / iterative|, .+)?: (?P<quantity>.+)")
+"""Text of a claim about an executor: of what, and which quantity."""
+
+RESAMPLES: Final = 200
+"""Of the bootstrap of a law: the site is built in seconds. `perf scale --show` takes more."""
+
+CURVE: Final = 40
+"""Points of the curve of a law."""
+
+
+def _context(material: Material) -> Mapping[str, Any]:
+    fitted = advice_fit.fitted(material.records)
+    claims = _claims(material.records)
+    return {
+        "machines": [asdict(one.laws) for one in fitted],
+        "typical": _typical(fitted),
+        "validated": [advice_fit.sentence(one) for one in fitted if one.held_out],
+        "laws": _laws(fitted),
+        "matrix": _matrix(claims),
+        "quantities": list(QUANTITIES),
+        "starts": _starts(material),
+        "scaling": _scaling(material.records),
+        "faults": executor_facts.FAULTS,
+        "executors": list(EXECUTORS),
+        "tests": executor_facts.TESTS,
+        "dask": [_statement(one, claims) for one in executor_facts.DASK],
+        "claims": judged(
+            [one for one in material.records if one.what.name.startswith("claim-executor-")],
+            {"processor", "executor"},
+            CLAIMS_COMMAND,
+        ),
+        "advise_command": ADVISE_COMMAND,
+        "claims_command": CLAIMS_COMMAND,
+        "scale_command": SCALE_COMMAND,
+        "start_command": START_COMMAND,
+    }
+
+
+# --- advice
+
+
+def _typical(fitted: Sequence[advice_fit.Fitted]) -> list[dict[str, Any]]:
+    """The advice for the inputs that were measured, on the most cores that were."""
+    machines = [one.laws for one in fitted]
+    asked = {
+        advice.Question(cell.events, cell.files, int(most))
+        for one in fitted
+        for most in [max((law.workers[1] for law in one.laws.laws), default=1)]
+        for cell in (held.seen.cell for held in one.held_out)
+    }
+    found = []
+    for question in sorted(asked, key=lambda one: (one.workers, one.events, one.files)):
+        try:
+            on, answer = advice.first_that_answers(machines, question)
+        except InputError:
+            continue
+        best = advice.as_json(on, answer)["answers"][0]
+        found.append({**asdict(question), "machine": on.machine, "best": best})
+    return found
+
+
+def _laws(fitted: Sequence[advice_fit.Fitted]) -> list[dict[str, Any]]:
+    """Each law with the errors of its coefficients, and how often it was right."""
+    return [
+        {
+            "machine": one.laws.machine,
+            "job": one.laws.job,
+            "engine": law.engine,
+            "costs": [
+                {"name": name, "value": value, "error": one.errors[law.engine][name]}
+                for name, value in asdict(law.costs).items()
+                if value
+            ],
+            "run": one.right("run", law.engine),
+            "whole": one.right("whole", law.engine),
+        }
+        for one in fitted
+        for law in one.laws.laws
+    ]
+
+
+# --- what each costs beside the work
+
+
+def _claims(records: Sequence[Record]) -> dict[tuple[str, str, str], Claimed]:
+    """The newest claim by machine, by what it is about, and by its quantity."""
+    found = {}
+    for record in records:
+        for claimed in record.claims:
+            parts = CLAIM.fullmatch(claimed.claim)
+            if parts and record.what.name.startswith("claim-executor-"):
+                found[record.machine.name, parts["on"], parts["quantity"]] = claimed
+    return found
+
+
+def _matrix(claims: Mapping[tuple[str, str, str], Claimed]) -> list[dict[str, Any]]:
+    """A row for each machine and executor that claims are about."""
+    heads = dict.fromkeys((machine, on) for machine, on, _ in claims)
+    return [
+        {
+            "machine": machine,
+            "on": on,
+            "values": [
+                claimed.model_dump() if (claimed := claims.get((machine, on, quantity))) else None
+                for quantity in QUANTITIES
+            ],
+        }
+        for machine, on in heads
+    ]
+
+
+def _statement(
+    one: executor_facts.Statement, claims: Mapping[tuple[str, str, str], Claimed]
+) -> dict[str, Any]:
+    behind = [
+        {"machine": machine, **claimed.model_dump()}
+        for wanted in one.claims
+        for (machine, *about), claimed in claims.items()
+        if tuple(about) == wanted
+    ]
+    return {"kind": one.kind, "says": one.says, "claims": behind, "test": one.test}
+
+
+def _starts(material: Material) -> dict[str, Any]:
+    """Seconds until each worker did a task."""
+    found = newest(
+        material,
+        "wall",
+        lambda record: record.what.kind == "executor" and record.what.group == "executor start",
+    )
+    return {
+        "machine": found.machine,
+        "rows": [
+            {
+                "executor": each.record.what.executor,
+                "workers": each.record.what.workers,
+                "process": each.record.what.parameters.get("process"),
+                **each.as_json(),
+            }
+            for each in found.measured
+        ],
+        "how": how(found.measured, START_COMMAND),
+    }
+
+
+# --- scaling
+
+
+def _scaling(records: Sequence[Record]) -> list[dict[str, Any]]:
+    """Of each machine the input with most configurations: what was measured, and the law of it."""
+    groups: dict[str, dict[tuple[str, int | None], list[Record]]] = defaultdict(
+        lambda: defaultdict(list)
+    )
+    for record in records:
+        if record.what.name.startswith("scale-") and "first_wall" in record.metrics:
+            key = record.input.digest, record.what.chunksize
+            groups[record.machine.name][key].append(record)
+    found = []
+    for machine, inputs in groups.items():
+        of = max(inputs.values(), key=lambda members: len({one.what.name for one in members}))
+        measured = rows(read_all(of))
+        if len({row.configuration.workers for row in measured}) > 1:
+            found.append(_scaled(machine, of[-1], measured))
+    return found
+
+
+def _scaled(machine: str, newest: Record, measured: Sequence[Row]) -> dict[str, Any]:
+    engines: dict[str, list[Row]] = defaultdict(list)
+    for row in measured:
+        engines[row.configuration.engine].append(row)
+    points: list[dict[str, Any]] = []
+    table, fits, fitted = [], [], []
+    for engine, members in engines.items():
+        law = _law(members)
+        if law is not None:
+            fitted.append({"engine": engine, **law})
+            fits.append({"group": engine, "points": _curve(law)})
+        for row in members:
+            rate = row.events_per_second
+            sure = row.rounds > 1
+            ends = [row.measured[0].events / end for end in (row.wall.high, row.wall.low)]
+            point = {"group": engine, "x": row.configuration.workers, "y": rate}
+            points.append({**point, "lo": ends[0], "hi": ends[1]} if sure else point)
+            table.append(
+                {
+                    "engine": engine,
+                    "workers": row.configuration.workers,
+                    "rate": rate,
+                    "low": ends[0] if sure else None,
+                    "high": ends[1] if sure else None,
+                    "rounds": row.rounds,
+                    "ns": 1e9 * row.cpu_per_event.value,
+                    "start": row.median(lambda one: one.start_wall),
+                    "memory": row.median(lambda one: one.peak_worker),
+                }
+            )
+    single = [point["y"] for point in points if point["x"] == 1]
+    return {
+        "machine": machine,
+        "cores": newest.machine.cores,
+        "events": newest.input.events,
+        "chunksize": newest.what.chunksize,
+        "measured": f"{newest.timestamp:%Y-%m-%d}",
+        "rows": table,
+        "laws": fitted,
+        "chart": {
+            "x": {"label": "workers", "log": True},
+            "y": {"label": "events/s", "log": True},
+            "ideal": statistics.median(single) if single else None,
+            "rows": points,
+            "fits": fits,
+        },
+    }
+
+
+def _law(members: Sequence[Row]) -> dict[str, Any] | None:
+    """The law that the samples support; None of too few."""
+    import numpy as np  # noqa: PLC0415
+
+    usable = [row for row in members if row.rounds > 1]
+    try:
+        choice = laws.choose(
+            [row.configuration.workers for row in usable],
+            [[one.events / statistics.median(one.wall) for one in row.measured] for row in usable],
+            np.random.default_rng(1),
+            resamples=RESAMPLES,
+        )
+    except InputError:
+        return None
+    fit = choice.fit
+    return {
+        "law": fit.law,
+        "workers": list(fit.workers),
+        "single": asdict(fit.single),
+        "serial": asdict(fit.serial),
+        "crosstalk": asdict(fit.crosstalk),
+    }
+
+
+def _curve(law: Mapping[str, Any]) -> list[list[float]]:
+    """Points of a law between the least and the largest number of workers."""
+    low, high = law["workers"][0], law["workers"][-1]
+    single, serial, crosstalk = (law[name]["value"] for name in ("single", "serial", "crosstalk"))
+    counts = [low * (high / low) ** (step / CURVE) for step in range(CURVE + 1)]
+    return [[n, single * n / (1 + serial * (n - 1) + crosstalk * n * (n - 1))] for n in counts]
+
+
+PAGE: Final = Page("executors", "Executors", _context)

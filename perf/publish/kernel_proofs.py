@@ -41,11 +41,22 @@ def scores(report: Path = MUTANTS) -> dict[str, Score]:
 
 
 def tolerance(kernel: Kernel) -> str:
-    """The bound within which implementations agree, in the words of the kernel; "" if it is exact."""
+    """The bound within which implementations agree, as the kernel states it; "" if it is exact."""
     if kernel.exact:
         return ""
-    text = inspect.getdoc(kernel.module.agree) or ""
-    return re.sub(r"\s+", " ", text.replace("`", "")).strip()
+    agree = kernel.module.agree
+    # And what its words refer to: functions of the module, and constants.
+    named = re.findall(r"`(\w+)`", inspect.getdoc(agree) or "")
+    functions = [agree, *(vars(kernel.module).get(name) for name in named)]
+    texts = {each: inspect.getdoc(each) or "" for each in functions if inspect.isfunction(each)}
+    constants = {
+        name: value
+        for function, text in texts.items()
+        for name in re.findall(r"\b[A-Z_]{3,}\b", text)
+        if isinstance(value := function.__globals__.get(name), float)
+    }
+    values = [", ".join(f"{name} = {value:g}" for name, value in constants.items())]
+    return re.sub(r"\s+", " ", " ".join([*texts.values(), *values]).replace("`", "")).strip()
 
 
 def sources(kernel: Kernel) -> dict[str, str]:

@@ -11,6 +11,7 @@ import typer
 from analysis.cli._app import app
 from perf.publish import commands
 from perf.publish.page import Material, Page
+from perf.records.provenance import SUITE
 from perf.records.table import made_with
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from perf.records.record_file import Record
 
-MAIN: Final = ("python", "coffea", "awkward", "uproot", "numba", "numpy", "hist", "dask")
+MAIN: Final = ("python", "coffea", "awkward", "uproot", "numba", "numpy", "hist", "distributed")
 """Packages whose versions have a column; the others are named below it."""
 
 
@@ -62,10 +63,13 @@ def _machines(records: Iterable[Record]) -> list[dict[str, Any]]:
 
 
 def _versions(records: Sequence[Record]) -> list[dict[str, Any]]:
-    """Each set of versions that was measured, the newest first, with its machines."""
+    """Each set of versions that was measured, the newest first, with its machines.
+
+    That of this suite, which changes with every commit, makes no set of its own.
+    """
 
     def key(record: Record) -> tuple[tuple[str, str], ...]:
-        return tuple(sorted(record.versions.items()))
+        return tuple(sorted(item for item in record.versions.items() if item[0] != SUITE))
 
     sets = [
         (dict(versions), list(of)) for versions, of in groupby(sorted(records, key=key), key=key)

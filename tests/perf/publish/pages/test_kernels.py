@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from analysis.kernels import IMPLEMENTATIONS, KERNELS
+from analysis.kernels import IMPLEMENTATIONS, KERNELS, _four_vectors
 from perf.cases.kernels import KernelCase
 from perf.cases.nanoevents import NanoKernelCase
 from perf.cases.scales import EXAMPLES
@@ -194,6 +194,10 @@ def test_the_proof_of_each_kernel_is_that_of_the_registry() -> None:
     assert context["examples"] == EXAMPLES
     for of_page, kernel in zip(context["kernels"], KERNELS.values(), strict=True):
         assert bool(of_page["tolerance"]) != kernel.exact
+    # With what the kernel's own words refer to.
+    of_pairs = kernel_proofs.tolerance(KERNELS["pair_mass"])
+    assert "ROUNDING x energy^2" in of_pairs
+    assert f"ROUNDING = {_four_vectors.ROUNDING:g}" in of_pairs
 
 
 def test_examples_are_those_of_the_tests() -> None:

@@ -147,7 +147,10 @@ def _of_line(
         if max(ratio, 1 / ratio) < 1 + least or low <= 1 <= high:
             continue
         (before, old), (after, new) = points[place - 1], points[place]
-        fastest = min(series.samples(new)) / min(series.samples(old))
+        least_old, least_new = (min(series.samples(records)) for records in (old, new))
+        if min(least_old, least_new) <= 0:
+            continue
+        fastest = least_new / least_old
         if max(fastest, 1 / fastest) < 1 + least or (fastest > 1) != (ratio > 1):
             continue
         changes.append(

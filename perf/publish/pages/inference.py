@@ -28,25 +28,26 @@ TASKS: Final = ("build", "fit", "hypotest", "limit")
 
 def _context(material: Material) -> Mapping[str, Any]:
     return {
-        "fits": _section(material, "inference", _is_fit, _fits),
-        "whole": _section(material, "whole", _is_of("whole"), _whole),
-        "reading": _section(material, "reading", _is_read, _reading),
-        "delivery": _section(material, "delivery", _is_of("delivery"), _delivery),
+        "fits": _section(material, "inference", _has("inference", "backend", "optimizer"), _fits),
+        "whole": _section(material, "whole", _has("whole"), _whole),
+        "reading": _section(
+            material, "reading", _has("processor", "route", "handler", "milliseconds"), _reading
+        ),
+        "delivery": _section(material, "delivery", _has("delivery", "query", "format"), _delivery),
         "claims": judged(material.records, {"inference", "selection"}, CLAIMS_COMMAND),
     }
 
 
-def _is_of(kind: str) -> Callable[[Record], bool]:
-    return lambda record: record.what.kind == kind and not record.claims
+def _has(kind: str, *parameters: str) -> Callable[[Record], bool]:
+    """Whether a record is of a kind and has what the page names; those of claims have verdicts."""
 
+    def wanted(record: Record) -> bool:
+        what = record.what
+        return (
+            what.kind == kind and not record.claims and set(parameters) <= what.parameters.keys()
+        )
 
-def _is_fit(record: Record) -> bool:
-    """One of a backend: claims name both sides by optimiser alone, and have verdicts."""
-    return record.what.kind == "inference" and "backend" in record.what.parameters
-
-
-def _is_read(record: Record) -> bool:
-    return record.what.kind == "processor" and "route" in record.what.parameters
+    return wanted
 
 
 def _section(

@@ -136,7 +136,7 @@ def _counts(
 
 
 def _half(ratios: Sequence[float]) -> str:
-    middle = statistics.median_high(ratios)
+    middle = statistics.median_high(ratios) if ratios else math.inf
     return "-" if math.isinf(middle) else percent(middle)
 
 

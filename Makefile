@@ -71,8 +71,8 @@ advise: $(VENV)/.ready ## Measure inputs of different shape alone on the machine
 	mkdir -p $(REPORTS)
 	$(BIN)/python -m analysis make-data .perf/scale --events 2000000 --processes ttbar --variations nominal
 	$(BIN)/python -m perf scale .perf/scale/fileset.json --executors iterative,futures,parsl,dask,spark --workers 1,2 \
-		--shapes 1x250000,4x250000,16x50000,2x1000000,64x50000,16x500000 \
-		--chunksizes 50000,125000,250000,500000 --sample 10 --repeat 1 --output .perf/advise.jsonl
+		--shapes 1x250000,4x250000,16x50000,2x1000000,64x50000,8x500000 \
+		--chunksizes 60000,125000,250000,500000 --sample 9 --repeat 1 --output .perf/advise.jsonl
 	$(BIN)/python -m perf advise --validate > $(REPORTS)/advise.txt
 
 history: $(VENV)/.ready ## Measure coffea's releases alone on the machine (two hours), and keep and publish it

@@ -76,12 +76,16 @@ def write(inspected: Inspected, shape: Shape, path: Path) -> Path:
 def sample(
     shapes: Sequence[Shape | None], configurations: Sequence[Configuration], count: int, seed: int
 ) -> list[tuple[Shape | None, Configuration]]:
-    """So many pairs of each executor, with every shape, chunk size and number of workers in turn."""
+    """So many pairs of each executor, with every shape, chunk size and number of workers in turn.
+
+    Chunk sizes that make the same chunks of a shape are one.
+    """
     rng = random.Random(seed)
     chosen: list[tuple[Shape | None, Configuration]] = []
     for engine in dict.fromkeys(one.engine for one in configurations):
         members = [one for one in configurations if one.engine == engine]
-        pairs = list(itertools.product(shapes, members))
+        every = itertools.product(shapes, members)
+        pairs = list({(shape, _same(shape, one)): (shape, one) for shape, one in every}.values())
         rng.shuffle(pairs)
         used: Counter[object] = Counter()
         for _ in range(min(count, len(pairs))):
@@ -91,6 +95,14 @@ def sample(
             used.update(_levels(*pair))
             chosen.append(pair)
     return chosen
+
+
+def _same(shape: Shape | None, configuration: Configuration) -> str:
+    """What pairs that are run in the same way have in common, beside the shape."""
+    if shape is None:
+        return str(configuration)
+    parts = max(1, round(shape.events / configuration.chunksize))
+    return str(configuration.model_copy(update={"chunksize": parts}))
 
 
 def _levels(shape: Shape | None, configuration: Configuration) -> tuple[object, ...]:

@@ -57,7 +57,7 @@ def test_shapes_are_named_by_files_and_events() -> None:
 
 
 def test_a_sample_has_each_shape_chunk_size_and_number_of_workers_in_turn() -> None:
-    inputs = [Shape(1, 10), Shape(2, 10), Shape(3, 10)]
+    inputs = [Shape(1, 240), Shape(2, 240), Shape(3, 240)]
     chosen = configurations(["iterative", "futures"], [1, 2], [10, 20, 30, 40])
     pairs = shapes.sample(inputs, chosen, 12, seed=3)
     assert len(pairs) == len({(shape, str(one)) for shape, one in pairs}) == 24
@@ -67,10 +67,18 @@ def test_a_sample_has_each_shape_chunk_size_and_number_of_workers_in_turn() -> N
     assert set(Counter(one.chunksize for _, one in futures).values()) == {3}
     assert pairs == shapes.sample(inputs, chosen, 12, seed=3)
     assert pairs != shapes.sample(inputs, chosen, 12, seed=4)
+    # Files of 10 events have one chunk of any of these sizes.
+    small = shapes.sample([Shape(1, 10)], chosen, 100, seed=1)
+    assert sorted((one.executor, one.workers) for _, one in small) == [
+        ("futures", 1),
+        ("futures", 2),
+        ("iterative", 1),
+    ]
     every = shapes.sample([None], chosen, 1000, seed=1)
     assert sorted(map(str, every)) == sorted(str((None, one)) for one in chosen)
 
 
+@pytest.mark.slow
 def test_the_command_measures_shapes(fileset: Path, tmp_path: Path) -> None:
     results = tmp_path / "scale.jsonl"
     command = ["scale", fileset, "--executors", "iterative", "--workers", "1", "--repeat", "1"]
@@ -84,7 +92,14 @@ def test_the_command_measures_shapes(fileset: Path, tmp_path: Path) -> None:
     assert found.metrics["inspect_wall"] > 0
     assert found.metrics["accumulator"] > 1000
     assert "1 of 1 worker runs are in" in cli.perf(*shaped).output
-    for wrong, said in (("9x3000", "no file has 3,000 events"), (",", "names no input")):
-        refused = cli.perf(*command, "--shapes", wrong)
-        assert refused.exit_code == 2
-        assert said in refused.error
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"), [("9x3000", "no file has 3,000 events"), (",", "names no input")]
+)
+def test_shapes_that_cannot_be_made_are_refused(
+    fileset: Path, tmp_path: Path, wrong: str, said: str
+) -> None:
+    refused = cli.perf("scale", fileset, "--shapes", wrong, "--output", tmp_path / "scale.jsonl")
+    assert refused.exit_code == 2
+    assert said in refused.error

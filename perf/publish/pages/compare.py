@@ -147,12 +147,11 @@ def _cases(
                 measured = records[-1].what
                 stacks[what] = measured.parameters.get("stack") or None
                 titles[what] = str(title(measured, series.quantity))
+        axes = series.axes(material.machine) if values else {}
         for what, by_entry in values.items():
             about = {
                 "benchmark": titles[what],
-                "case": ", ".join(
-                    f"{key}={value}" for key, value in series.axes(material.machine)[what].items()
-                ),
+                "case": ", ".join(f"{key}={value}" for key, value in axes[what].items()),
                 "unit": series.quantity.unit,
                 "dependencies": stacks[what],
             }

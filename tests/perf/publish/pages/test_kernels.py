@@ -14,7 +14,7 @@ from perf.cases.nanoevents import NanoKernelCase
 from perf.cases.scales import EXAMPLES
 from perf.claims.verdict import Verdict
 from perf.measure.estimate import Estimate
-from perf.publish import kernel_proofs
+from perf.publish import kernel_proofs, site
 from perf.publish.numbers import figures, measured
 from perf.publish.page import Material
 from perf.publish.pages.kernels import COMMAND, PAGE, crossover
@@ -237,3 +237,22 @@ def test_sources_are_shown_as_they_are(shown: Shown) -> None:
     assert any("<" in source for source in sources.values())
     for source in sources.values():
         assert " ".join(source.split()) in page.text
+
+
+def test_a_row_opens_its_kernel_and_the_link_restores_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chromium: Any
+) -> None:
+    monkeypatch.setattr(site, "PAGES", (PAGE,))
+    pair = [of("ht", name, size, 1e-7) for name in PAIR for size in SIZES]
+    site.publish(pair, tmp_path / "site", raw=False)
+    page = chromium.new_page()
+    page.goto((tmp_path / "site/index.html").as_uri())
+    assert page.locator("#size-1000 svg").is_visible()
+    # What is closed is not drawn.
+    assert not page.locator("#over-size-ht svg").count()
+    page.locator("#kernels-100000 a").first.press("Enter")
+    page.wait_for_selector("#over-size-ht svg")
+    again = chromium.new_page()
+    again.goto(page.evaluate("location.href"))
+    again.wait_for_selector("#over-size-ht svg")
+    assert again.evaluate("document.activeElement.parentElement.id") == "kernel-ht"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 import os
 import tempfile
 from contextlib import contextmanager
@@ -48,6 +49,13 @@ WORKLOADS: Final = ("open-virtual", "read-virtual", "fill", "adl-4", "adl-8", "t
 """Workloads of the history that are compared by default: coffea's own code, which the kernels do
 not use."""
 
+EXECUTORS: Final = ("ttbar-futures", "ttbar-dask")
+"""Workloads of the history that are compared by default with several workers."""
+
+CHUNK: Final = 100_000
+CHUNKS: Final = 4
+"""Most events of a chunk of a processor, and least chunks for each of several workers."""
+
 PROCESSOR_SUITE: Final = Path(__file__).with_name("processor_suite.py")
 JOB_VARIABLE: Final = "COFFEA_SCALING_JOB"
 PROCESSOR_VARIABLE: Final = "COFFEA_SCALING_PROCESSOR"
@@ -65,6 +73,8 @@ class Benchmark:
     """What `perf.compare.worker` makes the call of."""
     difference: Callable[[Any, Any], str | None]
     """Where two results differ, as a clause; None if they are equal."""
+    workers: int = 1
+    """Workers that share the work of a call: with several its wall time is judged too."""
 
 
 def kernels(
@@ -113,31 +123,45 @@ def kernels(
     return benchmarks
 
 
-def default(folder: Path, data: Path, patterns: Sequence[str] | None) -> list[Benchmark]:
-    """Workloads of the history and kernels: those that match patterns, or a choice without any."""
-    if patterns is None:
+def default(
+    folder: Path, data: Path, patterns: Sequence[str] | None, workers: int = 1
+) -> list[Benchmark]:
+    """Workloads of the history and kernels: those that match patterns, or a choice without any.
+
+    With several workers those of executors, which `workers` processes run, are among them.
+    """
+    if patterns is None and workers == 1:
         return [*workloads(data, WORKLOADS), *kernels(folder, data, KERNELS)]
-    chosen = workloads(data, patterns)
+    if patterns is None:
+        patterns = EXECUTORS
+    chosen = workloads(data, patterns, workers)
     rest = [
         pattern for pattern in patterns if not any(fnmatch(one.name, pattern) for one in chosen)
     ]
     return [*chosen, *(kernels(folder, data, rest) if rest else [])]
 
 
-def workloads(data: Path, patterns: Sequence[str]) -> list[Benchmark]:
-    """Workloads of the history that one process runs, without the kernels."""
+def workloads(data: Path, patterns: Sequence[str], workers: int = 1) -> list[Benchmark]:
+    """Workloads of the history, without the kernels, and without executors for one worker."""
     from perf.history.workloads import WORKLOADS as EVERY
 
-    chosen = [
-        workload.name
-        for workload in EVERY
-        if workload.kind not in {"import", "kernel"} and workload.group != "executors"
-        if _matches(workload.name, patterns)
-    ]
-    if not chosen:
-        return []
-    spec = {"kind": "workload", "path": _file(data, SIZE), "chunksize": SIZE}
-    return [Benchmark(name, {**spec, "workload": name}, _difference) for name in chosen]
+    chosen = []
+    for workload in EVERY:
+        if workload.kind in {"import", "kernel"} or not _matches(workload.name, patterns):
+            continue
+        shared = workload.name in EXECUTORS
+        if workload.group == "executors" and not (shared and workers > 1):
+            continue
+        events, used = (PROCESSOR_EVENTS, workers) if shared else (SIZE, 1)
+        spec = {
+            "kind": "workload",
+            "workload": workload.name,
+            "path": _file(data, events),
+            "chunksize": events // (CHUNKS * workers) if shared else events,
+            "workers": used,
+        }
+        chosen.append(Benchmark(workload.name, spec, _difference, used))
+    return chosen
 
 
 def processors(
@@ -146,8 +170,9 @@ def processors(
     arguments: Mapping[str, Any] | None = None,
     schema: str = "NanoAODSchema",
     tree: str = "Events",
+    workers: int = 1,
 ) -> list[Benchmark]:
-    """The processor that each side names in PROCESSOR_VARIABLE.
+    """The processor that each side names in PROCESSOR_VARIABLE, in so many worker processes.
 
     It reads a file set, or a file of synthetic events; the other parameters are those of
     `analysis.runner.job.Job.of_processor`.
@@ -167,13 +192,19 @@ def processors(
         "format": files.data_format,
         "arguments": arguments or {},
         "schema": schema,
+        "workers": workers,
+        "chunksize": CHUNK,
     }
     events = sum(one.selected for one in inspection.inspect(files, []))
+    if workers > 1:
+        job["chunksize"] = min(CHUNK, math.ceil(events / (CHUNKS * workers)))
     # NanoAOD is of single precision; both sides read the same chunks.
     arithmetic = Arithmetic(events, single=True)
     return [
         replace(benchmark, difference=partial(_difference, arithmetic=arithmetic))
-        for benchmark in functions(PROCESSOR_SUITE, environ={JOB_VARIABLE: json.dumps(job)})
+        for benchmark in functions(
+            PROCESSOR_SUITE, environ={JOB_VARIABLE: json.dumps(job)}, workers=workers
+        )
     ]
 
 
@@ -186,9 +217,12 @@ def _file(data: Path, events: int) -> str:
 
 
 def functions(
-    path: Path, patterns: Sequence[str] = ("*",), environ: Mapping[str, str] | None = None
+    path: Path,
+    patterns: Sequence[str] = ("*",),
+    environ: Mapping[str, str] | None = None,
+    workers: int = 1,
 ) -> list[Benchmark]:
-    """Functions bench_... without arguments of a user's Python file.
+    """Functions bench_... without arguments of a user's Python file, which use so many workers.
 
     The file is read here, and run in the environments of both sides with the variables `environ`.
     `patterns` are of names without the prefix.
@@ -215,7 +249,10 @@ def functions(
         # The environment of a side comes first: its packages are measured.
         "path": [str(path.resolve().parent), *user_path()],
     }
-    return [Benchmark(name, {**spec, "function": prefix + name}, _difference) for name in chosen]
+    return [
+        Benchmark(name, {**spec, "function": prefix + name}, _difference, workers)
+        for name in chosen
+    ]
 
 
 def user_path() -> list[str]:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 import os
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from coffea.nanoevents import NanoAODSchema
-from coffea.processor import IterativeExecutor, Runner
+from coffea.processor import FuturesExecutor, IterativeExecutor, Runner
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,8 +33,11 @@ def prepared() -> Callable[[], Any]:
     loaded: Any = processors.load(os.environ["COFFEA_SCALING_PROCESSOR"], job["arguments"])
     # Before 2026-11-27 it was a tuple, with what to send to workers.
     processor = loaded[0] if isinstance(loaded, tuple) else loaded
+    workers = job["workers"]
+    several = partial(FuturesExecutor, workers=workers)
     runner = Runner(
-        executor=IterativeExecutor(status=False),
+        executor=(several if workers > 1 else IterativeExecutor)(status=False),
+        chunksize=job["chunksize"],
         schema=processors.schema(job["schema"]),
         format=job["format"],
     )

@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Any, Final
 from rich import box
 from rich.table import Table
 
+from perf.compare.session import CLOCKS
 from perf.environments import differences
 from perf.records import provenance
 from perf.records.format import duration
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from perf.compare.instructions import Counts
-    from perf.compare.session import Comparison, Measured
+    from perf.compare.session import Clock, Comparison, Measured
     from perf.compare.verdict import Judgement
 
 SCHEMA_VERSION: Final = 1
@@ -34,41 +37,49 @@ Counted = dict[str, "tuple[Counts | str, Counts | str]"]
 
 def exit_status(comparison: Comparison) -> int:
     """Exit status of a comparison: the first that applies of SLOWER, INCOMPARABLE, UNDECIDED."""
-    members = comparison.measured.values()
-    if any(member.judgement and member.judgement.outcome == "slower" for member in members):
-        return SLOWER
-    if any(member.failure for member in members):
-        return INCOMPARABLE
-    return UNDECIDED if any(not member.decided for member in members) else 0
+    outcomes = {member.outcome for member in comparison.measured.values()}
+    statuses = {"slower": SLOWER, "not comparable": INCOMPARABLE, "undecided": UNDECIDED}
+    return next((status for outcome, status in statuses.items() if outcome in outcomes), 0)
 
 
 _HEADINGS: Final = (
     "benchmark",
+    "clock",
     "A",
     "B / A",
     "interval",
     "A / A",
     "from",
-    "wall B / A",
     "n",
     "verdict",
 )
+_LEFT: Final = ("benchmark", "clock", "verdict")
 
 
-def _cells(name: str, member: Measured) -> tuple[str, ...]:
-    if member.failure is not None or member.judgement is None:
+def _rows(comparison: Comparison, counted: Counted | None) -> Iterator[tuple[str, ...]]:
+    """Cells of each benchmark and clock; the instructions beside the CPU time."""
+    for name, member in comparison.measured.items():
+        for clock in member.clocks if member.judgement else ("cpu",):
+            cells = _cells(name, member, clock)
+            if counted is not None:
+                cells += (_counts(counted, name) if clock == "cpu" else "-",)
+            yield cells
+
+
+def _cells(name: str, member: Measured, clock: Clock) -> tuple[str, ...]:
+    if member.judgement is None:
         return (name, *["-"] * (len(_HEADINGS) - 2), member.outcome)
-    cpu, wall = member.judgement, member.of_wall
+    judged = member.judgements[clock]
     return (
         name,
-        duration(member.seconds(0)),
-        f"{cpu.effect.ratio:.3f}",
-        f"{cpu.effect.low:.3f} to {cpu.effect.high:.3f}",
-        f"{cpu.control.ratio:.3f}",
-        f"{cpu.smallest:.1%}",
-        f"{wall.effect.ratio:.3f}" if wall else "-",
-        str(cpu.blocks),
-        member.verdict,
+        clock,
+        duration(member.seconds(0, clock)),
+        f"{judged.effect.ratio:.4f}",
+        f"{judged.effect.low:.4f} to {judged.effect.high:.4f}",
+        f"{judged.control.ratio:.4f}",
+        f"{judged.smallest:.1%}",
+        str(judged.blocks),
+        str(judged),
     )
 
 
@@ -90,15 +101,15 @@ def lines(comparison: Comparison, counted: Counted | None = None) -> list[str]:
         else "Both environments have the same packages."
     )
     legend = (
-        "A, B / A: CPU time a call and its ratio, with the interval that the verdict rests on "
-        f"(wrong in {comparison.error:.0%} of runs, all benchmarks and looks together). A / A: the "
+        "A, B / A: time a call and its ratio, with the interval that the verdict rests on (wrong "
+        f"in {comparison.error:.0%} of runs, all benchmarks, clocks and looks together). A / A: the "
         "same code in a third process. from: smallest change that can be claimed. n: processes "
         "of each arm."
     )
     control = [
-        abs(member.judgement.control.ratio - 1)
+        abs(judgement.control.ratio - 1)
         for member in comparison.measured.values()
-        if member.judgement
+        for judgement in member.judgements.values()
     ]
     noise = (
         f"The A/A arm shows {statistics.median(control):.1%} (median) and {max(control):.1%} "
@@ -123,13 +134,12 @@ def table(comparison: Comparison, counted: Counted | None = None) -> Table:
         pad_edge=False,
     )
     for heading in _HEADINGS:
-        plain = heading in {"benchmark", "verdict"}
-        shown.add_column(heading, justify="left" if plain else "right", no_wrap=True)
+        justify = "left" if heading in _LEFT else "right"
+        shown.add_column(heading, justify=justify, no_wrap=True)  # type: ignore[arg-type]
     if counted is not None:
         shown.add_column("instructions B / A", justify="right")
-    for name, member in comparison.measured.items():
-        more = [_counts(counted, name)] if counted is not None else []
-        shown.add_row(*_cells(name, member), *more)
+    for row in _rows(comparison, counted):
+        shown.add_row(*row)
     return shown
 
 
@@ -142,30 +152,20 @@ def _counts(counted: Counted, name: str) -> str:
 
 def markdown(comparison: Comparison, counted: Counted | None = None) -> str:
     """Comment for a pull request."""
-    verdicts = [
-        member.judgement.outcome for member in comparison.measured.values() if member.judgement
-    ]
+    verdicts = [member.outcome for member in comparison.measured.values()]
     tally = ", ".join(
         f"{verdicts.count(outcome)} {outcome}"
-        for outcome in ("slower", "faster", "no change", "undecided")
+        for outcome in ("slower", "faster", "no change", "undecided", "not comparable")
         if verdicts.count(outcome)
     )
     headings = [*_HEADINGS, *(["instructions B / A"] if counted is not None else [])]
-    rows = [
-        [*_cells(name, member), *([_counts(counted, name)] if counted is not None else [])]
-        for name, member in comparison.measured.items()
-    ]
     out = [
         f"### `{comparison.b.name}` over `{comparison.a.name}`: {tally or 'nothing was measured'}",
         "",
         "| " + " | ".join(headings) + " |",
-        "|"
-        + "|".join(
-            " --- " if heading in {"benchmark", "verdict"} else " ---: " for heading in headings
-        )
-        + "|",
+        "|" + "|".join(" --- " if heading in _LEFT else " ---: " for heading in headings) + "|",
     ]
-    for row in rows:
+    for row in _rows(comparison, counted):
         bold = row[len(_HEADINGS) - 1] in {"slower", "faster", "not comparable"}
         cells = [
             f"**{cell}**" if bold and index == len(_HEADINGS) - 1 else cell
@@ -191,10 +191,11 @@ def as_json(comparison: Comparison, counted: Counted | None = None) -> dict[str,
         "benchmarks": {
             name: {
                 "outcome": member.outcome,
+                # The clock that the outcome is of; null for a clock that is not judged.
+                "clock": member.clock,
                 "verdict": member.verdict,
                 "failure": member.failure,
-                "cpu": _judged(member.judgement),
-                "wall": _judged(member.of_wall),
+                **{clock: _judged(member.judgements.get(clock)) for clock in CLOCKS},
                 "blocks": len(member.cpu),
                 "loops": member.loops,
                 "rounds": member.rounds,

@@ -15,7 +15,7 @@ import time
 from contextlib import ExitStack, suppress
 from dataclasses import InitVar, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 from scipy import stats
@@ -33,6 +33,11 @@ if TYPE_CHECKING:
     from perf.compare.sides import Side
     from perf.compare.verdict import Judgement
 
+Clock = Literal["cpu", "wall"]
+
+CLOCKS: Final[dict[Clock, str]] = {"cpu": "CPU time", "wall": "wall time"}
+"""Clocks, and what they are called."""
+
 WORKER: Final = Path(worker.__file__)
 
 BUDGET: Final = 180.0
@@ -48,6 +53,11 @@ when there are ten benchmarks."""
 
 MOST_ROUNDS: Final = 32
 FEWEST_ROUNDS: Final = 4
+FEWEST_IN_WORKERS: Final = 2
+"""Of a call that starts workers, which takes seconds: another process tells more than another call."""
+
+OUTCOMES: Final = ("slower", "undecided", "faster", "no change")
+"""Of a benchmark it is the first that one of its clocks has."""
 
 ARMS: Final = ("A", "A again", "B")
 
@@ -117,17 +127,40 @@ class Measured:
     cpu: list[tuple[float, ...]] = field(default_factory=list)
     """Logarithms of CPU seconds a call, of each block those of A, A again and B."""
     wall: list[tuple[float, ...]] = field(default_factory=list)
-    judgement: Judgement | None = None
-    """On CPU time; None before the first look."""
-    of_wall: Judgement | None = None
-    """On wall time, for information."""
+    judgements: dict[Clock, Judgement] = field(default_factory=dict)
+    """By clock; none before the first look."""
     failure: str | None = None
     """Why it was not measured."""
 
     @property
-    def decided(self) -> bool:
-        """Whether it needs no more blocks."""
-        return self.outcome != "undecided"
+    def clocks(self) -> tuple[Clock, ...]:
+        """Clocks that are judged: wall time too, if several workers share the work."""
+        return ("cpu", "wall") if self.benchmark.workers > 1 else ("cpu",)
+
+    @property
+    def open_clocks(self) -> list[Clock]:
+        """Clocks that are undecided."""
+        return [
+            clock
+            for clock in self.clocks
+            if self.failure is None
+            and (clock not in self.judgements or self.judgements[clock].outcome == "undecided")
+        ]
+
+    @property
+    def clock(self) -> Clock | None:
+        """The clock that the outcome is of; None if there is no judgement."""
+        judged = [clock for clock in self.clocks if clock in self.judgements]
+        return min(
+            judged if self.failure is None else [],
+            key=lambda clock: OUTCOMES.index(self.judgements[clock].outcome),
+            default=None,
+        )
+
+    @property
+    def judgement(self) -> Judgement | None:
+        """That of `clock`."""
+        return self.judgements[self.clock] if self.clock else None
 
     @property
     def outcome(self) -> str:
@@ -138,13 +171,20 @@ class Measured:
 
     @property
     def verdict(self) -> str:
-        """The outcome in words."""
-        known = self.failure is None and self.judgement
-        return str(self.judgement) if known else self.outcome
+        """The outcome in words, of each clock if two are judged."""
+        if self.judgement is None or len(self.clocks) == 1:
+            return str(self.judgement or self.outcome)
+        return ", ".join(
+            f"{judgement} in {CLOCKS[clock]}" for clock, judgement in self.judgements.items()
+        )
 
-    def seconds(self, arm: int) -> float:
-        """Median of CPU seconds a call, of an arm."""
-        return float(np.exp(np.median([block[arm] for block in self.cpu])))
+    def seconds(self, arm: int, clock: Clock = "cpu") -> float:
+        """Median of seconds a call, of an arm."""
+        return float(np.exp(np.median(self.logs(clock)[:, arm])))
+
+    def logs(self, clock: Clock) -> NDArray[Any]:
+        """Logarithms of seconds a call: (blocks, arms)."""
+        return np.array(self.cpu if clock == "cpu" else self.wall)
 
 
 @dataclass
@@ -179,7 +219,7 @@ class Comparison:
     @property
     def todo(self) -> list[str]:
         """Benchmarks that are undecided."""
-        return [name for name, member in self.measured.items() if not member.decided]
+        return [name for name, member in self.measured.items() if member.open_clocks]
 
     def run(
         self, budget: float = BUDGET, report: Callable[[Comparison], None] = lambda _: None
@@ -233,8 +273,9 @@ class Comparison:
             if arm == "A":
                 self._expected[name] = digest, worker.load(path)[0]
                 member.loops = plan["loops"]
-                sample = plan["call"] * member.loops
-                member.rounds = max(FEWEST_ROUNDS, min(MOST_ROUNDS, round(SAMPLES / sample)))
+                sample = max(plan[clock] for clock in member.clocks) * member.loops
+                fewest = FEWEST_ROUNDS if member.benchmark.workers == 1 else FEWEST_IN_WORKERS
+                member.rounds = max(fewest, min(MOST_ROUNDS, round(SAMPLES / sample)))
             else:
                 self._check(name, digest, path, arm)
         return []
@@ -255,15 +296,16 @@ class Comparison:
         """
         names, seed = self.todo, self.blocks + 1
         with ExitStack() as stack:
-            arms = [stack.enter_context(Process(side, seed)) for side in (self.a, self.a, self.b)]
-            for name in names:
-                try:
-                    self._opened(name, arms, folder)
-                except ProcessError as error:
-                    self.measured[name].failure = f"it fails after it worked once: {error}"
-                    return
+            sides, started = (self.a, self.a, self.b), {}
+            for arm in self.rng.permutation(len(sides)):
+                started[arm] = stack.enter_context(Process(sides[arm], seed))
+            arms = [started[arm] for arm in range(len(sides))]
+            if not self._opened(names, arms, folder):
+                return
             for process in arms:
-                process.pin_to_core(self.blocks)
+                # Several workers need several cores.
+                if all(member.benchmark.workers == 1 for member in self.measured.values()):
+                    process.pin_to_core(self.blocks)
                 process.call("freeze_gc")
             samples = self._sampled([name for name in names if name in self.todo], arms)
         if samples is None:
@@ -273,15 +315,22 @@ class Comparison:
             self.measured[name].wall.append(_summary(times[..., 1]))
         self.blocks += 1
 
-    def _opened(self, name: str, arms: Sequence[Process], folder: Path) -> None:
-        """Open a benchmark in all processes."""
+    def _opened(self, names: list[str], arms: Sequence[Process], folder: Path) -> bool:
+        """Open benchmarks in all processes, each in an order of its own; whether all went well."""
         paths = [folder / f"block-{arm}.npz" for arm in range(len(arms))]
-        # All at once: each then waits for the same.
-        for process, path in zip(arms, paths, strict=True):
-            spec = self.measured[name].benchmark.spec
-            process.send("open", name=name, spec=spec, result=str(path))
-        for arm, process, path in zip(ARMS, arms, paths, strict=True):
-            self._check(name, process.result()["digest"], path, arm)
+        orders = [[names[n] for n in self.rng.permutation(len(names))] for _ in arms]
+        for step in zip(*orders, strict=True):
+            # All at once.
+            for name, process, path in zip(step, arms, paths, strict=True):
+                spec = self.measured[name].benchmark.spec
+                process.send("open", name=name, spec=spec, result=str(path))
+            for name, arm, process, path in zip(step, ARMS, arms, paths, strict=True):
+                try:
+                    self._check(name, process.result()["digest"], path, arm)
+                except ProcessError as error:
+                    self.measured[name].failure = f"it fails after it worked once: {error}"
+                    return False
+        return True
 
     def _sampled(
         self, names: list[str], arms: Sequence[Process]
@@ -304,26 +353,29 @@ class Comparison:
     def _look(self) -> None:
         """Judge the benchmarks that are undecided."""
         self.looks += 1
-        names = self.todo
+        members = [one for one in self.measured.values() if one.failure is None]
         changed = sum(
-            member.judgement is not None and member.judgement.outcome in {"slower", "faster"}
-            for member in self.measured.values()
+            judgement.outcome in {"slower", "faster"}
+            for one in members
+            for judgement in one.judgements.values()
         )
-        for which in ("cpu", "wall"):
+        for clock in CLOCKS:
             judgements = verdict.judge(
-                {name: np.array(getattr(self.measured[name], which)) for name in names},
+                {
+                    one.benchmark.name: one.logs(clock)
+                    for one in members
+                    if clock in one.open_clocks
+                },
                 self.rng,
                 look=self.looks,
-                total=sum(member.failure is None for member in self.measured.values()),
+                # Holm's correction is over both clocks; their residuals are not of one kind.
+                total=sum(len(one.clocks) for one in members),
                 changed=changed,
                 error=self.error,
                 resolution=self.resolution,
             )
             for name, judgement in judgements.items():
-                if which == "cpu":
-                    self.measured[name].judgement = judgement
-                else:
-                    self.measured[name].of_wall = judgement
+                self.measured[name].judgements[clock] = judgement
 
 
 def _summary(times: NDArray[Any]) -> tuple[float, ...]:

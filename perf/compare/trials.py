@@ -1,8 +1,8 @@
 """Trials of `compare`: whether it finds a known slowdown, and nothing else.
 
 Each trial compares two commits of a generated repository, under a background load of its own. One
-kernel of the second commit does 5 % more work, and all others are the same on both sides: a trial
-tells both whether the 5 % is found and whether anything else is called changed. The latter is no
+kernel of the second commit does 1 or 5 % more work, and all others are the same on both sides: a
+trial tells both whether that is found and whether anything else is called changed. The latter is no
 easier than between identical sides: by Holm's rule a benchmark that is found leaves its share of
 the error to the rest. Trials of identical commits are made on request.
 """
@@ -21,19 +21,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
-from rich import box
-from rich.table import Table
-
 from analysis.errors import InputError
-from perf.compare import benchmarks, injected_slowdown, report, session, sides, worker
-from perf.compare.injected_slowdown import BASE, FIVE, NONE, SLOWED
+from perf.compare import (
+    benchmarks,
+    injected_slowdown,
+    instructions,
+    report,
+    session,
+    sides,
+    verdict,
+    worker,
+)
+from perf.compare.injected_slowdown import BASE, PERCENT, SLOWED
 from perf.programs import uv_program
 from perf.records import identity, plain, provenance
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-Kind = Literal["five", "none"]
+Kind = Literal["one", "five", "none"]
+"""Tag of the second commit."""
+
 Tool = Literal["compare", "asv"]
 
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
@@ -53,8 +61,6 @@ while os.getppid() == int(sys.argv[1]):
 """
 """Program that is busy until its parent ends, in whatever way."""
 
-TAG: Final[dict[Kind, str]] = {"five": FIVE, "none": NONE}
-
 
 @contextmanager
 def busy(processes: int) -> Iterator[None]:
@@ -70,7 +76,7 @@ def busy(processes: int) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Trial:
-    """One trial: of `compare` or asv, with 5 % or without, counted from 1."""
+    """One trial: of `compare` or asv, with a slowdown or without, counted from 1."""
 
     tool: Tool
     kind: Kind
@@ -95,11 +101,23 @@ class Trials:
     """Busy processes beside a trial."""
     budget: float = session.BUDGET
     """Seconds of a comparison."""
+    resolution: float = verdict.RESOLUTION
+    """Change that matters in a comparison."""
+
+    @property
+    def _conditions(self) -> dict[str, Any]:
+        """Entries of a record: trials of other conditions are others."""
+        return {
+            "load": self.load,
+            "budget": self.budget,
+            "resolution": self.resolution,
+            "code": code(),
+        }
 
     def done(self) -> list[dict[str, Any]]:
-        """Trials of the file with this load and budget, by this code."""
-        want = {"load": self.load, "budget": self.budget, "code": code()}
-        return [record for record in _read(self.path) if want.items() <= record.items()]
+        """Trials of the file under these conditions."""
+        want = self._conditions.items()
+        return [record for record in _read(self.path) if want <= record.items()]
 
     def pending(self, trials: Sequence[Trial]) -> list[Trial]:
         """Trials that are not in the file."""
@@ -114,7 +132,7 @@ class Trials:
         """Make a trial and append its record to the file."""
         self.folder.mkdir(parents=True, exist_ok=True)
         repository = injected_slowdown.repository(self.folder)
-        self._compile(repository)
+        counted = self._prepared(repository)
         begin = time.monotonic()
         with busy(self.load):
             if trial.tool == "compare":
@@ -123,9 +141,8 @@ class Trials:
                 outcome = self._asv(repository, trial)
         record = {
             **trial.key,
-            "load": self.load,
-            "budget": self.budget,
-            "code": code(),
+            **self._conditions,
+            "instructions": counted,
             "seconds": time.monotonic() - begin,
             "load_average": provenance.load_average(),
             "versions": provenance.versions(),
@@ -137,27 +154,38 @@ class Trials:
             file.write(json.dumps(record) + "\n")
         return record
 
-    def _compile(self, repository: Path) -> None:
-        """Compile the kernels of all commits once, before any trial."""
-        mark = self.folder / f"compiled-{code()}"
-        if mark.exists():
-            return
-        with benchmarks.scratch() as scratch:
-            kernels = benchmarks.kernels(scratch, self.data, benchmarks.KERNELS)
-            for tag in (BASE, NONE, FIVE):
-                with session.Process(sides.side(f"{tag}@{repository}"), 0) as process:
-                    for kernel in kernels:
-                        result = str(scratch / "result.npz")
-                        process.call("open", name=kernel.name, spec=kernel.spec, result=result)
-        mark.touch()
+    def _prepared(self, repository: Path) -> dict[str, float | str]:
+        """Compile the kernels of all commits once, before any trial.
+
+        Returns instructions of SLOWED over those of the first commit, or why there are none.
+        """
+        path = self.folder / f"prepared-{code()}.json"
+        if not path.exists():
+            counts = {}
+            every = {tag: sides.side(f"{tag}@{repository}") for tag in (BASE, *KINDS)}
+            with benchmarks.scratch() as scratch:
+                kernels = benchmarks.kernels(scratch, self.data, benchmarks.KERNELS)
+                for side in every.values():
+                    with session.Process(side, 0) as process:
+                        for kernel in kernels:
+                            result = str(scratch / "result.npz")
+                            process.call("open", name=kernel.name, spec=kernel.spec, result=result)
+                (slowed,) = (kernel for kernel in kernels if kernel.name == SLOWED)
+                for tag in PERCENT:
+                    counts[tag] = instructions.counted(slowed, every[BASE], every[tag])
+            path.write_text(json.dumps({tag: _ratio(*pair) for tag, pair in counts.items()}))
+        prepared: dict[str, float | str] = json.loads(path.read_text())
+        return prepared
 
     def _compared(
         self, repository: Path, trial: Trial, show: Callable[[session.Comparison], None]
     ) -> dict[str, Any]:
-        a, b = (sides.side(f"{tag}@{repository}") for tag in (BASE, TAG[trial.kind]))
+        a, b = (sides.side(f"{tag}@{repository}") for tag in (BASE, trial.kind))
         with benchmarks.scratch() as scratch:
             kernels = benchmarks.kernels(scratch, self.data, benchmarks.KERNELS)
-            comparison = session.Comparison(a, b, kernels, seed=trial.number)
+            comparison = session.Comparison(
+                a, b, kernels, seed=trial.number, resolution=self.resolution
+            )
             comparison.run(self.budget, show)
         result = report.as_json(comparison)
         outcomes = {name: member["outcome"] for name, member in result["benchmarks"].items()}
@@ -165,7 +193,7 @@ class Trials:
 
     def _asv(self, repository: Path, trial: Trial) -> dict[str, Any]:
         where = self._asv_project(repository)
-        done = _asv(where, "continuous", "--machine", MACHINE, BASE, TAG[trial.kind])
+        done = _asv(where, "continuous", "--machine", MACHINE, BASE, trial.kind)
         text = done.stdout + done.stderr
         missing = [name for name in benchmarks.KERNELS if f"{_asv_name(name)}.time_it" not in text]
         # Status 1 is that of a slowdown.
@@ -239,6 +267,13 @@ def _read(path: Path) -> list[dict[str, Any]]:
     return records
 
 
+def _ratio(a: instructions.Counts | str, b: instructions.Counts | str) -> float | str:
+    """Instructions of B over those of A, or why they were not counted."""
+    if isinstance(a, str) or isinstance(b, str):
+        return a if isinstance(a, str) else str(b)
+    return round(statistics.median(b) / statistics.median(a), 5)
+
+
 _ASV_ROW: Final = re.compile(
     r"^\|\s*(?P<sign>[+-])\s*\|.*\|\s*(?P<name>\w+)\.time_it\s*\|\s*$", re.MULTILINE
 )
@@ -275,107 +310,3 @@ def code() -> str:
         provenance.machine().model_dump(),
         injected_slowdown.state(),
     )[:12]
-
-
-def table(done: Sequence[dict[str, Any]]) -> Table:
-    """Table of trials by tool and kind."""
-    shown = Table(box=box.SIMPLE, pad_edge=False)
-    for heading in (
-        "tool",
-        "B is",
-        "trials",
-        "5 % found",
-        "as B / A",
-        "false slower",
-        "false faster",
-        "of judgements",
-        "no change",
-        "undecided",
-        "A / A",
-        "seconds",
-    ):
-        shown.add_column(heading, justify="left" if heading in {"tool", "B is"} else "right")
-    for tool in ("compare", "asv"):
-        for kind, label in (("five", "5 % slower in one kernel"), ("none", "identical")):
-            trials = [trial for trial in done if (trial["tool"], trial["kind"]) == (tool, kind)]
-            if trials:
-                shown.add_row(tool, label, *_row(trials, kind))
-    return shown
-
-
-def _row(trials: Sequence[dict[str, Any]], kind: str) -> list[str]:
-    slowed = SLOWED if kind == "five" else None
-    others = [
-        outcome
-        for trial in trials
-        for name, outcome in trial["outcomes"].items()
-        if name != slowed
-    ]
-    hit, ratios = "-", "-"
-    if slowed:
-        hits = [trial["outcomes"].get(slowed) == "slower" for trial in trials]
-        hit = f"{sum(hits)} of {len(hits)}"
-        effects = [
-            cpu["effect"]["ratio"]
-            for trial in trials
-            if "result" in trial and (cpu := trial["result"]["benchmarks"][slowed]["cpu"])
-        ]
-        if effects:
-            ratios = f"{min(effects):.3f} to {max(effects):.3f}"
-    controls = [
-        abs(member["cpu"]["control"]["ratio"] - 1)
-        for trial in trials
-        if "result" in trial
-        for member in trial["result"]["benchmarks"].values()
-        if member["cpu"]
-    ]
-    return [
-        str(len(trials)),
-        hit,
-        ratios,
-        str(others.count("slower")),
-        str(others.count("faster")),
-        str(len(others)),
-        f"{others.count('no change') / len(others):.0%}",
-        f"{others.count('undecided') / len(others):.0%}",
-        f"{statistics.median(controls):.1%}, {max(controls):.1%}" if controls else "-",
-        f"{statistics.median(trial['seconds'] for trial in trials):.0f}",
-    ]
-
-
-def footnote(done: Sequence[dict[str, Any]]) -> list[str]:
-    """Slowdown, versions and machine of the trials."""
-    last = done[-1]
-    loads = [trial["load_average"] for trial in done if trial["load_average"] is not None]
-    where = last["machine"]
-    return [
-        (
-            f"Slowed: {SLOWED}. {last['load']} busy processes beside, {last['budget']:.0f} s for a "
-            f"comparison. A / A: what the control arm shows, median and largest. "
-            f"{ASV}, asv_runner {ASV_RUNNER}, with the defaults of both."
-        ),
-        ", ".join(f"{name} {version}" for name, version in last["versions"].items()),
-        (
-            f"{where['name']}: {where['cpu']}, {where['cores']} cores, {where['kernel']}, "
-            f"load average {min(loads):.1f} to {max(loads):.1f}, code {last['code']}"
-        ),
-    ]
-
-
-def reached(done: Sequence[dict[str, Any]]) -> bool | None:
-    """Whether `compare` reaches its aim, None before 20 trials with 5 %.
-
-    The aim: the 5 % are found in nine of ten, and of 20 trials at most one has a false "slower".
-    """
-    slowed = [trial for trial in done if (trial["tool"], trial["kind"]) == ("compare", "five")]
-    if len(slowed) < 20:
-        return None
-    hits = sum(trial["outcomes"].get(SLOWED) == "slower" for trial in slowed)
-    false = sum(
-        outcome == "slower"
-        for trial in done
-        if trial["tool"] == "compare"
-        for name, outcome in trial["outcomes"].items()
-        if name != SLOWED or trial["kind"] == "none"
-    )
-    return bool(hits >= 0.9 * len(slowed) and false <= max(1, len(slowed) // 20))

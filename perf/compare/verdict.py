@@ -11,6 +11,18 @@ The interval is Student's, or that of a studentised bootstrap of the blocks if i
 heavy tails it is. The benchmarks' standardised residuals are drawn from one pool: a tail of 1e-4
 cannot be seen in the ten blocks of one benchmark. Holm's correction keeps the error over all benchmarks, and
 the error spent at one look at the data is not spent again, so that looking repeatedly is allowed.
+
+The control sees what differs from process to process, and nothing that always differs in the same
+way between two environments. Places in memory would: randomisation of the address space moves whole
+pages, so that an array begins at the same byte of its page in every process of an environment, and
+at another where paths or variables are longer. That makes up to some percent (Mytkowicz et al.,
+ASPLOS 2009), always of the same sign, for B and never for A again. So each process draws what an
+environment would fix: where memory begins (`worker.displaced`), the order in which benchmarks are
+opened, which places machine code, and the order in which the three start. The difference then is
+noise of processes, which the control has as well, and which more blocks average out. A second
+installation of A as the control would be a single draw of it: one degree of freedom, of which an
+error of 1 % needs 64 standard deviations. What is left comes with the packages' files alone, which
+uv links to the same ones where the versions are equal.
 """
 
 from __future__ import annotations
@@ -36,9 +48,10 @@ FIRST_LOOK: Final = 4
 LOOK_GROWTH: Final = 1.4
 """Blocks from one look to the next: each look costs some of the error allowed."""
 
-SMALLEST: Final = 0.01
-"""Change below which nothing is claimed, however sure: where code lies in memory makes as much
-(Mytkowicz et al., ASPLOS 2009; criterion.rs has the same noise threshold)."""
+SMALLEST: Final = 0.002
+"""Change below which nothing is claimed, however sure. Were every difference drawn anew in each
+process, there need be none; but the files of an environment lie in the machine's memory where they
+do, as long as it runs. `compare-trials` shows what identical kernels differ by over all trials."""
 
 RESOLUTION: Final = 0.03
 """Change that matters: a benchmark is decided when the interval excludes a larger one."""
@@ -80,7 +93,7 @@ class Judgement:
     control: Interval
     """A again over A, at the level of `ERROR` for this benchmark alone."""
     smallest: float
-    """Smallest change that can be claimed: the reach of the control, at least SMALLEST."""
+    """Smallest change that can be claimed: the reach of the control, or SMALLEST."""
     blocks: int
     """Processes of each arm."""
 
@@ -185,6 +198,8 @@ def judge(
     benchmarks of the run, `changed` that of those that an earlier look found changed: Holm's
     correction need not count them any more.
     """
+    if not samples:
+        return {}
     members = {
         name: _Contrasts(logs[:, 2] - logs[:, :2].mean(axis=1), logs[:, 1] - logs[:, 0])
         for name, logs in samples.items()

@@ -7,6 +7,7 @@ JSON, and answers each with a line. It ends when its input or its parent ends.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import gc
 import hashlib
@@ -15,6 +16,7 @@ import importlib.util
 import json
 import os
 import random
+import resource
 import signal
 import sys
 import time
@@ -32,6 +34,9 @@ COPIES: Final = 8
 
 PR_SET_PDEATHSIG: Final = 1
 """Option of Linux: a signal when the parent ends (prctl(2))."""
+
+DISPLACEMENTS: Final = 512
+"""Most blocks of memory that a process takes and never uses: half a megabyte, on average."""
 
 PAGE: Final = 4096
 ALIGNMENT: Final = 16
@@ -117,6 +122,14 @@ def _elsewhere(array: Any) -> Any:
     copy = room[begin : begin + array.nbytes].view(array.dtype).reshape(array.shape)
     copy[...] = array
     return copy
+
+
+def displaced() -> list[bytes]:
+    """Blocks of memory: while they are kept, what is allocated lies elsewhere in its page.
+
+    Otherwise it is at the same place in every process of an environment.
+    """
+    return [bytes(random.randrange(PAGE)) for _ in range(random.randrange(DISPLACEMENTS))]
 
 
 def _plain(value: Any, arrays: dict[str, Any]) -> Any:  # noqa: PLR0911  (kinds of value)
@@ -223,13 +236,15 @@ def workload(spec: dict[str, Any]) -> Opened:
     finally:
         del sys.path[0]
     warnings.simplefilter("ignore")
+    close = contextlib.ExitStack()
+    atexit.register(close.close)
     (chosen,) = (one for one in workloads.WORKLOADS if one.name == spec["workload"])
     ready = workloads.ready(
         chosen,
         spec["path"],
         chunksize=spec["chunksize"],
-        workers=1,
-        close=contextlib.ExitStack(),
+        workers=spec["workers"],
+        close=close,
     )
     return Opened([ready.run], ready.digest)
 
@@ -254,6 +269,7 @@ class Worker:
     """The benchmarks of one process."""
 
     def __init__(self) -> None:
+        self.displacing = displaced()
         self.calls: dict[str, list[Callable[[], Any]]] = {}
 
     def open(self, name: str, spec: dict[str, Any], result: str) -> dict[str, Any]:
@@ -282,7 +298,11 @@ class Worker:
             if used >= seconds / 2 or waited >= WAIT_SECONDS:
                 most = int(loops * WAIT_SECONDS / waited)
                 wanted = round(loops * seconds / used) if used > 0 else most
-                return {"loops": max(1, min(wanted, most)), "call": max(used, seconds) / loops}
+                return {
+                    "loops": max(1, min(wanted, most)),
+                    "cpu": max(used, seconds) / loops,
+                    "wall": waited / loops,
+                }
             loops = max(2 * loops, min(100 * loops, int(loops * seconds / max(used, 1e-7))))
 
     def run(self, name: str, loops: int, turn: int = 0) -> dict[str, Any]:
@@ -291,10 +311,10 @@ class Worker:
         call = copies[turn % len(copies)]
         gc.collect()
         turns = range(loops)
-        cpu, wall = time.process_time(), time.perf_counter()
+        cpu, wall = _cpu_seconds(), time.perf_counter()
         for _ in turns:
             call()
-        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        wall, cpu = time.perf_counter() - wall, _cpu_seconds() - cpu
         # Within a step of the clock the difference is zero, which has no ratio.
         return {"cpu": max(cpu, 1e-9), "wall": max(wall, 1e-9)}
 
@@ -318,6 +338,12 @@ class Worker:
             callgrind.instrument_hooks_stop_benchmark(instance)
             callgrind.instrument_hooks_set_executed_benchmark(instance, os.getpid(), b"call")
         return {}
+
+
+def _cpu_seconds() -> float:
+    """CPU seconds of this process and of its children that have ended, as those of a pool do."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + ended.ru_utime + ended.ru_stime
 
 
 def main() -> None:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -20,14 +18,11 @@ import psutil
 import pytest
 
 from analysis.errors import InputError
-from perf.cli import _console
 from perf.cli import compare as cli_compare
-from perf.compare import benchmarks, bisect, report, session, sides, verdict, worker
-from perf.compare.trials import KINDS, SPIN, Trial, Trials, busy, reached, table
+from perf.compare import benchmarks, bisect, report, session, sides, worker
 from perf.records.difference import difference
 from tests.perf.records.test_difference import EQUAL, UNEQUAL
 from tests.support import cli, toy_repository
-from tests.support.process_helpers import wait_for
 from tests.support.toy_repository import NAMES, TIMED, WORK
 
 STATES = {
@@ -87,6 +82,120 @@ def test_what_is_there_is_found_and_nothing_else(
     made = compared(repository, "base", b, toy_repository.suite(tmp_path))
     assert outcomes(made) == {name: changed.get(name, "no change") for name in NAMES}
     assert report.exit_status(made) == status
+
+
+SLEEPING = """
+
+from concurrent.futures import ThreadPoolExecutor
+
+MILLISECONDS = {{"gamma": {more}}}
+
+
+def shared(name):
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(time.sleep, MILLISECONDS.get(name, 20) / 1000)
+        return called(name)
+
+
+def bench_beta():
+    return shared("beta")
+
+
+def bench_gamma():
+    return shared("gamma")
+"""
+
+
+@pytest.mark.parametrize(
+    ("work", "slept", "cpu", "wall"),
+    [
+        ("none", 'int(os.environ.get("SLEEP", 20))', "no change", "slower"),
+        ("double", "20", "slower", "no change"),
+    ],
+)
+def test_work_that_is_shared_is_judged_by_both_clocks(
+    repository: Path, tmp_path: Path, work: str, slept: str, cpu: str, wall: str
+) -> None:
+    # The clock of CPU time counts, that of wall time is the machine's: error and resolution are
+    # such that what is no change is none by any chance.
+    suite = tmp_path / "benchmarks.py"
+    suite.write_text(toy_repository.COUNTED + SLEEPING.format(more=slept))
+    made = session.Comparison(
+        sides.side(f"base@{repository}"),
+        sides.side(f"{work}@{repository}", ["SLEEP=60"]),
+        benchmarks.functions(suite, workers=2),
+        error=1e-6,
+        resolution=0.8,
+    )
+    made.run(60)
+    gamma = made.measured["gamma"]
+    assert {clock: one.outcome for clock, one in gamma.judgements.items()} == {
+        "cpu": cpu,
+        "wall": wall,
+    }
+    assert gamma.clock == ("cpu" if cpu == "slower" else "wall")
+    assert gamma.outcome == "slower"
+    assert made.measured["beta"].outcome == "no change"
+    assert report.exit_status(made) == report.SLOWER
+    told = report.as_json(made)["benchmarks"]["gamma"]
+    assert (told["clock"], told["outcome"]) == (gamma.clock, "slower")
+    assert (told["cpu"]["outcome"], told["wall"]["outcome"]) == (cpu, wall)
+    rows = [line for line in report.markdown(made).splitlines() if line.startswith("| gamma")]
+    assert [("**slower**" in row, row.split("|")[2].strip()) for row in rows] == [
+        (cpu == "slower", "cpu"),
+        (wall == "slower", "wall"),
+    ]
+
+
+def test_of_one_worker_only_cpu_time_is_judged() -> None:
+    side = sides.side(".")
+    made = session.Comparison(
+        side,
+        side,
+        [
+            benchmarks.Benchmark("alone", {}, lambda *_: None),
+            benchmarks.Benchmark("shared", {}, lambda *_: None, workers=2),
+        ],
+    )
+    rng = np.random.default_rng(1)
+    for member in made.measured.values():
+        logs = 0.005 * rng.standard_normal((9, 3))
+        member.cpu = [tuple(block) for block in logs]
+        # B waits.
+        member.wall = [(a, again, b + 0.5) for a, again, b in logs]
+    made._look()
+    assert {name: one.outcome for name, one in made.measured.items()} == {
+        "alone": "no change",
+        "shared": "slower",
+    }
+    assert report.as_json(made)["benchmarks"]["alone"]["wall"] is None
+    assert "in CPU time, slower in wall time" in made.measured["shared"].verdict
+    assert made.todo == []
+    made.measured["shared"].failure = "it fails"
+    assert report.exit_status(made) == report.INCOMPARABLE
+
+
+def test_each_process_has_its_arrays_elsewhere_in_a_page(repository: Path, tmp_path: Path) -> None:
+    suite = tmp_path / "places.py"
+    suite.write_text(
+        "import numpy as np\n\n\n"
+        "def bench_place():\n    return np.empty(3000, np.uint8).ctypes.data % 4096\n"
+    )
+    (place,) = benchmarks.functions(suite)
+    side, places = sides.side(f"base@{repository}"), set()
+    for _ in range(5):
+        with session.Process(side, 1) as process:
+            path = tmp_path / "place.npz"
+            process.call("open", name="place", spec=place.spec, result=str(path))
+            places |= set(worker.load(path))
+    # Without `displaced` there is one.
+    assert len(places) > 2
+
+
+def test_cpu_time_is_also_that_of_children_that_ended() -> None:
+    before = worker._cpu_seconds()
+    subprocess.run([sys.executable, "-c", "sum(range(3_000_000))"], check=True)
+    assert worker._cpu_seconds() - before > 0.01
 
 
 @pytest.mark.serial
@@ -189,6 +298,7 @@ def test_command_writes_verdicts_and_tells_ci(repository: Path, tmp_path: Path) 
         (["novalue"], None, None, "KEY=VALUE"),
         ([], ["no-such"], None, "there is no benchmark 'no-such'"),
         ([], None, "no-such.py", "no-such.py cannot be read"),
+        ([], None, os.devnull, "no function bench_"),
     ],
 )
 def test_bad_input_says_what_to_do(
@@ -411,86 +521,6 @@ def test_worker_ends_when_its_parent_is_gone(repository: Path) -> None:
     assert popen.poll() is not None
 
 
-# --- what the blocks say
-
-
-def simulated(
-    rng: np.random.Generator, effect: float, blocks: int = 9, noise: float = 0.01
-) -> np.ndarray:
-    """Logarithms of seconds of identical processes, but for what B takes longer."""
-    logs: np.ndarray = np.log(1e-3) + noise * rng.standard_normal((blocks, 3))
-    logs[:, 2] += math.log(effect)
-    return logs
-
-
-@pytest.mark.parametrize(("effect", "want"), [(1.1, "slower"), (1 / 1.1, "faster")])
-def test_more_seconds_are_slower(effect: float, want: str) -> None:
-    rng = np.random.default_rng(1)
-    found = verdict.judge(
-        {"it": simulated(rng, effect), "other": simulated(rng, 1.0, noise=0.005)},
-        rng,
-        look=3,
-        total=2,
-    )
-    assert found["it"].outcome == want
-    assert found["other"].outcome == "no change"
-    assert found["it"].effect.low < effect < found["it"].effect.high
-
-
-def test_no_more_is_claimed_than_the_control_allows() -> None:
-    rng = np.random.default_rng(2)
-    logs = simulated(rng, 1.2, noise=0.001)
-    # A again is unlike A: what tells B from A may be the same.
-    logs[:, 1] += 0.3
-    found = verdict.judge({"it": logs}, rng, look=1, total=1)["it"]
-    assert found.smallest > 0.3
-    assert found.outcome == "undecided"
-
-
-def test_small_changes_are_not_claimed_however_sure() -> None:
-    rng = np.random.default_rng(3)
-    found = verdict.judge({"it": simulated(rng, 1.005, noise=1e-5)}, rng, look=1, total=1)["it"]
-    assert found.effect.low > 1
-    assert found.outcome == "no change"
-
-
-def test_error_allowed_is_not_exceeded_by_looking_again_and_again(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    # A twentieth of the draws: enough for the levels of this test, and quick.
-    monkeypatch.setattr(verdict, "RESAMPLES", 2_500)
-    looks = range(1, 100)
-    assert sum(verdict.spent(look, 0.01) for look in looks) <= 0.01
-    rng, false, runs = np.random.default_rng(4), 0, 60
-    # Ten times the error of the default, so that it can be seen in as many runs.
-    for _ in range(runs):
-        whole = {str(n): simulated(rng, 1.0, 18, 0.03) for n in range(6)}
-        for look, blocks in enumerate(verdict.looks()[:5], start=1):
-            found = verdict.judge(
-                {name: logs[:blocks] for name, logs in whole.items()},
-                rng,
-                look=look,
-                total=6,
-                error=0.1,
-            )
-            if any(one.outcome in {"slower", "faster"} for one in found.values()):
-                false += 1
-                break
-    # Of 60 runs at 10 %: more than 14 in 1 of 1000 such tests, which this seed is not.
-    assert false <= 14
-
-
-def test_heavy_tails_make_intervals_wider() -> None:
-    rng = np.random.default_rng(5)
-    calm = {str(n): simulated(rng, 1.0) for n in range(8)}
-    wild = {name: logs + 0.3 * (rng.random(logs.shape) < 0.06) for name, logs in calm.items()}
-    reach = [
-        max(one.effect.reach for one in verdict.judge(of, rng, look=1, total=8).values())
-        for of in (calm, wild)
-    ]
-    assert reach[1] > 2 * reach[0]
-
-
 # --- values that are read by other versions
 
 
@@ -530,69 +560,3 @@ def test_whatever_a_processor_returns_is_compared(tmp_path: Path) -> None:
         read = worker.load(path)
         worker.dump(want, path)
         assert difference(read[0], worker.load(path)[0]) is not None
-
-
-# --- trials
-
-
-def test_trials_are_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    trials = Trials(tmp_path / "trials.jsonl", tmp_path, tmp_path)
-    fives = [Trial("compare", "five", number) for number in range(1, 21)]
-    made = {
-        "load": 2,
-        "budget": 180.0,
-        "code": "now",
-        "seconds": 1.0,
-        "load_average": 2.0,
-        "outcomes": {"trijet_pt-compiled": "slower", "ht-columnar": "no change"},
-    }
-    monkeypatch.setattr("perf.compare.trials.code", lambda: "now")
-    lines = [json.dumps({**trial.key, **made}) for trial in fives]
-    trials.path.write_text("\n".join([*lines[:19], lines[19][:30]]))
-    assert trials.pending(fives) == fives[19:]
-    assert reached(trials.done()) is None
-    trials.path.write_text("\n".join(lines))
-    assert trials.pending(fives) == []
-    assert reached(trials.done()) is True
-    assert table(trials.done()).row_count == 1
-    wrong = json.loads(lines[0]) | {"outcomes": {"ht-columnar": "slower"}}
-    trials.path.write_text("\n".join([json.dumps(wrong)] * 3 + lines[3:]))
-    assert reached(trials.done()) is False
-    monkeypatch.setattr("perf.compare.trials.code", lambda: "later")
-    assert trials.pending(fives) == fives
-
-
-def test_background_load_ends() -> None:
-    def spinning() -> list[psutil.Process]:
-        found = []
-        for one in psutil.Process().children():
-            # Another test may have left one that nobody has waited for.
-            with suppress(psutil.ZombieProcess):
-                found += [one] if SPIN in one.cmdline() else []
-        return found
-
-    with busy(2):
-        # A process that has just begun may have no command line yet.
-        wait_for("two busy processes", lambda: len(spinning()) == 2)
-    assert not spinning()
-
-
-def test_background_load_ends_with_its_parent() -> None:
-    code = "from perf.compare.trials import busy\nwith busy(1): print('busy', flush=True); input()"
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    assert process.stdout
-    assert process.stdout.readline() == b"busy\n"
-    (spinning,) = psutil.Process(process.pid).children()
-    process.kill()
-    process.communicate()
-    spinning.wait(timeout=60)
-
-
-def test_unknown_kinds_are_told(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="--kinds must be some of five, none"):
-        _console.choices("six", "--kinds", KINDS)
-    (tmp_path / "empty.py").write_text("")
-    with pytest.raises(InputError, match="no function bench_"):
-        benchmarks.functions(tmp_path / "empty.py")

@@ -66,7 +66,7 @@ def compared(a: str = A, b: str = B, **variables: str) -> dict[str, Any]:
     }
     for name, judgement in verdict.judge(logs, rng, look=3, total=2).items():
         made.measured[name].cpu = made.measured[name].wall = [*map(tuple, logs[name].tolist())]
-        made.measured[name].judgement = made.measured[name].of_wall = judgement
+        made.measured[name].judgements["cpu"] = judgement
     made.measured["broken"].failure = "results of A and B differ"
     # As it is read from a file.
     content: dict[str, Any] = json.loads(json.dumps(report.as_json(made)))

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 import statistics
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
+from perf.compare.session import CLOCKS
+from perf.compare.verdict import Interval, Judgement
 from perf.measure.estimate import Estimate, of_median
 from perf.publish.page import Data, Material, Page
 from perf.publish.titles import title
@@ -21,7 +24,7 @@ DATA: Final = "compare"
 FIGURES: Final = 6
 """Significant figures in the file of data: more than are shown."""
 
-OUTCOMES: Final = {"no change": "equal", "not comparable": "not judged"}
+OUTCOMES: Final = {"no change": "equal"}
 """Outcomes of `compare` that pages call otherwise."""
 
 
@@ -72,7 +75,7 @@ def _kept(number: int, report: Mapping[str, Any]) -> dict[str, Any]:
     """A report of ``compare --json``: its pair, and a row for each benchmark."""
     a, b = (_side(report["sides"][side]) for side in "AB")
     machine = Machine.model_validate(report["machine"])
-    rows = [_judged(name, of) for name, of in report["benchmarks"].items()]
+    rows = [row for name, of in report["benchmarks"].items() for row in _judged(name, of)]
     return {
         "number": number,
         "a": a,
@@ -96,33 +99,44 @@ def _side(about: Mapping[str, Any]) -> str:
     return " ".join([_plain(about["name"]), *(f"{k}={v}" for k, v in about["variables"].items())])
 
 
-def _judged(name: str, of: Mapping[str, Any]) -> dict[str, Any]:
-    cpu, wall = of["cpu"], of["wall"]
-    seconds = [math.exp(block[0]) for block in of["log_cpu_seconds"]]
-    return {
-        "benchmark": name,
-        "outcome": OUTCOMES.get(of["outcome"], of["outcome"]),
-        "verdict": of["failure"] or of["verdict"],
-        "seconds": statistics.median(seconds) if seconds and cpu else None,
-        "effect": cpu and cpu["effect"],
-        "control": cpu and cpu["control"],
-        "smallest": cpu and cpu["smallest"],
-        "wall": wall and wall["effect"],
-        "processes": of["blocks"],
-    }
+def _judged(name: str, of: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """A row for each clock that was judged; one without numbers where none was."""
+    # Reports without "clock" have wall times that nobody judged.
+    judged = {clock: of[clock] for clock in CLOCKS if clock == "cpu" or "clock" in of}
+    for clock, known in judged.items():
+        if known is None:
+            continue
+        effect, control = (Interval(**known[which]) for which in ("effect", "control"))
+        logs = of[f"log_{clock}_seconds"]
+        judgement = Judgement(known["outcome"], effect, control, known["smallest"], of["blocks"])
+        yield {
+            "benchmark": name,
+            "clock": CLOCKS[clock],
+            "outcome": OUTCOMES.get(judgement.outcome, judgement.outcome),
+            "verdict": str(judgement),
+            "seconds": math.exp(statistics.median(block[0] for block in logs)),
+            "effect": asdict(effect),
+            "control": asdict(control),
+            "smallest": judgement.smallest,
+            "processes": judgement.blocks,
+        }
+    if not any(judged.values()):
+        empty = dict.fromkeys(("seconds", "effect", "control", "smallest"))
+        told = {"outcome": "not judged", "verdict": of["failure"] or of["verdict"]}
+        yield {"benchmark": name, "clock": "-", **told, **empty, "processes": of["blocks"]}
 
 
 def _chart(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Ratios with the intervals that the verdicts rest on."""
     return {
-        "x": {"label": "CPU time of B over A"},
+        "x": {"label": "time of B over A"},
         "rows": [
             {
-                "y": row["benchmark"],
+                "y": f"{row['benchmark']}, {row['clock']}",
                 "x": row["effect"]["ratio"],
                 "lo": row["effect"]["low"],
                 "hi": row["effect"]["high"],
-                "group": row["verdict"] if row["outcome"] != "equal" else "no change",
+                "group": "no change" if row["outcome"] == "equal" else row["outcome"],
             }
             for row in rows
             if row["effect"]

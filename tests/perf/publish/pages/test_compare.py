@@ -52,21 +52,30 @@ def campaign(version: str, *seconds: float, **changes: Any) -> list[Record]:
 
 
 def compared(a: str = A, b: str = B, **variables: str) -> dict[str, Any]:
-    """A report as `compare --json` makes it: one slower, one equal, one that fails."""
+    """A report as `compare --json` makes it: one slower, one equal, one that fails.
+
+    Of "shared", which has two workers, wall time is judged too.
+    """
     sides = (
         Side(a, Path(sys.executable), {"coffea": a}),
         Side(b, Path(sys.executable), {"coffea": b}, variables),
     )
-    names = ("slow", "same", "broken")
-    made = session.Comparison(*sides, [Benchmark(name, {}, lambda *_: None) for name in names])
+    workers = {"slow": 1, "same": 1, "broken": 1, "shared": 2}
+    made = session.Comparison(
+        *sides,
+        [Benchmark(name, {}, lambda *_: None, workers=many) for name, many in workers.items()],
+    )
     rng = np.random.default_rng(1)
-    logs = {
-        name: rng.normal(math.log(1e-3), 1e-3, (12, 3)) + np.array([0, 0, step])
-        for name, step in (("slow", 0.1), ("same", 0.0))
-    }
-    for name, judgement in verdict.judge(logs, rng, look=3, total=2).items():
-        made.measured[name].cpu = made.measured[name].wall = [*map(tuple, logs[name].tolist())]
-        made.measured[name].judgements["cpu"] = judgement
+    steps = {"cpu": {"slow": 0.1, "same": 0.0, "shared": 0.0}, "wall": {"shared": 0.2}}
+    for clock in session.CLOCKS:
+        logs = {
+            name: rng.normal(math.log(1e-3), 1e-3, (12, 3)) + np.array([0, 0, step])
+            for name, step in steps[clock].items()
+        }
+        for name, judgement in verdict.judge(logs, rng, look=3, total=4).items():
+            member = made.measured[name]
+            setattr(member, clock, [*map(tuple, logs[name].tolist())])
+            member.judgements[clock] = judgement
     made.measured["broken"].failure = "results of A and B differ"
     # As it is read from a file.
     content: dict[str, Any] = json.loads(json.dumps(report.as_json(made)))
@@ -98,20 +107,30 @@ def test_a_kept_comparison_gives_the_verdicts(shown: Shown) -> None:
     judged = compared()
     page = shown(PAGE, Material.of([*campaign(A, 1e-3), *campaign(B, 2e-3)], (), [judged]))
     table = page.table(f"coffea {A} (A) and {B} (B)")
-    for row in table.rows:
-        member = judged["benchmarks"][row[0]]
-        assert row[-1] == (member["failure"] or member["verdict"])
-        if member["cpu"]:
-            effect, control = member["cpu"]["effect"], member["cpu"]["control"]
-            assert row[2:5] == [
-                percent(effect["ratio"]),
-                interval(effect["low"], effect["high"]),
-                percent(control["ratio"]),
-            ]
-    verdicts = dict(zip(table.column("benchmark"), table.column("verdict"), strict=True))
-    assert verdicts["slow"] == "slower"
-    assert verdicts["same"].startswith("no change down to")
-    assert verdicts["broken"] == "results of A and B differ"
+    clocks = {told: clock for clock, told in session.CLOCKS.items()}
+    for name, clock, *row in table.rows:
+        member = judged["benchmarks"][name]
+        if clock == "-":
+            assert row[-1] == member["failure"]
+            continue
+        known = member[clocks[clock]]
+        effect, control = known["effect"], known["control"]
+        assert row[1:5] == [
+            percent(effect["ratio"]),
+            interval(effect["low"], effect["high"]),
+            percent(control["ratio"]),
+            f"{100 * known['smallest']:.1f} %",
+        ]
+        assert row[-1].startswith(known["outcome"])
+    verdicts = {(name, clock): row[-1] for name, clock, *row in table.rows}
+    assert len(verdicts) == len(table.rows)
+    assert verdicts["slow", "CPU time"] == "slower"
+    assert verdicts["same", "CPU time"] == judged["benchmarks"]["same"]["verdict"]
+    assert verdicts["broken", "-"] == "results of A and B differ"
+    # One verdict for each clock, where both are judged.
+    assert verdicts["shared", "CPU time"].startswith("no change down to")
+    assert verdicts["shared", "wall time"] == "slower"
+    assert ("slow", "wall time") not in verdicts
     # Nothing stands beside a verdict that nobody judged.
     assert not page.table("Not judged").rows
     assert "wrong in 1.00 % of runs" in page.text

@@ -308,14 +308,18 @@ def first_that_answers(machines: Sequence[Laws], question: Question) -> tuple[La
     Raises
     ------
     InputError
-        If none has: with what the first says of its first executor.
+        If none has: with what each says of its first executor.
     """
     for laws in machines:
         advice = advise(laws, question)
         if advice.answers:
             return laws, advice
-    reasons = [reason for laws in machines for _, reason in advise(laws, question).refused]
-    raise InputError(reasons[0] if reasons else NO_RECORDS)
+    reasons = [
+        f"{advise(laws, question).refused[0][1]} ({laws.machine.partition(':')[0]})"
+        for laws in machines
+        if laws.laws
+    ]
+    raise InputError("; ".join(reasons) or NO_RECORDS)
 
 
 def as_json(laws: Laws, advice: Advice) -> dict[str, Any]:

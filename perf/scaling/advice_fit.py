@@ -125,22 +125,38 @@ def as_json(one: Fitted) -> dict[str, Any]:
 
 
 def fitted(records: Iterable[Record]) -> list[Fitted]:
-    """The laws of every machine and job that was measured enough, those with most cells first."""
+    """The laws of every machine and job: those with any first, and what was measured first.
+
+    So a second machine never displaces the first.
+    """
     groups: dict[tuple[str, str], list[Record]] = defaultdict(list)
     merged: dict[str, list[Record]] = defaultdict(list)
-    for record in records:
+    for record in sorted(records, key=lambda one: one.timestamp):
         machine = f"{record.machine.name}: {record.machine.cpu}, {record.machine.cores} cores"
         what = record.what
-        if what.kind == "executor" and "tasks" in what.parameters:
+        if what.kind == "executor" and _tasks(record) and record.wall_seconds:
             merged[machine].append(record)
-        elif what.name.startswith("scale-") and {"files", "first_wall"} <= record.metrics.keys():
+        elif is_worker_run(record) and record.metrics.get("files", 0) >= 1:
             kind = [what.subject, what.implementation, what.parameters.get("variations")]
             groups[machine, ", ".join(str(one) for one in kind if one)].append(record)
     found = [
         _of_machine(machine, job, members, merges(merged[machine]))
         for (machine, job), members in groups.items()
     ]
-    return sorted(found, key=lambda one: -len(one.held_out))
+    return sorted(found, key=lambda one: not one.laws.laws)
+
+
+def is_worker_run(record: Record) -> bool:
+    """Whether a record is of `perf scale`, and has what laws and charts divide by."""
+    return (
+        record.what.name.startswith("scale-")
+        and record.what.executor in EXECUTORS
+        and "first_wall" in record.metrics
+        and record.metrics.get("chunks", 0) >= 1
+        and record.metrics.get("events", 0) >= 1
+        and (record.what.workers or 0) >= 1
+        and min(record.wall_seconds, default=0.0) > 0
+    )
 
 
 def _of_machine(
@@ -325,20 +341,26 @@ def _jackknife(values: Sequence[float]) -> float:
 # --- merging
 
 
+def _tasks(record: Record) -> int:
+    """Number of tasks of a record; 0 if it is of none."""
+    tasks = record.what.parameters.get("tasks")
+    return tasks if isinstance(tasks, int) else 0
+
+
 def merges(records: Sequence[Record]) -> dict[str, tuple[float, int]]:
     """By executor: seconds to merge a byte of a result, and the most bytes that were measured.
 
     Of tasks that return a histogram, over tasks that return nothing.
     """
     times: dict[str, dict[int, float]] = defaultdict(dict)
-    for record in sorted(records, key=lambda one: int(one.what.parameters["tasks"])):
+    for record in sorted(records, key=_tasks):
         parameters = record.what.parameters
         variant = parameters.get("variant", "")
         if parameters.get("contents", "random") != "random" or variant not in {"", "plain"}:
             continue
         own = ", coffea's own" if variant else ""
         engine = f"{record.what.executor}{own}"
-        tasks, size = int(parameters["tasks"]), int(parameters.get("bytes", 0))
+        tasks, size = _tasks(record), int(parameters.get("bytes", 0))
         results = tasks if variant else advice.batches(tasks, record.what.workers or 1)
         # Of empty tasks the most: what a call takes is in all of them.
         times[engine][size] = record.wall_median / (tasks if size == 0 else results)

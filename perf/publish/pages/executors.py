@@ -187,7 +187,7 @@ def _scaling(records: Sequence[Record]) -> list[dict[str, Any]]:
         lambda: defaultdict(list)
     )
     for record in records:
-        if record.what.name.startswith("scale-") and "first_wall" in record.metrics:
+        if advice_fit.is_worker_run(record):
             key = record.input.digest, record.what.chunksize
             groups[record.machine.name][key].append(record)
     found = []

@@ -110,10 +110,12 @@ window.advise = (() => {
     return { machine: laws.machine, job: laws.job, answers, refused: [...refused, ...missing] };
   }
 
-  /** The advice of the first machine that has any, or else that of the first. */
+  /** The advice of the first machine that has any, or else that of the first, with what each says. */
   function first(machines, question) {
-    const all = machines.map((laws) => advise(laws, question));
-    return all.find((one) => one.answers.length) ?? all[0];
+    const all = machines.filter((laws) => laws.laws.length).map((laws) => advise(laws, question));
+    const found = all.find((one) => one.answers.length);
+    const reasons = all.map((one) => `${one.refused[0]?.why} (${one.machine.split(":")[0]})`);
+    return found ?? { ...all[0], reason: reasons.join("; ") };
   }
 
   // --- the form
@@ -137,7 +139,7 @@ window.advise = (() => {
     place.querySelector("p").textContent = winner
       ? `${winner.engine}, chunks of ${whole(winner.chunksize)} events: ${seconds(winner.whole.value)} ` +
         `(${seconds(winner.whole.low)} to ${seconds(winner.whole.high)})`
-      : found.refused[0]?.why ?? "not measured";
+      : found.reason;
     place.hidden = false;
   }
 

@@ -47,7 +47,10 @@ def test_the_answer_is_that_of_the_function(project: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ((*JOB[:-1], 32), "not measured: 32 workers, only 1 to 16"),
+        (
+            (*JOB[:-1], 32),
+            "32 workers, only 1 to 2 (small); not measured: 32 workers, only 1 to 16 (many)",
+        ),
         ((*JOB, "--machine", "small"), "not measured: 8 workers, only 1 to 2"),
         ((*JOB, "--machine", "nowhere"), "not measured: there are no records"),
         (JOB[:4], "say how many --events in how many --files on how many --cores"),

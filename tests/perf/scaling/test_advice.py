@@ -107,11 +107,17 @@ def test_too_few_cells_give_no_law_and_other_records_none_at_all() -> None:
     assert advice_fit.fitted([record(), *old]) == []
 
 
-def test_the_machine_with_most_cells_comes_first_and_another_may_answer() -> None:
+def test_the_machine_that_was_measured_first_comes_first_and_another_may_answer() -> None:
     small = records(["futures"], cells=10, workers=(1, 2), machine=machine("small", 2))
-    both = [one.laws for one in advice_fit.fitted([*small, *records(["futures"])])]
-    assert [one.machine.partition(":")[0] for one in both] == ["many", "small"]
-    assert advice.first_that_answers(both[::-1], JOB)[0] == both[0]
+    few = records(["futures"], cells=3, machine=machine("few"))
+    many = records(["futures"])
+    fitted = advice_fit.fitted([*many, *few, *small])
+    found = [one.laws for one in fitted]
+    assert [one.machine.partition(":")[0] for one in found] == ["small", "many", "few"]
+    assert advice.first_that_answers(found, JOB)[0] == found[1]
+    cell = fitted[0].held_out[0].seen.cell
+    known = Question(cell.events, cell.files, cell.workers)
+    assert advice.first_that_answers(found, known)[0] == found[0]
 
 
 def test_bytes_of_results_cost_what_the_benchmarks_of_merging_say() -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import pytest
 
+from analysis.errors import InputError
 from analysis.executors import EXECUTORS
 from perf.claims.executors import QUANTITIES
 from perf.claims.verdict import Verdict
@@ -123,7 +124,9 @@ def test_the_form_answers_as_the_command_does(
     best = advice.first_that_answers(machines, advice.Question(50_000_000, 200, 8))[1].answers[0]
     assert answer == restored
     assert answer.startswith(f"{best.engine}, chunks of {best.chunksize:,} events: ")
-    assert refused == "not measured: 17 workers, only 1 to 16"
+    with pytest.raises(InputError) as error:
+        advice.first_that_answers(machines, advice.Question(50_000_000, 200, 17))
+    assert refused == str(error.value)
 
 
 def flat(answer: dict[str, Any]) -> dict[str, Any]:
@@ -175,6 +178,28 @@ def test_what_is_not_in_the_records_says_how_to_measure_it(shown: Shown) -> None
     assert without
     assert all(row[2] == f"not measured: run {CLAIMS_COMMAND}" for row in without)
     assert "No claim is measured" in page.text
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"wall_seconds": (0.0,)},
+        {"executor": "nosuch"},
+        {"parameters": {}},
+        {"metrics": {}},
+        {"metrics": {"first_wall": 1.0, "files": 0, "chunks": 0, "events": 0}},
+        {"workers": None},
+    ],
+    ids=str,
+)
+def test_odd_records_change_nothing(shown: Shown, odd: dict[str, Any]) -> None:
+    good = records(["futures"], cells=10)
+    strange = scaled(1, 1_000_000, 250_000, 2).model_copy(deep=True)
+    what = {name: value for name, value in odd.items() if name in type(strange.what).model_fields}
+    rest = {name: value for name, value in odd.items() if name not in what}
+    strange = strange.model_copy(update={"what": strange.what.model_copy(update=what), **rest})
+    expected, found = (shown(PAGE, Material.of(of)) for of in (good, [*good, strange]))
+    assert found.text == expected.text
 
 
 # --- the matrix, scaling, facts

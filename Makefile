@@ -83,10 +83,11 @@ history: $(VENV)/.ready ## Measure coffea's releases alone on the machine (two h
 	$(BIN)/python -m perf history picture $(REPORTS)/history.svg
 	$(BIN)/python -m perf publish
 
-trials: $(VENV)/.ready ## How often compare finds 5 %, beside two busy processes (three hours), in reports/
+trials: $(VENV)/.ready ## How often compare finds 5 and 1 %, beside two busy processes (five hours), in reports/
 	mkdir -p $(REPORTS)
 	$(BIN)/python -m perf compare-trials --tools compare,asv > $(REPORTS)/compare-trials.txt
 	$(BIN)/python -m perf compare-trials --kinds none >> $(REPORTS)/compare-trials.txt
+	$(BIN)/python -m perf compare-trials --kinds one,none --resolution 0.01 >> $(REPORTS)/compare-trials.txt
 
 signals: $(VENV)/.ready ## Signals at random moments of commands on five executors (half an hour), in reports/
 	mkdir -p $(REPORTS)

@@ -10,6 +10,7 @@ import numpy as np
 import pyhf
 
 from analysis.inference.backends import FitError, guarded
+from analysis.inference.groups import groups
 from analysis.inference.model import LEAST, numpy, tensor
 from analysis.inference.optimizer import NotConvergedWarning, covariance_of
 
@@ -130,11 +131,15 @@ def derivatives(
     widths = model.widths
     steps = np.diag(STEP * np.where(widths > 0, widths, 1.0))
     size = np.diag(steps)
+    members, changes = groups(model.pdf)
+    changes = changes[:, : len(observed)]
     with guarded():
         here = model.expected(at)
-        plus, minus = (
-            np.array([model.expected(at + sign * one) for one in steps]) for sign in (1.0, -1.0)
-        )
+        plus, minus = np.tile(here, (2, len(at), 1))
+        for group in members:
+            for moved, sign in ((plus, 1.0), (minus, -1.0)):
+                there = model.expected(at + sign * steps[group].sum(axis=0))
+                moved[group] = np.where(changes[group], there, here)
         first = (plus - minus) / (2 * size[:, np.newaxis])
         bent = plus + minus - 2 * here
         # In a bin without events the likelihood is linear in the expected events.
@@ -145,12 +150,16 @@ def derivatives(
         gradient = 2 * first @ slope
         hessian = 2 * np.einsum("ib,jb,b->ij", first, first, squared)
         hessian += np.diag(2 * (bent @ slope) / size**2)
-        for i, j in itertools.combinations(np.flatnonzero(~model.fixed), 2):
-            step = steps[i] + steps[j]
+        free = [some for group in members if len(some := group[~model.fixed[group]])]
+        for some, others in itertools.combinations(free, 2):
+            step = steps[some].sum(axis=0) + steps[others].sum(axis=0)
             both = model.expected(at + step) + model.expected(at - step) - 2 * here
-            mixed = (both - bent[i] - bent[j]) @ slope / (size[i] * size[j])
-            hessian[i, j] += mixed
-            hessian[j, i] += mixed
+            for i, j in itertools.product(some, others):
+                bins = changes[i] & changes[j]
+                change = (both - bent[i] - bent[j])[bins]
+                mixed = change @ slope[bins] / (size[i] * size[j])
+                hessian[i, j] += mixed
+                hessian[j, i] += mixed
         weights = np.divide(2, widths**2, out=np.zeros_like(widths), where=widths > 0)
         gradient += weights * (at - numpy(auxiliary_best(model, auxiliary)))
         hessian += np.diag(weights)

@@ -13,7 +13,7 @@ from tests.analysis.inference.conftest import REFERENCE_TWICE_NLL, REFERENCE_VAL
 from tests.support.cli import analysis
 
 
-@pytest.mark.parametrize("backend", ["numpy", "jax"])
+@pytest.mark.parametrize("backend", ["numpy", pytest.param("jax", marks=pytest.mark.slow)])
 def test_fit_writes_all_that_is_learnt(
     reference_files: tuple[Path, Path], backend: str, tmp_path: Path
 ) -> None:
@@ -43,6 +43,8 @@ def test_fit_writes_all_that_is_learnt(
     pyhf.schema.validate(spec, "workspace.json")
 
 
+# Its fits take 20 s; the limit of test_workflow.py stands for it.
+@pytest.mark.slow
 def test_limit_writes_and_prints(reference_files: tuple[Path, Path], tmp_path: Path) -> None:
     histograms, inputs = reference_files
     outcome = analysis(

@@ -216,7 +216,7 @@ def two_empty(tmp_path_factory: pytest.TempPathFactory) -> Templates:
 
 
 @pytest.mark.parametrize(
-    "optimizer", ["minuit", pytest.param("least_squares", marks=pytest.mark.slow)]
+    "optimizer", ["least_squares", pytest.param("minuit", marks=pytest.mark.slow)]
 )
 @pytest.mark.filterwarnings("ignore::analysis.inference.optimizer.NotConvergedWarning")
 def test_bins_without_observed_events_are_fitted_alike(

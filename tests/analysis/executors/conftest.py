@@ -28,7 +28,7 @@ ENGINES: Final = (
 
 QUICK: Final = ("futures", "dask", "iterative", "futures threads")
 """Engines on which `make test` tries what our executors share. It tries the others on their own
-tests and on test_executors.py, and `make test-all` tries all on all."""
+tests and on those that a module names, and `make test-all` tries all on all."""
 
 
 def slow_but_quick(names: Iterable[Any]) -> list[Any]:
@@ -107,7 +107,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         names: Sequence[Any] = ENGINES
         if "two" in metafunc.fixturenames:
             names = [metafunc.module.ENGINE]
-        elif getattr(metafunc.module, "SHARED", False):
+        elif getattr(
+            metafunc.module, "SHARED", False
+        ) and metafunc.definition.originalname not in getattr(metafunc.module, "EVERYWHERE", ()):
             names = slow_but_quick(ENGINES)
         metafunc.parametrize("engine", names, indirect=True, scope="package")
 

@@ -27,7 +27,7 @@ from analysis.executors.worker import HASH_SEED
 from analysis.runner import processors
 from analysis.runner.result import Result
 from perf.records.difference import agree
-from tests.analysis.executors.conftest import PROCESSES
+from tests.analysis.executors.conftest import PROCESSES, slow_but_quick
 from tests.analysis.runner.test_processors import MODULE
 from tests.support.faults import Plain, Raises, damage
 from tests.support.jobs import run
@@ -38,6 +38,16 @@ if TYPE_CHECKING:
 
     from coffea.processor.executor import ExecutorBase
 
+
+SHARED = True
+"""What all executors share: see `conftest.QUICK`."""
+
+EVERYWHERE = (
+    "test_ttbar_with_all_variations",
+    "test_chunk_that_raises_is_named",
+    "test_sets_have_one_order_on_all_workers",
+)
+"""Tests that `make test`, too, does on all executors."""
 
 UNSEEN = "unseen_by_workers"
 
@@ -88,9 +98,9 @@ def expected(some: dict[str, Any]) -> Any:
 @pytest.mark.parametrize(
     ("kernels", "chunksize"),
     [
-        *(("columnar", 700), ("compiled", 2000)),
-        *(pytest.param("columnar", size, marks=pytest.mark.slow) for size in (150, 2000)),
-        *(pytest.param("compiled", size, marks=pytest.mark.slow) for size in (150, 700)),
+        ("compiled", 700),
+        *(pytest.param("columnar", size, marks=pytest.mark.slow) for size in (150, 700, 2000)),
+        *(pytest.param("compiled", size, marks=pytest.mark.slow) for size in (150, 2000)),
     ],
 )
 def test_ttbar_with_all_variations(
@@ -329,7 +339,7 @@ def test_no_worker_survives_an_exception() -> None:
     wait_for("the end of the workers", lambda: children() <= before)
 
 
-@pytest.mark.parametrize("name", PROCESSES)
+@pytest.mark.parametrize("name", slow_but_quick(PROCESSES))
 def test_interrupt_leaves_nothing_behind(name: str, synthetic: Path, tmp_path: Path) -> None:
     """Ctrl-C while workers process: the command, its processes, its files are gone."""
     marks, scratch, output = tmp_path / "marks", tmp_path / "scratch", tmp_path / "out.coffea"

@@ -132,7 +132,7 @@ def test_published_processor_agrees_on_real_events(real_fileset: dict[str, Any])
 
 
 def test_published_processor_agrees_on_every_sample(synthetic_fileset: dict[str, Any]) -> None:
-    want = process(synthetic_fileset, IdiomaticProcessor())
+    want = process(synthetic_fileset, IdiomaticProcessor(), chunksize=EVENTS)
     assert_same(process(synthetic_fileset, ttbar.TtbarProcessor("compiled", "nominal")), want)
 
 
@@ -144,7 +144,7 @@ def test_implementations_agree_on_every_sample(
     assert_same(got, expected)
 
 
-@pytest.mark.parametrize("chunksize", [137, 1000, 1999])
+@pytest.mark.parametrize("chunksize", [337, 1000, 1999])
 def test_chunking_changes_nothing(chunksize: int, some: dict[str, Any], expected: Any) -> None:
     got = process(some, ttbar.TtbarProcessor("compiled"), chunksize=chunksize)
     assert_same(got, only(expected, some))
@@ -158,7 +158,7 @@ def test_order_of_files_changes_nothing(synthetic_fileset: dict[str, Any], expec
     assert_same(process(backwards, ttbar.TtbarProcessor("compiled")), expected)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_workers_change_nothing(workers: int, some: dict[str, Any], expected: Any) -> None:
     got = process(
         some,

@@ -48,7 +48,10 @@ def script(tmp_path: Path) -> Script:
     return run
 
 
-@pytest.mark.parametrize("executor", ["iterative", "futures", "dask"])
+@pytest.mark.parametrize(
+    "executor",
+    ["futures", *(pytest.param(one, marks=pytest.mark.slow) for one in ("iterative", "dask"))],
+)
 def test_beside_a_folder_of_the_same_name(
     script: Script,
     executor: str,

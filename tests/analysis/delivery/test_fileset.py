@@ -168,7 +168,7 @@ def test_leptons_next_to_the_bounds(tmp_path: Path) -> None:
     assert want["cutflow"]["ttbar"]["nominal"]["nominal"]["4j2b"] > 5
 
 
-@pytest.mark.parametrize("query", ["uproot-raw", "func-adl"])
+@pytest.mark.parametrize("query", ["uproot-raw", pytest.param("func-adl", marks=pytest.mark.slow)])
 def test_real_events(
     query: str, shared_data: Path, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:

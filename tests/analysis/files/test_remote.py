@@ -256,8 +256,16 @@ class Kills(Plain):
         return result
 
 
-@pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("name", ["iterative", "futures"])
+@pytest.mark.parametrize(
+    ("name", "after"),
+    [
+        *(("iterative", False), ("futures", True)),
+        *(
+            pytest.param(*one, marks=pytest.mark.slow)
+            for one in (("iterative", True), ("futures", False))
+        ),
+    ],
+)
 def test_server_killed_and_started_again(
     opener: Opener, synthetic: Path, some: dict[str, Any], name: str, *, after: bool
 ) -> None:

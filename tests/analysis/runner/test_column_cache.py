@@ -58,7 +58,7 @@ def processed(
         ("iterative", {}),
         ("futures", {"pool": "threads"}),
         # The one whose chunks return to the worker that has their columns.
-        ("dask", {"affinity": True}),
+        pytest.param("dask", {"affinity": True}, marks=pytest.mark.slow),
     ],
 )
 def test_a_second_run_reads_less_and_gives_the_same(

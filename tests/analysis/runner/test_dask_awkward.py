@@ -276,6 +276,8 @@ def test_failures_are_one_sentence(drive: Driver, some: dict[str, Any], tmp_path
     assert_one_sentence(damaged, paths[1], "cannot be read, fetch it again or leave it out")
 
 
+# Workers start anew four times, which imports all of it.
+@pytest.mark.slow
 def test_death_of_workers_is_one_sentence(cluster: Driver, some: dict[str, Any]) -> None:
     """And the workers that were started in their place do what comes next."""
     fileset = {"ttbar__nominal": some["ttbar__nominal"]}

@@ -104,7 +104,8 @@ def test_round_trip(tmp_path: Path, format_: str, compression: str) -> None:
 # coffea says so of the real files, too.
 @pytest.mark.filterwarnings("ignore:Branch .* already exists:RuntimeWarning")
 @pytest.mark.parametrize(
-    "format_", ["ttree", "parquet", pytest.param("rntuple", marks=pytest.mark.slow)]
+    "format_",
+    ["parquet", *(pytest.param(one, marks=pytest.mark.slow) for one in ("ttree", "rntuple"))],
 )
 def test_full_round_trip(tmp_path: Path, format_: str) -> None:
     compression = "zlib" if format_ == "ttree" else "zstd"

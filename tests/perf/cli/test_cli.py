@@ -60,6 +60,7 @@ def test_shells_complete_commands(script: Path) -> None:
     assert done.stdout.split() == ["compare", "compare-trials"]
 
 
+@pytest.mark.slow
 def test_script_beside_folders_of_the_same_names(
     script: Path, synthetic: Path, tmp_path: Path
 ) -> None:

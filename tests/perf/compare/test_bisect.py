@@ -56,6 +56,7 @@ def test_first_slow_commit_is_found(repository: Path, tmp_path: Path) -> None:
     assert len(made.steps) == 3
 
 
+@pytest.mark.slow
 def test_commit_that_tells_nothing_is_passed_over(repository: Path, tmp_path: Path) -> None:
     suite = toy_repository.suite(tmp_path)
     suite.write_text(

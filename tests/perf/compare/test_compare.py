@@ -384,18 +384,18 @@ def test_environment_variables_are_of_their_side(
     assert one.environ(3)["PYTHONPATH"] == str(one.source)
 
 
+@pytest.mark.slow
 def test_processor_of_each_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(benchmarks, "PROCESSOR_EVENTS", 2000)
-    columnar, nominal = (
+    monkeypatch.setattr(benchmarks, "PROCESSOR_EVENTS", 200)
+    ttbar, plain = (
         sides.side(".", [f"{benchmarks.PROCESSOR_VARIABLE}={one}"])
-        for one in ("analysis.ttbar:TtbarProcessor", "analysis.idiomatic:IdiomaticProcessor")
+        for one in ("analysis.idiomatic:IdiomaticProcessor", "tests.support.faults:Plain")
     )
-    same = session.Comparison(columnar, columnar, benchmarks.processors(tmp_path))
+    same = session.Comparison(ttbar, ttbar, benchmarks.processors(tmp_path))
     same.run(0)
     assert same.measured["processor"].failure is None
     assert same.measured["processor"].seconds(2) > 0
-    # One fills variations, the other does not.
-    other = session.Comparison(columnar, nominal, benchmarks.processors(tmp_path))
+    other = session.Comparison(ttbar, plain, benchmarks.processors(tmp_path))
     other.run(0)
     assert "results of A and B differ" in str(other.measured["processor"].failure)
 

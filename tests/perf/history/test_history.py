@@ -221,6 +221,7 @@ def test_nothing_is_left_running_after_an_interruption(tmp_path: Path) -> None:
     assert not worker.is_running()
 
 
+@pytest.mark.slow
 def test_memory_is_that_of_workers_though_they_end_within_the_call(tmp_path: Path) -> None:
     path = tmp_path / "history.jsonl"
     options = ("--rounds", "1", "--events", "2000", "--chunksize", "1000", "--seconds", "0.01")

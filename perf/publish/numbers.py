@@ -22,14 +22,20 @@ def scale(value: float, unit: str) -> tuple[float, str]:
     known = _PREFIXES.get(unit)
     if known is None:
         return 1.0, unit
-    return next(((factor, name) for factor, name in known if abs(value) >= factor), known[-1])
+    shown = _rounded(abs(value))
+    return next(((factor, name) for factor, name in known if shown >= factor), known[-1])
+
+
+def _rounded(value: float) -> float:
+    """To the three figures that are shown: 999.9 microseconds are 1.00 ms."""
+    return float(f"{value:.3g}")
 
 
 def figures(value: float) -> str:
     """Three significant figures, without an exponent: 0.0123, 1.20, 3,450."""
     if value == 0 or not math.isfinite(value):
         return "0" if value == 0 else "-"
-    digits = max(0, 2 - math.floor(math.log10(abs(value))))
+    digits = max(0, 2 - math.floor(math.log10(_rounded(abs(value)))))
     return f"{value:,.{digits}f}"
 
 

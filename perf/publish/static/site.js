@@ -60,15 +60,18 @@ window.site = (() => {
     bytes: [[1e9, "GB"], [1e6, "MB"], [1e3, "kB"], [1, "B"]],
   };
 
+  /** The size of a value to the three figures that are shown: 999.9 microseconds are 1.00 ms. */
+  const rounded = (value) => Number(Math.abs(value).toPrecision(3));
+
   /** The factor and the name of the unit in which a value has one to three digits before the point. */
   function scale(value, of) {
-    const known = PREFIXES[of];
-    return known ? known.find(([factor]) => Math.abs(value) >= factor) ?? known.at(-1) : [1, of];
+    const [known, shown] = [PREFIXES[of], rounded(value)];
+    return known ? known.find(([factor]) => shown >= factor) ?? known.at(-1) : [1, of];
   }
 
   function figures(value) {
     if (!Number.isFinite(value)) return "-";
-    const digits = value === 0 ? 0 : Math.max(0, 2 - Math.floor(Math.log10(Math.abs(value))));
+    const digits = value === 0 ? 0 : Math.max(0, 2 - Math.floor(Math.log10(rounded(value))));
     return value.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits });
   }
 

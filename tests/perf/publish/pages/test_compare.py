@@ -116,9 +116,9 @@ def test_a_kept_comparison_gives_the_verdicts(shown: Shown) -> None:
         known = member[clocks[clock]]
         effect, control = known["effect"], known["control"]
         assert row[1:5] == [
-            percent(effect["ratio"]),
-            interval(effect["low"], effect["high"]),
-            percent(control["ratio"]),
+            f"{effect['ratio']:.4f}",
+            f"{effect['low']:.4f} to {effect['high']:.4f}",
+            f"{control['ratio']:.4f}",
             f"{100 * known['smallest']:.1f} %",
         ]
         assert row[-1].startswith(known["outcome"])

@@ -15,6 +15,7 @@ import json
 import logging
 import shutil
 import tempfile
+from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -25,14 +26,13 @@ from asv_tachyon import cli as tachyon
 from analysis.errors import InputError
 from perf.publish import timeline
 from perf.publish.asv_files import convert
-from perf.publish.series import suite_code, when
+from perf.publish.series import Series, default_machine, suite_code, when
 from perf.publish.timeline import Timeline
 from perf.records import provenance
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from perf.publish.series import Series
     from perf.publish.timeline import Entry
     from perf.records.record_file import Record
 
@@ -72,6 +72,36 @@ DATES: Final = """<script>
 """Makes the time axis of asv-tachyon show dates."""
 
 
+RAW: Final = """<style>
+      .foot > span:nth-child(2) { display: none } /* The newest point over the oldest. */
+      .raw { position: relative; z-index: 1; margin: 0; padding: 0.5rem 1rem; background: #fff3c4; color: #222 }
+    </style>
+    <script>
+      const judging = /^(Regressions|only-regressed)/;
+      new MutationObserver(() => {
+        for (const button of document.querySelectorAll("button"))
+          if (judging.test(button.textContent)) button.style.display = "none";
+      }).observe(document, { childList: true, subtree: true });
+    </script>"""
+"""Takes away what asv-tachyon says of a curve: a mean over all parameters and modes of it, by nobody judged."""
+
+BANNER: Final = """<p class="raw">Raw, not judged: asv's own pages of the same numbers.
+    <a href="../index.html">What was judged</a></p>"""
+
+
+def drawn(benchmarks: Mapping[str, Series]) -> dict[str, Series]:
+    """Those of which asv draws a curve: of a single point it draws a century."""
+    kept = {}
+    for name, series in benchmarks.items():
+        entries: dict[str, set[Entry]] = defaultdict(set)
+        for entry, machine, _ in series.records:
+            entries[machine].add(entry)
+        records = {key: run for key, run in series.records.items() if len(entries[key[1]]) > 1}
+        if records:
+            kept[name] = Series(name, series.quantity, records, series.void)
+    return kept
+
+
 def write(benchmarks: Mapping[str, Series], records: Sequence[Record], pages: Path) -> None:
     """Write asv's pages of benchmarks, which are some, to a new folder; they need no network."""
     with tempfile.TemporaryDirectory(prefix="coffea-publish-") as name:
@@ -99,6 +129,15 @@ def write(benchmarks: Mapping[str, Series], records: Sequence[Record], pages: Pa
                 msg = f"asv cannot publish: {error}; it printed: {printed.getvalue()[-500:]}"
                 raise InputError(msg) from error
         _complete(pages, entries, records)
+        _put_first(pages / "index.json", default_machine(benchmarks.values()))
+
+
+def _put_first(index: Path, machine: str | None) -> None:
+    """Have the page show this machine unless another is chosen."""
+    content = json.loads(index.read_text())
+    content["params"]["machine"].sort(key=lambda name: name != machine)
+    content["graph_param_list"].sort(key=lambda chosen: chosen["machine"] != machine)
+    index.write_text(json.dumps(content, separators=(",", ":")))
 
 
 def _complete(pages: Path, entries: Sequence[Entry], records: Sequence[Record]) -> None:
@@ -107,7 +146,8 @@ def _complete(pages: Path, entries: Sequence[Entry], records: Sequence[Record]) 
         for path in pages.glob(pattern):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     index = pages / "index.html"
-    index.write_text(index.read_text().replace("<head>", f"<head>\n    {DATES}", 1))
+    text = index.read_text().replace("<head>", f"<head>\n    {DATES}\n    {RAW}", 1)
+    index.write_text(text.replace("<body>", f"<body>\n    {BANNER}", 1))
     newest = {entry: record for record in records if (entry := when(record))}
     revisions = Timeline.revisions(entries)
     shown = {revisions[entry.name]: _versions(entry, newest[entry]) for entry in entries}

@@ -87,10 +87,10 @@ def publish(
     with tempfile.TemporaryDirectory(prefix="coffea-site-") as name:
         folder = Path(name) / "site"
         shutil.copytree(HERE / "static", folder / "static")
-        raw = raw and bool(material.benchmarks)
-        if raw:
-            asv_pages.write(material.benchmarks, records, folder / RAW)
-        _render(material, folder, raw=raw)
+        curves = asv_pages.drawn(material.benchmarks) if raw else {}
+        if curves:
+            asv_pages.write(curves, records, folder / RAW)
+        _render(material, folder, raw=bool(curves))
         shutil.rmtree(html, ignore_errors=True)
         html.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(folder, html)

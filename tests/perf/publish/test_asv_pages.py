@@ -381,6 +381,19 @@ def test_two_machines_of_one_name_are_two_curves(tmp_path: Path) -> None:
     assert all(len(one.records) == 2 for one in series(records).values())
 
 
+def test_the_machine_with_the_history_comes_first(tmp_path: Path) -> None:
+    """And one that measured a single release has no curve."""
+    one = history()[0].machine.model_copy(update={"name": "a-new-one"})
+    two = [each.model_copy(update={"machine": one}) for each in history()[-2:]]
+    for others, want in ((two, ["made-up", "a-new-one"]), (two[:1], ["made-up"])):
+        records = [*history(), *others]
+        pages = tmp_path / str(len(others))
+        asv_pages.write(asv_pages.drawn(series(records)), records, pages)
+        assert index(pages)["params"]["machine"] == want
+        assert index(pages)["graph_param_list"][0]["machine"] == "made-up"
+    assert asv_pages.drawn(series(history()[:1])) == {}
+
+
 def test_two_inputs_are_two_curves() -> None:
     other = record_file.Input(digest="e" * 64, events=1_000, source="others")
     made = [*history(), of_release("2026.9.0", 9e-3, input=other)]
@@ -439,6 +452,17 @@ def test_a_browser_draws_the_graph_over_releases(page: Any) -> None:
     body = page.inner_text("body")
     assert "v2026.9.0" in body
     assert CPU in body
+
+
+def test_no_page_of_asv_judges(page: Any) -> None:
+    """asv-tachyon's cards are of means over modes, of which old releases had one: +578 %."""
+    page.goto(page.address, wait_until="networkidle")
+    page.wait_for_selector(".foot span")
+    shown = page.inner_text("body")
+    assert shown.startswith("Raw, not judged")
+    assert "Regressions" not in shown
+    assert "regressed" not in shown
+    assert "%" not in shown
 
 
 def test_the_overview_shows_every_benchmark(page: Any, html: Path) -> None:

@@ -43,6 +43,9 @@ def publish(
         bool, typer.Option("--serve", help="Serve the pages on this machine.")
     ] = False,
     port: Annotated[int, typer.Option(help="Port of --serve; 0 for any.")] = 8765,
+    asv: Annotated[
+        bool, typer.Option(help="Make asv's own pages as well, which takes as long as all others.")
+    ] = True,
 ) -> None:
     """Publish all that was measured as a site that needs no network."""
     from perf.publish import site
@@ -56,7 +59,7 @@ def publish(
     with console.status("publishing"):
         reports = store.comparisons(root, more or ())
         commands = of_group("python -m perf", context.find_root().command)
-        done = site.publish(records, folder, voids(root), reports, [*commands])
+        done = site.publish(records, folder, voids(root), reports, [*commands], raw=asv)
     _console.say(
         f"{done.benchmarks} benchmarks of {done.points} releases and commits of coffea are in "
         f"{folder}: python -m perf publish --serve shows them",

@@ -16,6 +16,7 @@ import logging
 import shutil
 import tempfile
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -98,7 +99,7 @@ def drawn(benchmarks: Mapping[str, Series]) -> dict[str, Series]:
             entries[machine].add(entry)
         records = {key: run for key, run in series.records.items() if len(entries[key[1]]) > 1}
         if records:
-            kept[name] = Series(name, series.quantity, records, series.void)
+            kept[name] = replace(series, records=records)
     return kept
 
 

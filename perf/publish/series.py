@@ -74,17 +74,22 @@ class Series:
     quantity: Quantity
     records: dict[tuple[Entry, str, str], list[Record]] = field(default_factory=dict)
     void: set[Void] = field(default_factory=set)
+    # By identity of the records, which are asked for several times.
+    _values: dict[int, Sequence[float]] = field(default_factory=dict, repr=False)
 
-    def add(self, entry: Entry, machine: str, what: str, record: Record) -> None:
+    def add(
+        self, entry: Entry, machine: str, what: str, record: Record, values: Sequence[float]
+    ) -> None:
         """Add a record, which replaces those of an older run."""
         present = self.records.setdefault((entry, machine, what), [])
         if present and present[-1].campaign != record.campaign:
             present.clear()
         present.append(record)
+        self._values[id(record)] = values
 
     def samples(self, records: Sequence[Record]) -> list[float]:
         """One number of each process if there are several: samples of one process are no repetitions."""
-        samples = [quantities(record)[self.quantity] for record in records]
+        samples = [self._values[id(record)] for record in records]
         return list(samples[0]) if len(samples) == 1 else [statistics.median(s) for s in samples]
 
     @property
@@ -142,27 +147,28 @@ def series(records: Iterable[Record], voids: Sequence[Void] = ()) -> dict[str, S
     Records are oldest first: of two of the same thing the newer counts.
     """
     benchmarks: dict[str, Series] = {}
-    points: list[tuple[Series, Entry, Record]] = []
+    points: list[tuple[Series, Entry, Record, Sequence[float]]] = []
     inputs: dict[tuple[str, str, str], set[str]] = defaultdict(set)
     for record in records:
         entry = when(record)
         if entry is None:
             continue
-        for quantity in quantities(record):
+        for quantity, values in quantities(record).items():
             name = _name(record, quantity)
             benchmark = benchmarks.setdefault(name, Series(name, quantity))
             if declared := [void for void in voids if void.covers(name, record)]:
                 benchmark.void.update(declared)
                 continue
-            points.append((benchmark, entry, record))
+            points.append((benchmark, entry, record, values))
             inputs[_case(record)].add(record.input.digest)
     machines = _machines(points)
-    for benchmark, entry, record in points:
+    for benchmark, entry, record, values in points:
         what = record.what.name
         # A curve never mixes two inputs; another machine's do not change the names of this one's.
         if len(inputs[_case(record)]) > 1:
             what += f" on {record.input.digest[:CODE_LENGTH]}"
-        benchmark.add(entry, machines[record.machine.name, record.machine.cpu], what, record)
+        machine = machines[record.machine.name, record.machine.cpu]
+        benchmark.add(entry, machine, what, record, values)
     return {name: each for name, each in sorted(benchmarks.items()) if each.records}
 
 
@@ -180,13 +186,15 @@ def default_machine(benchmarks: Iterable[Series]) -> str | None:
     return next(iter(_by_history({key: range(n) for key, n in curves.items()})), None)
 
 
-def _machines(points: Iterable[tuple[Series, Entry, Record]]) -> dict[tuple[str, str], str]:
+def _machines(
+    points: Iterable[tuple[Series, Entry, Record, Sequence[float]]],
+) -> dict[tuple[str, str], str]:
     """Names of machines by their given names and processors.
 
     A curve never mixes two that share a name: that with most points of history has it alone.
     """
     curves: dict[tuple[tuple[str, str], str, str], set[Entry]] = defaultdict(set)
-    for benchmark, entry, record in points:
+    for benchmark, entry, record, _ in points:
         machine = record.machine.name, record.machine.cpu
         curves[machine, benchmark.name, record.what.name].add(entry)
     names: dict[tuple[str, str], str] = {}

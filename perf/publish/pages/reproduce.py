@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
 import typer
@@ -67,13 +66,11 @@ def _versions(records: Sequence[Record]) -> list[dict[str, Any]]:
 
     That of this suite, which changes with every commit, makes no set of its own.
     """
-
-    def key(record: Record) -> tuple[tuple[str, str], ...]:
-        return tuple(sorted(item for item in record.versions.items() if item[0] != SUITE))
-
-    sets = [
-        (dict(versions), list(of)) for versions, of in groupby(sorted(records, key=key), key=key)
-    ]
+    found: dict[frozenset[tuple[str, str]], list[Record]] = {}
+    for record in records:
+        own = (SUITE, record.versions.get(SUITE, ""))
+        found.setdefault(frozenset(record.versions.items() - {own}), []).append(record)
+    sets = [(dict(sorted(versions)), of) for versions, of in found.items()]
     sets.sort(key=lambda each: max(record.timestamp for record in each[1]), reverse=True)
     return [
         {

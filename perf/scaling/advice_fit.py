@@ -38,6 +38,9 @@ LEAST_WORKERS: Final = 4
 LEVEL: Final = 0.8
 """Share of new cells that an interval is to hold."""
 
+NOTHING: Final = 1e-6
+"""Of what was measured: a prediction of less is taken for this."""
+
 CLOSE: Final = 0.25
 """A prediction within this of what was measured counts as right."""
 
@@ -86,6 +89,8 @@ class Fitted:
     """The laws of a machine, with what they rest on."""
 
     laws: Laws
+    newest: Record
+    """Of those that they are fitted to."""
     held_out: tuple[HeldOut, ...]
     errors: dict[str, dict[str, float]]
     """Standard error of each coefficient, by executor."""
@@ -207,6 +212,7 @@ def _of_machine(
             missing[executor] = "not measured: there are no records of it"
     return Fitted(
         Laws(machine, newest.machine.memory, job, tuple(laws), tuple(missing.items())),
+        newest,
         tuple(held_out),
         errors,
     )
@@ -327,7 +333,8 @@ def _predicted(law: Law, cell: Cell) -> tuple[float, float]:
 
 def _spread(ratios: Sequence[float]) -> float:
     """The factor that holds LEVEL of new ratios either way, as those of held-out cells say."""
-    errors = sorted(abs(math.log(ratio)) if ratio > 0 else math.inf for ratio in ratios)
+    # Infinity is no JSON: a law that says 0 is wrong enough.
+    errors = sorted(abs(math.log(max(ratio, NOTHING))) for ratio in ratios)
     rank = math.ceil(LEVEL * (len(errors) + 1))
     return math.exp(errors[min(rank, len(errors)) - 1])
 

@@ -11,22 +11,24 @@ from typing import TYPE_CHECKING, Any, Final
 from analysis.errors import InputError
 from analysis.executors import EXECUTORS
 from perf.claims.executors import QUANTITIES
+from perf.measure.estimate import of_median
 from perf.publish import executor_facts
-from perf.publish.newest import how, judged, newest
-from perf.publish.page import Material, Page
+from perf.publish.newest import Measured, how, judged, newest
+from perf.publish.page import Data, Material, Page
 from perf.records.record_file import Claimed
 from perf.scaling import advice, advice_fit, laws
 from perf.scaling.campaign import read_all
 from perf.scaling.table import rows
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from perf.records.record_file import Record
     from perf.scaling.table import Row
 
 CLAIMS_COMMAND: Final = "python -m perf claims --only 'executor-*'"
 ADVISE_COMMAND: Final = "make advise"
+VALIDATE_COMMAND: Final = "python -m perf advise --validate"
 SCALE_COMMAND: Final = (
     "python -m perf scale FILESET.json --executors iterative,futures,dask,parsl --workers 1,2,4 "
     "--repeat 3"
@@ -51,6 +53,10 @@ def _context(material: Material) -> Mapping[str, Any]:
         "typical": _typical(fitted),
         "validated": [advice_fit.sentence(one) for one in fitted if one.held_out],
         "laws": _laws(fitted),
+        "laws_how": [
+            each | {"raw": [["laws", "data/advise.json"], ["held-out cells", "data/advise.csv"]]}
+            for each in _how([one.newest for one in fitted if one.laws.laws], VALIDATE_COMMAND)
+        ],
         "matrix": _matrix(claims),
         "quantities": list(QUANTITIES),
         "starts": _starts(material),
@@ -178,6 +184,11 @@ def _starts(material: Material) -> dict[str, Any]:
     }
 
 
+def _how(records: Sequence[Record], command: str) -> list[dict[str, Any]]:
+    """What "How?" says of these, one of each run."""
+    return how([Measured(one, of_median(one.wall_seconds), 1) for one in records], command)
+
+
 # --- scaling
 
 
@@ -235,7 +246,7 @@ def _scaled(machine: str, newest: Record, measured: Sequence[Row]) -> dict[str, 
         "cores": newest.machine.cores,
         "events": newest.input.events,
         "chunksize": newest.what.chunksize,
-        "measured": f"{newest.timestamp:%Y-%m-%d}",
+        "how": _how([newest], SCALE_COMMAND),
         "rows": table,
         "laws": fitted,
         "chart": {
@@ -280,4 +291,19 @@ def _curve(law: Mapping[str, Any]) -> list[list[float]]:
     return [[n, single * n / (1 + serial * (n - 1) + crosstalk * n * (n - 1))] for n in counts]
 
 
-PAGE: Final = Page("executors", "Executors", _context)
+def _files(material: Material) -> Iterator[tuple[str, Data]]:
+    """The laws, and the cells that they were tried on."""
+    fitted = advice_fit.fitted(material.records)
+    cells = [
+        {"machine": one.laws.machine, "job": one.laws.job, "executor": held.engine}
+        | held.seen.cell._asdict()
+        | {"run_measured": held.seen.run, "run_predicted": held.run}
+        | {"whole_measured": held.seen.whole, "whole_predicted": held.whole}
+        for one in fitted
+        for held in one.held_out
+    ]
+    if cells:
+        yield "advise", Data({"machines": [advice_fit.as_json(one) for one in fitted]}, cells)
+
+
+PAGE: Final = Page("executors", "Executors", _context, _files)

@@ -167,6 +167,14 @@ def test_the_page_says_how_often_held_out_cells_were_predicted(shown: Shown) -> 
     page = shown(PAGE, Material.of(material))
     for one in advice_fit.fitted(material):
         assert advice_fit.sentence(one).capitalize() in page.text
+    assert "python -m perf advise --validate" in page.text
+    assert "Load average 0.6" in page.text
+    ((name, data),) = PAGE.files(Material.of(material))
+    assert name == "advise"
+    cells = [held for one in advice_fit.fitted(material) for held in one.held_out]
+    assert [row["run_predicted"] for row in data.rows] == [held.run for held in cells]
+    assert json.dumps(data.content, allow_nan=False)
+    assert list(PAGE.files(Material.of([]))) == []
 
 
 def test_what_is_not_in_the_records_says_how_to_measure_it(shown: Shown) -> None:

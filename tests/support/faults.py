@@ -102,11 +102,11 @@ class Slow(Plain):
 
 
 class SlowAndForks(Slow):
-    """Every chunk leaves a process behind that waits longer than any test."""
+    """Every chunk leaves a process behind that waits longer than the test."""
 
     def before(self, events: Any) -> None:
         if os.fork() == 0:
-            time.sleep(10_000)
+            time.sleep(600)
             os._exit(0)
         super().before(events)
 

@@ -9,7 +9,7 @@ REPORTS := reports
 # Workers share the machine; tests that measure, or look at all of the machine, follow alone.
 PARALLEL := --numprocesses auto --dist worksteal
 
-.PHONY: help install bench test test-all structure mutants smoke claims report executors advise history trials signals damage publish browser valgrind java xrootd dask-awkward lint format clean
+.PHONY: help install bench test test-all structure mutants smoke claims report executors advise history trials signals damage publish pictures browser valgrind java xrootd dask-awkward lint format clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets
@@ -99,6 +99,13 @@ damage: $(VENV)/.ready ## Files that are damaged at random (ten minutes), in rep
 
 publish: $(VENV)/.ready ## Publish the site of all that was measured in reports/site/
 	$(BIN)/python -m perf publish
+
+pictures: publish ## Draw the two pictures of the site in the README, with the Chromium of `make browser`
+	for page in index kernels; do \
+		$$(command -v chromium-headless-shell chromium google-chrome | head -1) --headless --no-sandbox \
+			--hide-scrollbars --window-size=1100,760 --virtual-time-budget=5000 \
+			--screenshot=$(REPORTS)/site-$$page.png file://$(CURDIR)/$(REPORTS)/site/$$page.html; \
+	done
 
 browser: ## Install a headless Chromium with Debian's package, where there is none: tests look at pages
 	command -v chromium-headless-shell chromium google-chrome >/dev/null || { \

@@ -49,6 +49,7 @@ def publish(
 ) -> None:
     """Publish all that was measured as a site that needs no network."""
     from perf.publish import site
+    from perf.publish.causes import causes
     from perf.publish.commands import of_group
     from perf.records import store
     from perf.records.void import voids
@@ -59,7 +60,9 @@ def publish(
     with console.status("publishing"):
         reports = store.comparisons(root, more or ())
         commands = of_group("python -m perf", context.find_root().command)
-        done = site.publish(records, folder, voids(root), reports, [*commands], raw=asv)
+        done = site.publish(
+            records, folder, voids(root), reports, [*commands], causes(root), raw=asv
+        )
     _console.say(
         f"{done.benchmarks} benchmarks of {done.points} releases and commits of coffea are in "
         f"{folder}: python -m perf publish --serve shows them",

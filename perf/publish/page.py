@@ -12,6 +12,7 @@ from perf.publish.series import Series, default_machine, series
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from perf.publish.causes import Cause
     from perf.publish.change_points import Change
     from perf.publish.commands import Command
     from perf.publish.curves import Benchmark
@@ -37,6 +38,8 @@ class Material:
         Reports of ``compare --json``: the only judge of pairs.
     commands
         Those of ``python -m perf``, which knows them.
+    causes
+        Reasons of changes that somebody found.
     """
 
     records: Sequence[Record]
@@ -45,6 +48,7 @@ class Material:
     changes: Sequence[Change]
     comparisons: Sequence[Mapping[str, Any]]
     commands: Sequence[Command] = ()
+    causes: Sequence[Cause] = ()
 
     @classmethod
     def of(
@@ -53,11 +57,12 @@ class Material:
         voids: Sequence[Void] = (),
         comparisons: Sequence[Mapping[str, Any]] = (),
         commands: Sequence[Command] = (),
+        causes: Sequence[Cause] = (),
     ) -> Material:
         """Series of records, and what is judged of them."""
         benchmarks = series(records, voids)
         changes = change_points.changes(benchmarks.values())
-        return cls(records, voids, benchmarks, changes, comparisons, commands)
+        return cls(records, voids, benchmarks, changes, comparisons, commands, causes)
 
     @cached_property
     def joined(self) -> Mapping[str, Benchmark]:

@@ -31,6 +31,7 @@ from perf.publish.series import when
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from perf.publish.causes import Cause
     from perf.publish.commands import Command
     from perf.records.record_file import Record
     from perf.records.void import Void
@@ -69,6 +70,7 @@ def publish(
     voids: Sequence[Void] = (),
     comparisons: Sequence[Mapping[str, Any]] = (),
     commands: Sequence[Command] = (),
+    causes: Sequence[Cause] = (),
     *,
     raw: bool = True,
 ) -> Published:
@@ -80,10 +82,12 @@ def publish(
         Reports of ``compare --json``.
     commands
         Those of ``python -m perf``.
+    causes
+        Reasons of changes that somebody found.
     raw
         Whether asv's own pages are made as well, which takes longer than all others.
     """
-    material = Material.of(records, voids, comparisons, commands)
+    material = Material.of(records, voids, comparisons, commands, causes)
     with tempfile.TemporaryDirectory(prefix="coffea-site-") as name:
         folder = Path(name) / "site"
         shutil.copytree(HERE / "static", folder / "static")

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from analysis.kernels import KERNELS
 from perf.history.workloads import WORKLOADS
-from perf.publish.change_points import CONFIDENCE, LEAST, known_versions, packages
+from perf.publish.causes import why
+from perf.publish.change_points import CONFIDENCE, LEAST, known_versions
 from perf.publish.curves import HISTORY
 from perf.publish.numbers import interval, measured, percent, span
 from perf.publish.page import Data, Material, Page
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
     from perf.publish.change_points import Change
     from perf.publish.curves import Benchmark, Curve, Point
@@ -145,7 +146,7 @@ def _context(material: Material) -> Mapping[str, Any]:
     where = {
         id(each): (benchmark, curve) for benchmark in joined for curve, each in benchmark.changes
     }
-    changes = [change_cells(*where[id(each)], each) for each in material.changes]
+    changes = [change_cells(material, *where[id(each)], each) for each in material.changes]
     return {
         "confidence": CONFIDENCE,
         "least": LEAST,
@@ -158,7 +159,9 @@ def _context(material: Material) -> Mapping[str, Any]:
     }
 
 
-def change_cells(benchmark: Benchmark, curve: Curve, change: Change) -> list[Any]:
+def change_cells(
+    material: Material, benchmark: Benchmark, curve: Curve, change: Change
+) -> list[Any]:
     """Cells of the table of judged changes."""
     verdict = "slower" if change.worse else "faster"
     return [
@@ -169,18 +172,12 @@ def change_cells(benchmark: Benchmark, curve: Curve, change: Change) -> list[Any
         {"text": effect(change, benchmark.clock), "verdict": verdict, "sort": change.ratio},
         interval(change.low, change.high),
         curve.machine,
-        some(packages(change)),
+        why(change, material.causes),
     ]
 
 
 def _day(change: Change) -> str:
     return change.after.date.date().isoformat()
-
-
-def some(names: Sequence[str], most: int = 6) -> str:
-    """The first names of a list, and how many more there are."""
-    more = len(names) - most
-    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "") or "nothing"
 
 
 def _summary(benchmark: Benchmark, material: Material) -> dict[str, Any]:

@@ -7,11 +7,11 @@ import statistics
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
-from perf.publish.change_points import packages
+from perf.publish.causes import why
 from perf.publish.curves import HISTORY, unrecovered
 from perf.publish.numbers import interval, percent
 from perf.publish.page import Material, Page
-from perf.publish.pages.history import effect, link, some
+from perf.publish.pages.history import effect, link
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -46,13 +46,13 @@ def _context(material: Material) -> Mapping[str, Any]:
         "statuses": STATUSES,
         "counts": _counts(curves, before, after) if before and after else [],
         "changes": [
-            _row(benchmark, curve, change)
+            _row(material, benchmark, curve, change)
             for benchmark, curve in curves
             for change in curve.changes
             if change.after == after and _told_here(benchmark, curve, change)
         ],
         "open": [
-            [change.after.name, *_row(benchmark, curve, change)]
+            [change.after.name, *_row(material, benchmark, curve, change)]
             for benchmark, curve, change in sorted(
                 (
                     (benchmark, curve, change)
@@ -160,7 +160,7 @@ def _with(benchmark: Benchmark, curve: Curve) -> list[Curve]:
     ]
 
 
-def _row(benchmark: Benchmark, curve: Curve, change: Change) -> list[Any]:
+def _row(material: Material, benchmark: Benchmark, curve: Curve, change: Change) -> list[Any]:
     return [
         {"text": str(benchmark.title), "href": link(benchmark, curve, change)},
         curve.case or "-",
@@ -171,7 +171,7 @@ def _row(benchmark: Benchmark, curve: Curve, change: Change) -> list[Any]:
         },
         interval(change.low, change.high),
         _equal(benchmark, curve, change),
-        some(packages(change)),
+        why(change, material.causes),
     ]
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from perf.publish import site
+from perf.publish.causes import causes
 from perf.records import store
 from perf.records.void import SHIPPED, voids
 
@@ -35,7 +36,9 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Kept:
     root = tmp_path_factory.mktemp("kept")
     (root / "perf").symlink_to(SHIPPED)
     records, html = store.collect(root), root / "site"
-    site.publish(records, html, voids(root), store.comparisons(root), raw=False)
+    site.publish(
+        records, html, voids(root), store.comparisons(root), causes=causes(root), raw=False
+    )
     return Kept(root, records, html)
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from analysis.errors import InputError
 from perf.compare.session import Process
+from perf.compare.worker import LAYOUT
 from perf.measure.fresh_process import ProcessError
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ CALLS: Final = 3
 caches and dictionaries."""
 
 CPU: Final = {
+    # How many instructions copy an array depends on where it lies.
+    LAYOUT: "0",
     # The code must not depend on the machine, nor have instructions that valgrind does not know.
     "NUMBA_CPU_NAME": "x86-64-v3",
     "NUMBA_CPU_FEATURES": "",

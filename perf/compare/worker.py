@@ -42,6 +42,9 @@ PAGE: Final = 4096
 ALIGNMENT: Final = 16
 """Bytes of a page of memory, and alignment in bytes of what malloc returns."""
 
+LAYOUT: Final = "COFFEA_SCALING_LAYOUT"
+"""Variable that makes layouts in memory the same in every process; without it each draws its own."""
+
 WAIT_SECONDS: Final = 0.1
 """Longest sample in wall seconds, unless one call is longer."""
 
@@ -269,6 +272,7 @@ class Worker:
     """The benchmarks of one process."""
 
     def __init__(self) -> None:
+        random.seed(os.environ.get(LAYOUT))
         self.displacing = displaced()
         self.calls: dict[str, list[Callable[[], Any]]] = {}
 

@@ -31,7 +31,7 @@ test: $(VENV)/.ready ## Prove every kernel, and test all else; Parsl and Spark b
 	$(BIN)/pytest $(PARALLEL) -m "not serial and not slow"
 	$(BIN)/pytest -m "serial and not slow"
 
-test-all: $(VENV)/.ready ## All tests on every executor, as CI does (half an hour on two cores)
+test-all: $(VENV)/.ready ## All tests on every executor, as CI does (half an hour to 45 minutes on two cores)
 	$(BIN)/pytest $(PARALLEL) -m "not serial"
 	$(BIN)/pytest -m serial
 
@@ -45,7 +45,7 @@ mutants: $(VENV)/.ready ## Which faults the proofs see: a score for each kernel 
 smoke: $(VENV)/.ready ## Every benchmark once, on the smallest size
 	$(BIN)/pytest perf --benchmark-only --benchmark-scale small
 
-claims: $(VENV)/.ready ## Measure the ratios that the README states, paired in one run
+claims: $(VENV)/.ready ## Measure the ratios that are claimed, paired in one run
 	$(BIN)/python -m perf claims
 
 report: SCALE = full
@@ -100,7 +100,7 @@ damage: $(VENV)/.ready ## Files that are damaged at random (ten minutes), in rep
 publish: $(VENV)/.ready ## Publish the site of all that was measured in reports/site/
 	$(BIN)/python -m perf publish
 
-pictures: publish ## Draw the two pictures of the site in the README, with the Chromium of `make browser`
+pictures: publish ## Draw pictures of the site for the README, with the Chromium of `make browser`
 	for page in index kernels; do \
 		$$(command -v chromium-headless-shell chromium google-chrome | head -1) --headless --no-sandbox \
 			--hide-scrollbars --window-size=1100,760 --virtual-time-budget=5000 \

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 ROOT: Final = Path(__file__).resolve().parents[2]
 
 EVENTS: Final = 100_000
-"""Of every input: coffea's default chunk size, and what the README states costs for."""
+"""Of every input: coffea's default chunk size, and what docs/analysis.md states costs for."""
 
 FILE_EVENTS: Final = 200_000
 """Enough for EVENTS with four selected jets."""

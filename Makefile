@@ -9,7 +9,7 @@ REPORTS := reports
 # Workers share the machine; tests that measure, or look at all of the machine, follow alone.
 PARALLEL := --numprocesses auto --dist worksteal
 
-.PHONY: help install bench test test-all structure mutants smoke claims report executors advise history trials signals damage publish pictures browser valgrind java xrootd dask-awkward lint format clean
+.PHONY: help install bench test test-all structure mutants smoke claims report executors advise history trials signals damage site-budget publish pictures browser valgrind java xrootd dask-awkward lint format clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets
@@ -96,6 +96,10 @@ signals: $(VENV)/.ready ## Signals at random moments of commands on five executo
 damage: $(VENV)/.ready ## Files that are damaged at random (ten minutes), in reports/
 	mkdir -p $(REPORTS)
 	$(BIN)/python -m tests.campaigns.damage > $(REPORTS)/damaged.txt
+
+site-budget: $(VENV)/.ready ## How long the site of 1,500 benchmarks takes to build and to show (two minutes), in reports/
+	mkdir -p $(REPORTS)
+	$(BIN)/python -m tests.campaigns.site_budget > $(REPORTS)/site-budget.txt
 
 publish: $(VENV)/.ready ## Publish the site of all that was measured in reports/site/
 	$(BIN)/python -m perf publish

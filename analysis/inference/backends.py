@@ -111,7 +111,7 @@ def profiling() -> Iterator[None]:
 
     A hypothesis test takes five fits, three of which do not depend on the tested strength: these
     are done once. And data without a signal as large as ttbar have a second minimum, with much
-    signal and large pulls, in which a fit from nominal ends; pyhf's test then divides by zero.
+    signal and large pulls, in which a fit that begins there ends; pyhf's test then divides by zero.
     """
     backend, optimizer = pyhf.get_backend()
     pyhf.set_backend(backend, _Profiling(optimizer))

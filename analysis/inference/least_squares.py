@@ -22,8 +22,6 @@ from analysis.inference.model import LEAST
 from analysis.inference.optimizer import DirectOptimizer, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import NDArray
     from scipy.optimize import OptimizeResult
 
@@ -32,9 +30,6 @@ MAX_PREDICTIONS: Final = 1000
 
 TOLERANCE: Final = 1e-10
 """Relative change of the sum of squares, or of the parameters, at which a fit ends."""
-
-NEAR: Final = 1e-3
-"""Distance from a bound within which a parameter that is pushed there is tried on it."""
 
 STEP: Final = float(np.sqrt(np.finfo(float).eps))
 """Of derivatives, relative to the parameter or to 1: SciPy's."""
@@ -102,28 +97,6 @@ class least_squares_optimizer(DirectOptimizer):
                         derivatives[rows, index] = change[rows] / (to[index] - x[index])
             return derivatives[:, free]
 
-        def solve(start: NDArray[np.float64], held: NDArray[np.bool_]) -> Any:
-            """The minimum of what is not held, as a result for all that is free."""
-            at = start.copy()
-
-            def put(moved: NDArray[np.float64]) -> NDArray[np.float64]:
-                at[~held] = moved
-                return at
-
-            result: Any = scipy.optimize.least_squares(
-                lambda moved: residuals(put(moved)),
-                start[~held],
-                jac=lambda moved: jacobian(put(moved))[:, ~held],
-                bounds=(lower[~held], upper[~held]),
-                x_scale="jac",
-                ftol=tolerance,
-                xtol=tolerance,
-                gtol=None,
-                max_nfev=maxiter,
-            )
-            result.x = put(result.x).copy()
-            return result
-
         start = np.clip(problem.start[free], lower, upper)
         if not free.any() or not np.isfinite(residuals(start)).all():
             found: Any = scipy.optimize.OptimizeResult(
@@ -131,8 +104,19 @@ class least_squares_optimizer(DirectOptimizer):
             )
         else:
             try:
-                found = solve(start, np.zeros(len(start), dtype=bool))
-                found = _at_bounds(found, solve, lower, upper)
+                # Its steps end on a bound; those of `trf` creep towards one, some hundred of them.
+                found = scipy.optimize.least_squares(
+                    residuals,
+                    start,
+                    jac=jacobian,
+                    bounds=(lower, upper),
+                    method="dogbox",
+                    x_scale="jac",
+                    ftol=tolerance,
+                    xtol=tolerance,
+                    gtol=None,
+                    max_nfev=maxiter,
+                )
             except ValueError as error:
                 # Where the likelihood ends, a derivative is not a number.
                 found = scipy.optimize.OptimizeResult(
@@ -147,25 +131,6 @@ class least_squares_optimizer(DirectOptimizer):
             success=bool(found.success) and np.isfinite(value),
             message=found.message,
         )
-
-
-def _at_bounds(
-    found: Any,
-    solve: Callable[[NDArray[np.float64], NDArray[np.bool_]], Any],
-    lower: NDArray[np.float64],
-    upper: NDArray[np.float64],
-) -> Any:
-    """The better of a minimum, and one with those parameters on a bound that are pushed there.
-
-    SciPy stays inside of the bounds and creeps towards one, on some CPUs not near enough.
-    """
-    low = (found.grad > 0) & (found.x - lower < NEAR)
-    high = (found.grad < 0) & (upper - found.x < NEAR)
-    held = low | high
-    if not found.success or not held.any() or held.all():
-        return found
-    at = np.where(low, lower, np.where(high, upper, found.x))
-    return min(found, solve(at, held), key=lambda one: float(one.cost))
 
 
 def _deviance(observed: NDArray[np.float64], expected: NDArray[np.float64]) -> NDArray[np.float64]:

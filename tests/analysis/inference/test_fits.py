@@ -166,6 +166,28 @@ def test_a_strength_next_to_its_bound_has_converged(
         assert left(model, values, *derivatives(model, model.data, values)) > 10 * CONVERGED
 
 
+@pytest.mark.parametrize(
+    ("truth", "bounds", "end"), [(0.0, (0.3, 10.0), 0.3), (1.5, (0.0, 0.7), 0.7)]
+)
+def test_least_squares_end_on_either_bound(
+    models: Callable[..., Model], truth: float, bounds: tuple[float, float], end: float
+) -> None:
+    """In as few steps as anywhere else."""
+    with open_backend("numpy", "least_squares"):
+        spec = copy.deepcopy(models(synthetic_templates()).spec)
+        spec["measurements"][0]["config"]["parameters"][0]["bounds"] = [list(bounds)]
+        model = from_workspace(spec, models(synthetic_templates()).edges)
+        parameters = model.nominal
+        parameters[model.poi] = truth
+        values, _, found = minimise(model, model.asimov(parameters))
+        _, _, inside = minimise(model, model.data)
+        assert values[model.poi] == end
+        assert (
+            left(model, values, *derivatives(model, model.asimov(parameters), values)) < CONVERGED
+        )
+    assert found.nit <= 2 * inside.nit
+
+
 @fast
 @pytest.mark.usefixtures("combination")
 def test_parameters_are_held(models: Callable[..., Model]) -> None:

@@ -82,10 +82,14 @@ def test_profiling_finds_the_lower_of_two_minima(
         model = models(reference)
         without = pyhf.infer.mle.fixed_poi_fit(0.0, tensor(model.data), model.pdf)
         data = model.pdf.expected_data(without)
-        _, alone = pyhf.infer.mle.fit(data, model.pdf, return_fitted_val=True)
+        start = model.nominal
+        start[model.poi] = 3.0
+        _, alone = pyhf.infer.mle.fit(data, model.pdf, start.tolist(), return_fitted_val=True)
         with profiling():
-            pars, found = pyhf.infer.mle.fit(data, model.pdf, return_fitted_val=True)
-            again, _ = pyhf.infer.mle.fit(data, model.pdf, return_fitted_val=True)
+            pars, found = pyhf.infer.mle.fit(
+                data, model.pdf, start.tolist(), return_fitted_val=True
+            )
+            again, _ = pyhf.infer.mle.fit(data, model.pdf, start.tolist(), return_fitted_val=True)
     assert float(found) < float(alone) - 100
     assert pars[model.poi] == pytest.approx(0, abs=1e-3)
     assert again is pars

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -13,13 +12,12 @@ from perf.publish import site
 from perf.publish.causes import causes
 from perf.records import store
 from perf.records.void import SHIPPED, voids
+from tests.support.chromium import program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from perf.records.record_file import Record
-
-BROWSERS = ("chromium-headless-shell", "chromium", "google-chrome")
 
 
 class Kept(NamedTuple):
@@ -47,7 +45,7 @@ def chromium() -> Iterator[Any]:
     """A real headless Chromium."""
     api = pytest.importorskip("playwright.sync_api")
     with api.sync_playwright() as play:
-        found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+        found = program()
         if found is None and not Path(play.chromium.executable_path).exists():
             pytest.skip("there is no Chromium: `make browser` installs one")
         browser = play.chromium.launch(executable_path=found, args=["--no-sandbox"])

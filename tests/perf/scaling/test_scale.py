@@ -45,15 +45,6 @@ def perf_scale(*arguments: Any) -> cli.Outcome:
 
 
 @pytest.fixture(scope="module")
-def fileset(synthetic_fileset: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file set of one sample: 4000 events in two files."""
-    path = tmp_path_factory.mktemp("fileset") / "fileset.json"
-    name = "ttbar__nominal"
-    path.write_text(json.dumps({name: synthetic_fileset[name]}))
-    return path
-
-
-@pytest.fixture(scope="module")
 def measured(fileset: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, cli.Outcome]:
     """Both executors at both chunk sizes, once."""
     path = tmp_path_factory.mktemp("results") / "scale.jsonl"

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -19,15 +18,6 @@ from tests.support import cli
 
 if TYPE_CHECKING:
     from analysis.runner.job import Inspected
-
-
-@pytest.fixture(scope="module")
-def fileset(synthetic_fileset: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file set of one sample: 4000 events in two files."""
-    path = tmp_path_factory.mktemp("fileset") / "fileset.json"
-    name = "ttbar__nominal"
-    path.write_text(json.dumps({name: synthetic_fileset[name]}))
-    return path
 
 
 @pytest.fixture(scope="module")

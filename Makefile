@@ -27,6 +27,7 @@ install: $(VENV)/.ready ## Set up .venv, as all targets do, and no more
 bench: $(VENV)/.ready ## Measure everything on events that it generates, in six minutes (SCALE=small|default|full|large)
 	$(BIN)/pytest perf --benchmark-only --benchmark-scale $(SCALE)
 
+test: export HYPOTHESIS_PROFILE ?= quick
 test: $(VENV)/.ready ## Prove every kernel, and test all else; Parsl and Spark by their own tests
 	$(BIN)/pytest $(PARALLEL) -m "not serial and not slow"
 	$(BIN)/pytest -m "serial and not slow"

@@ -27,6 +27,7 @@ _COMMON: Final = settings(deadline=None, suppress_health_check=[HealthCheck.too_
 settings.register_profile(
     "ci", _COMMON, max_examples=EXAMPLES["ci"], derandomize=bool(os.environ.get("CI"))
 )
+settings.register_profile("quick", _COMMON, max_examples=EXAMPLES["quick"])
 settings.register_profile("thorough", _COMMON, max_examples=EXAMPLES["thorough"])
 settings.load_profile(os.environ.get(PROFILE_VARIABLE, "ci"))
 

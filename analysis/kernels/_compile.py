@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numba
-import platformdirs
 
 from analysis.folders import own_folder
 
@@ -47,14 +46,21 @@ def _cache(package: Path, given: str) -> Path | None:
     name = f"numba-{hashlib.sha256(sources).hexdigest()[:16]}"
     candidates: tuple[Callable[[], Path], ...] = (
         lambda: Path(given or package / "__pycache__").absolute(),
-        lambda: platformdirs.user_cache_path("coffea-scaling"),
+        _of_user,
         own_folder,
     )
     for find in candidates:
-        with suppress(OSError, RuntimeError):  # of who has no home
+        with suppress(ImportError, OSError, RuntimeError):  # the last of who has no home
             folder = find() / name
             if folder.is_absolute():
                 folder.mkdir(parents=True, exist_ok=True)
                 if os.access(folder, os.W_OK | os.X_OK):
                     return folder
     return None
+
+
+def _of_user() -> Path:
+    # Environments of other releases, in which `perf compare` runs the kernels, lack it.
+    import platformdirs  # noqa: PLC0415
+
+    return platformdirs.user_cache_path("coffea-scaling")

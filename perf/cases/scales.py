@@ -14,8 +14,9 @@ InferenceTask = Literal["build", "fit", "hypotest", "limit"]
 """Building the model, fitting it, one hypothesis test, an upper limit with its bands."""
 
 
-EXAMPLES: Final = {"ci": 60, "thorough": 1000}
-"""Examples that each proof of a kernel draws before anything is measured, by hypothesis profile."""
+EXAMPLES: Final = {"quick": 20, "ci": 60, "thorough": 1000}
+"""Examples that each proof of a kernel draws before anything is measured, by hypothesis profile:
+of `make test`, of CI and whatever else is run, and on request."""
 
 
 @dataclass(frozen=True, kw_only=True)

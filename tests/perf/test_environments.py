@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from packaging.utils import canonicalize_name
 
 from analysis.errors import InputError
 from perf import environments
@@ -224,3 +226,43 @@ def test_every_release_of_the_history_has_pins_and_a_date() -> None:
         python, pins = environments._read_pins(PINS / f"{release}.txt")
         assert python == "3.11"
         assert pins["coffea"] == f"coffea=={release}"
+
+
+HIDING = """
+import importlib, re, sys
+from importlib.metadata import packages_distributions
+
+module, *known = sys.argv[1:]
+plain = lambda name: re.sub("[-_.]+", "-", name).lower()
+hidden = {
+    top for top, names in packages_distributions().items() if not {*map(plain, names)} & {*known}
+}
+
+class Hiding:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in hidden:
+            raise ModuleNotFoundError(f"No module named {name!r}")
+
+sys.meta_path.insert(0, Hiding())
+importlib.import_module(module)
+"""
+
+
+@pytest.mark.parametrize("module", ["analysis.kernels", "perf.history.workloads"])
+def test_what_runs_in_environments_of_releases_needs_what_all_of_them_have(module: str) -> None:
+    """`compare` and the history run our code there, where only coffea's dependencies are."""
+    pins = [
+        {
+            str(canonicalize_name(line.partition("==")[0]))
+            for line in path.read_text().splitlines()
+            if "==" in line
+        }
+        for path in PINS.glob("*.txt")
+    ]
+    # Kernels need awkward 2, as coffea does since 2023.
+    known = set.intersection(*(one for one in pins if "awkward-cpp" in one)) | {"coffea-scaling"}
+    assert {"awkward", "numba", "coffea"} <= known
+    done = subprocess.run(
+        [sys.executable, "-c", HIDING, module, *known], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

@@ -62,6 +62,10 @@ class RunOptions:
         float,
         typer.Option(help="Seconds to wait for a server of files (root://, http://, https://)."),
     ] = 60
+    reader: Annotated[
+        Literal["bulk", "uproot"],
+        typer.Option(help="What reads branches that are known; uproot takes longer."),
+    ] = "bulk"
     traceback: Annotated[
         bool, typer.Option("--traceback", help="Print the traceback of an error in a chunk, too.")
     ] = False
@@ -69,7 +73,7 @@ class RunOptions:
     @property
     def of_job(self) -> dict[str, Any]:
         """Those that are attributes of a `Job`."""
-        names = ("chunksize", "allow_empty", "skip_bad_files", "timeout")
+        names = ("chunksize", "allow_empty", "skip_bad_files", "timeout", "reader")
         return {name: getattr(self, name) for name in names}
 
     @property

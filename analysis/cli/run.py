@@ -108,6 +108,14 @@ def run(
         bool,
         typer.Option("--trace", help="Find out what --processor reads, and read it in one go."),
     ] = False,
+    branches: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIST",
+            help="Branches that --processor reads, separated by commas: it is given no others, "
+            "and they are read in one go.",
+        ),
+    ] = None,
     implementation: Annotated[
         Implementation | None, typer.Option(help="Of the kernels.", show_default="columnar")
     ] = None,
@@ -131,6 +139,7 @@ def run(
         "--schema": schema,
         "--tree": tree,
         "--trace": trace or None,
+        "--branches": branches,
     }
     of_ttbar = {
         "--map": options.mapping,
@@ -159,6 +168,7 @@ def run(
             schema or "NanoAODSchema",
             tree or "Events",
             trace=trace,
+            branches=_list(branches or ""),
             **options.of_job,
         )
     save.check(output, job, inputs=[fileset_path])
@@ -166,6 +176,11 @@ def run(
     save.save(output, job, result)
     table = cutflow(save.cutflow(result)) if processor is None else _kinds(result.accumulated)
     _report(table, result, output)
+
+
+def _list(text: str) -> list[str]:
+    """The names of a list that is separated by commas, each once."""
+    return list(dict.fromkeys(name for part in text.split(",") if (name := part.strip())))
 
 
 def _given(options: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ from coffea.processor import Runner
 from coffea.processor.executor import WorkItem
 
 from analysis.errors import ChangedError, ChunkError, UnreadableError
-from analysis.files import inspection
+from analysis.files import bulk, inspection
 from analysis.runner.column_cache import of_file
 from analysis.runner.counting import Chunk
 from analysis.runner.failures import chunk_error
@@ -67,6 +67,7 @@ class ChunkRunner(Runner):
         item = given[0] if isinstance(given, tuple) else given
         _check_stamp(item)
         file = f"{item.filename} {item.fileuuid!r} {item.stamp}"
+        bulk.counted(anew=True)
         try:
             out = Runner._work_function(
                 *settings,
@@ -79,6 +80,7 @@ class ChunkRunner(Runner):
         except (Exception, SystemExit) as error:  # noqa: BLE001  (sorted out in there)
             raise chunk_error(item, error) from None
         _check_stamp(item)
+        out["metrics"]["read ahead"] = dict(bulk.counted())
         return out
 
     @staticmethod

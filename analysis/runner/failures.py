@@ -20,7 +20,7 @@ from analysis.errors import (
     WorkerLostError,
     brief,
 )
-from analysis.files import inspection
+from analysis.files import baskets, bulk, inspection
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 READING: Final = str(Path(mapping.__file__).parent)
 """Code of coffea that reads columns of events, when the processor first uses them."""
+
+AHEAD: Final = (str(Path(uproot.__file__).parent), bulk.__file__, baskets.__file__)
+"""Code that reads preloaded branches, when events are made."""
 
 OURS: Final = frozenset(
     str(Path(__file__).with_name(f"{name}.py")) for name in ("chunks", "counting")
@@ -69,8 +72,8 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 def _is_reading(error: BaseException, stage: str) -> bool:
     """Whether an exception was raised where coffea reads events, not in the user's code."""
-    # Making events reads preloaded branches; the only code of the user's there is the schema.
-    place = str(Path(uproot.__file__).parent) if stage.startswith("Failed creating") else READING
+    # The only code of the user's where events are made is the schema.
+    place = AHEAD if stage.startswith("Failed creating") else READING
     return any(
         frame.filename.startswith(place) for frame in traceback.extract_tb(error.__traceback__)
     )

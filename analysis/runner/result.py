@@ -28,6 +28,9 @@ class Result:
     bytes_read
         Bytes read from ROOT files, metadata included; None for Parquet, which coffea does not
         count.
+    read_ahead
+        Branches that were read in one go, summed over chunks: by the bulk reader (``bulk``) and by
+        uproot for it (``uproot``); empty if it was not used.
     wall_seconds
         From the first chunk's start to the end of merging; without opening files to look at them
         and without the start of the executor.
@@ -60,5 +63,6 @@ class Result:
     fileset: FileSet
     left_out: tuple[str, ...] = ()
     skipped: tuple[Chunk, ...] = ()
+    read_ahead: Mapping[str, int] = field(default_factory=dict)
     traced: Mapping[str, Traced] = field(default_factory=dict)
     executor: Mapping[str, Any] = field(default_factory=dict)

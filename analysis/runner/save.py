@@ -53,6 +53,7 @@ def save(path: Path, job: Job, result: Result) -> None:
                 implementation=processor.implementation,
                 executor=dict(result.executor),
                 chunksize=job.chunksize,
+                read_ahead=dict(result.read_ahead),
                 variations=processor.variations,
                 replacements=processor.replacements,
                 events=result.events,

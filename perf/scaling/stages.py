@@ -28,6 +28,8 @@ from uproot import compression
 from uproot.behaviors.RNTuple import HasFields
 from uproot.behaviors.TBranch import HasBranches
 
+from analysis.files.baskets import Basket
+from analysis.files.bulk import BulkTree
 from perf.cases.tasks import Empty
 from perf.measure.memory import peak_memory
 
@@ -51,13 +53,17 @@ READERS: Final[tuple[tuple[Any, str], ...]] = (
     # Branches that are read in one go when a chunk is opened, of a TTree and of an RNTuple; ...
     (HasBranches, "arrays"),
     (HasFields, "arrays"),
+    (BulkTree, "arrays"),
     # ... and each when the processor asks for it.
     (UprootSourceMapping, "extract_column"),
     (ParquetSourceMapping, "extract_column"),
 )
 """Functions that read branches."""
 
-DECOMPRESSORS: Final[tuple[tuple[Any, str], ...]] = ((compression, "decompress"),)
+DECOMPRESSORS: Final[tuple[tuple[Any, str], ...]] = (
+    (compression, "decompress"),
+    (Basket, "read_into"),
+)
 """Functions that decompress a basket or a page. Arrow does it unseen: with Parquet it is reading."""
 
 

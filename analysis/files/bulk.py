@@ -186,9 +186,12 @@ def _joined(
     data = found.view(np.uint8).data
     for basket, low, high in zip(baskets, edges, edges[1:], strict=False):
         basket.read_into(data[(low - edges[0]) * size : (high - edges[0]) * size])
-    if not found.dtype.isnative:
-        found = found.byteswap(inplace=True).view(found.dtype.newbyteorder("="))
-    return found[before(start) - edges[0] : before(stop) - edges[0]]
+    found = found[before(start) - edges[0] : before(stop) - edges[0]]
+    if found.dtype.isnative:
+        return found
+    # In place, which needs no fresh memory, unless that would keep much that is not wanted.
+    whole = 2 * len(found) > edges[-1] - edges[0]
+    return found.byteswap(inplace=whole).view(found.dtype.newbyteorder("="))
 
 
 class BulkTrees(MutableMapping[str, Any]):

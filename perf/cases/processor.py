@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from coffea.processor.executor import ExecutorBase
 
+    from analysis.files.bulk import Reader
     from analysis.kernels import Implementation
     from perf.cases.case import Inputs
     from perf.cases.scales import Scale
@@ -61,6 +62,7 @@ def process(
     kill_worker: bool = False,
     column_cache: int | None = None,
     handler: type | None = None,
+    reader: Reader = "bulk",
 ) -> Callable[[], Any]:
     """Inspect a file set and return a function that processes it and returns the accumulator.
 
@@ -78,7 +80,7 @@ def process(
 
     files = FileSet.of(fileset, analysis=True)
     how = "columnar" if implementation == IDIOMATIC else implementation
-    job = Job.of_ttbar(files, how, variations, chunksize=chunksize)
+    job = Job.of_ttbar(files, how, variations, chunksize=chunksize, reader=reader)
     if implementation == IDIOMATIC:
         job = replace(job, processor=IdiomaticProcessor())
     inspected = job.inspect()

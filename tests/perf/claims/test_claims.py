@@ -26,7 +26,13 @@ def test_claims_are_chosen_by_name(tmp_path: Path) -> None:
         *("executor-dask", "executor-dask-plain", "trijet"),
     }
     assert names() >= {
-        *("selection", "memory-compiled", "executor-iterative", "executor-futures"),
+        *(
+            "selection",
+            "reading-idiomatic",
+            "memory-compiled",
+            "executor-iterative",
+            "executor-futures",
+        ),
         "executor-independent-processes",
         *("executor-parsl", "executor-spark", "executor-spark-plain"),
     }

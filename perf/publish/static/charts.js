@@ -18,10 +18,15 @@
     return figure.querySelector("figcaption")?.textContent.trim() ?? figure.id;
   }
 
+  /** Colours of groups that are verdicts: as in tables. */
+  const VERDICTS = {
+    slower: "var(--slower)", faster: "var(--faster)", undecided: "var(--muted)", "no change": "var(--c1)",
+  };
+
   /** Colour of each group, in the order in which groups appear. */
   function colours(rows) {
     const groups = [...new Set(rows.map((row) => row.group ?? ""))];
-    return new Map(groups.map((group, place) => [group, COLOURS[place % COLOURS.length]]));
+    return new Map(groups.map((group, place) => [group, VERDICTS[group] ?? COLOURS[place % COLOURS.length]]));
   }
 
   function legend(colour) {

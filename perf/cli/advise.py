@@ -80,6 +80,8 @@ def advise(
         return
     console = _console.console()
     console.print(_table(found))
+    if found.as_fast:
+        _console.say(f"may be as fast: {', '.join(found.as_fast)}", on=console)
     _console.say(f"{laws.job} on {laws.machine}; {advice.INTERVAL}", on=console)
 
 

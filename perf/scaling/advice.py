@@ -169,6 +169,13 @@ class Advice:
     answers: tuple[Answer, ...]
     refused: tuple[tuple[str, str], ...]
 
+    @property
+    def as_fast(self) -> list[str]:
+        """Executors that may be as fast as the first: intervals overlap."""
+        return [
+            one.engine for one in self.answers[1:] if one.whole.low <= self.answers[0].whole.high
+        ]
+
 
 def advise(laws: Laws, question: Question) -> Advice:
     """Predict for each executor with the best of the chunk sizes that were measured."""
@@ -178,7 +185,7 @@ def advise(laws: Laws, question: Question) -> Advice:
     for law in laws.laws:
         if law.engine.partition(",")[0] == SERIAL and question.workers > most:
             # It would be alone, and advised for that.
-            found: Answer | str = _outside(question.workers, (1, most), "workers")
+            found: Answer | str = _outside((question.workers, (1, most), "workers"))
         else:
             found = _best(law, question, laws.memory)
         if isinstance(found, Answer):
@@ -193,20 +200,26 @@ def _best(law: Law, question: Question, memory: int | None) -> Answer | str:
     """The answer with the chunk size that takes least time, or why there is none."""
     workers = 1 if law.engine.partition(",")[0] == SERIAL else question.workers
     accumulator = law.accumulator if question.accumulator is None else question.accumulator
-    for value, (low, high), what in (
-        (workers, law.workers, "workers"),
-        (question.files, law.files, "files"),
-        (question.events, law.events, "events"),
-    ):
-        if not low <= value <= high:
-            return _outside(value, (low, high), what)
+    outside = [
+        (value, (low, high), what)
+        for value, (low, high), what in (
+            (workers, law.workers, "workers"),
+            (question.files, law.files, "files"),
+            (question.events, law.events, "events"),
+        )
+        if not low <= value <= high
+    ]
+    if outside:
+        return _outside(*outside)
     if accumulator > law.accumulator and (
         law.merge is None or accumulator > law.largest_accumulator
     ):
         most = law.accumulator if law.merge is None else law.largest_accumulator
         return f"not measured: an accumulator of {accumulator:,} bytes, only up to {most:,}"
+    # No chunk is larger than a file.
+    each = -(-question.events // question.files)
     answers = [
-        predict(law, question, workers, chunks(question, size), size)
+        predict(law, question, workers, chunks(question, size), min(size, each))
         for size in law.chunksizes
         if _measured(law, question, size)
     ]
@@ -224,8 +237,9 @@ def _best(law: Law, question: Question, memory: int | None) -> Answer | str:
     return min(fitting, key=lambda answer: (answer.whole.value, -answer.chunksize))
 
 
-def _outside(value: int, measured: Range, what: str) -> str:
-    return f"not measured: {value:,} {what}, only {measured[0]:,} to {measured[1]:,}"
+def _outside(*asked: tuple[int, Range, str]) -> str:
+    each = [f"{value:,} {what}, only {low:,} to {high:,}" for value, (low, high), what in asked]
+    return f"not measured: {'; '.join(each)}"
 
 
 def chunks(question: Question, chunksize: int) -> int:

@@ -129,7 +129,7 @@ def _judged(name: str, of: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 def _chart(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Ratios with the intervals that the verdicts rest on."""
     return {
-        "x": {"label": "time of B over A"},
+        "x": {"label": "time of B over A", "at": 1},
         "rows": [
             {
                 "y": f"{row['benchmark']}, {row['clock']}",

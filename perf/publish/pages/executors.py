@@ -96,8 +96,24 @@ def _typical(fitted: Sequence[advice_fit.Fitted]) -> list[dict[str, Any]]:
         except InputError:
             continue
         best = advice.as_json(on, answer)["answers"][0]
-        found.append({**asdict(question), "machine": on.machine, "best": best})
+        fastest = _fastest(fitted, question)
+        found.append({**asdict(question), "machine": on.machine, "best": best, "fastest": fastest})
     return found
+
+
+def _fastest(
+    fitted: Sequence[advice_fit.Fitted], question: advice.Question
+) -> dict[str, Any] | None:
+    """The executor that took least time for an input, in whatever chunks it was measured."""
+    asked = question.events, question.files
+    times = [
+        (held.seen.whole, held.engine)
+        for one in fitted
+        for held in one.held_out
+        if (held.seen.cell.events, held.seen.cell.files) == asked
+        and held.seen.cell.workers <= question.workers
+    ]
+    return {"engine": min(times)[1], "seconds": min(times)[0]} if times else None
 
 
 def _laws(fitted: Sequence[advice_fit.Fitted]) -> list[dict[str, Any]]:
@@ -205,7 +221,10 @@ def _scaling(records: Sequence[Record]) -> list[dict[str, Any]]:
     for machine, inputs in groups.items():
         of = max(inputs.values(), key=lambda members: len({one.what.name for one in members}))
         measured = rows(read_all(of))
-        if len({row.configuration.workers for row in measured}) > 1:
+        workers: dict[str, set[int]] = defaultdict(set)
+        for row in measured:
+            workers[row.configuration.engine].add(row.configuration.workers)
+        if any(len(numbers) > 1 for numbers in workers.values()):
             found.append(_scaled(machine, of[-1], measured))
     return found
 

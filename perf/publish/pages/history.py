@@ -195,6 +195,7 @@ def _summary(benchmark: Benchmark, material: Material) -> dict[str, Any]:
         "kind": benchmark.kind,
         "clock": benchmark.clock,
         "cases": len({curve.what for curve in own}),
+        "words": " ".join(sorted({curve.case for curve in own})),
         "newest": measured(newest[0], unit)
         if len(newest) == 1
         else span(min(newest), max(newest), unit),

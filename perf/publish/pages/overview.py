@@ -191,7 +191,7 @@ def _equal(benchmark: Benchmark, curve: Curve, change: Change) -> Any:
             why = (
                 "not judged"
                 if status == "not judged"
-                else f"within the noise of {len(other.main)} points"
+                else f"not to be told from the noise of {len(other.main)} releases"
             )
             text = f"{seen}, {why}"
             return {"text": text, "verdict": "not judged"}

@@ -56,8 +56,10 @@ window.advise = (() => {
       `merging ${seconds(one.merging)}; ${(one.memory / 1e9).toFixed(1)} GB of memory`;
   }
 
-  const outside = (value, [low, high], what) =>
-    `not measured: ${whole(value)} ${what}, only ${whole(low)} to ${whole(high)}`;
+  function outside(...asked) {
+    const each = asked.map(([value, [low, high], what]) => `${whole(value)} ${what}, only ${whole(low)} to ${whole(high)}`);
+    return `not measured: ${each.join("; ")}`;
+  }
 
   function measured(law, question, chunksize) {
     const number = chunks(question, chunksize);
@@ -71,17 +73,18 @@ window.advise = (() => {
   function best(law, question, memory) {
     const workers = isSerial(law) ? 1 : question.workers;
     const accumulator = question.accumulator ?? law.accumulator;
-    for (const [value, range, what] of [
+    const asked = [
       [workers, law.workers, "workers"], [question.files, law.files, "files"], [question.events, law.events, "events"],
-    ]) {
-      if (value < range[0] || value > range[1]) return outside(value, range, what);
-    }
+    ].filter(([value, [low, high]]) => value < low || value > high);
+    if (asked.length) return outside(...asked);
     if (accumulator > law.accumulator && (law.merge === null || accumulator > law.largest_accumulator)) {
       const most = law.merge === null ? law.accumulator : law.largest_accumulator;
       return `not measured: an accumulator of ${whole(accumulator)} bytes, only up to ${whole(most)}`;
     }
+    // No chunk is larger than a file.
+    const each = Math.ceil(question.events / question.files);
     const answers = law.chunksizes.filter((size) => measured(law, question, size))
-      .map((size) => predict(law, question, workers, chunks(question, size), size));
+      .map((size) => predict(law, question, workers, chunks(question, size), Math.min(size, each)));
     if (!answers.length) {
       return `not measured: such chunks, only ${whole(law.chunks[0])} to ${whole(law.chunks[1])} of ` +
         `${law.chunk_seconds[0].toFixed(2)} to ${law.chunk_seconds[1].toFixed(2)} s each`;
@@ -101,7 +104,7 @@ window.advise = (() => {
     const refused = [];
     for (const law of laws.laws) {
       const found = isSerial(law) && question.workers > most
-        ? outside(question.workers, [1, most], "workers") : best(law, question, laws.memory);
+        ? outside([question.workers, [1, most], "workers"]) : best(law, question, laws.memory);
       if (typeof found === "string") refused.push({ engine: law.engine, why: found });
       else answers.push(found);
     }
@@ -124,6 +127,12 @@ window.advise = (() => {
     for (const text of texts) row.insertCell().textContent = text;
   }
 
+  /** Executors whose intervals overlap with that of the first. */
+  function asFast([winner, ...others]) {
+    const names = others.filter((one) => one.whole.low <= winner.whole.high).map((one) => one.engine);
+    return names.length ? `; may be as fast: ${names.join(", ")}` : "";
+  }
+
   function show(place, found) {
     const body = place.querySelector("tbody");
     body.replaceChildren();
@@ -138,7 +147,7 @@ window.advise = (() => {
     const [winner] = found.answers;
     place.querySelector("p").textContent = winner
       ? `${winner.engine}, chunks of ${whole(winner.chunksize)} events: ${seconds(winner.whole.value)} ` +
-        `(${seconds(winner.whole.low)} to ${seconds(winner.whole.high)})`
+        `(${seconds(winner.whole.low)} to ${seconds(winner.whole.high)})${asFast(found.answers)}`
       : found.reason;
     place.hidden = false;
   }
@@ -162,7 +171,10 @@ window.advise = (() => {
     const answer = () => {
       const asked = question(form);
       if (asked) show(place, first(machines, asked));
-      else place.hidden = true;
+      else {
+        place.querySelector("p").textContent = "Ask for at least one event a file, one file and one core.";
+        place.querySelector("tbody").replaceChildren();
+      }
     };
     form.hidden = false;
     form.addEventListener("submit", (event) => event.preventDefault());

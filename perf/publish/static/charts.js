@@ -63,8 +63,8 @@
       .filter((part) => part && String(part).trim()).join("\n");
 
   /**
-   * Values by name, a row each: {x: {label, unit, log}, rows: [{y: name, x, lo?, hi?, group?, title?}]}.
-   * A line joins the values of one name.
+   * Values by name, a row each: {x: {label, unit, log, at?}, rows: [{y: name, x, lo?, hi?, group?, title?}]}.
+   * A line joins the values of one name; another, dashed, is at `at`.
    */
   site.charts.dots = (figure, data, width) => {
     const colour = colours(data.rows);
@@ -76,6 +76,7 @@
       width, height: 50 + 24 * names.length, marginLeft: longest, marginBottom: 40, marginRight: 20,
       x: scale(data.x), y: { domain: names, label: null },
       marks: [
+        ...(data.x?.at === undefined ? [] : [Plot.ruleX([data.x.at], { stroke: "currentColor", strokeDasharray: "4 3" })]),
         Plot.ruleY(d3.groups(data.rows, (row) => row.y), { y: ([one]) => one,
           x1: ([, rows]) => d3.min(rows, (row) => row.x), x2: ([, rows]) => d3.max(rows, (row) => row.x),
           stroke: "currentColor", strokeOpacity: 0.3 }),

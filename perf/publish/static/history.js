@@ -19,7 +19,7 @@
     const judged = state.get("all") === null;
     let found = 0;
     for (const row of byId("benchmarks").tBodies[0].rows) {
-      const text = `${row.textContent} ${row.dataset.name}`.toLowerCase();
+      const text = `${row.textContent} ${row.dataset.name} ${row.dataset.cases}`.toLowerCase();
       row.hidden = !(words.every((word) => text.includes(word)) && (!kind || row.dataset.kind === kind)
         && (!clock || row.dataset.clock === clock) && (!judged || row.dataset.judged !== "0"));
       found += !row.hidden;

@@ -53,7 +53,8 @@ class View:
         self.page.goto(self.address + name, wait_until="load")
         self.page.wait_for_function(
             "[...document.querySelectorAll('figure[data-kind]')].every(figure =>"
-            " !figure.querySelector('.chart').clientWidth || 'drawn' in figure.dataset)"
+            " figure.closest('details:not([open])') || !figure.querySelector('.chart').clientWidth"
+            " || 'drawn' in figure.dataset)"
         )
         return self.page
 
@@ -150,7 +151,7 @@ def test_links_lead_to_what_there_is(kept: Kept) -> None:
 
 def test_a_deep_link_restores_the_view(view: View) -> None:
     page = view.open(
-        f"history.html#b={FUTURES}&p={POINT}&q=ttbar&clock=CPU&all=1&log=1&sort.benchmarks=0d"
+        f"history.html#b={FUTURES}&p={POINT}&q=history_ttbar&clock=CPU&all=1&log=1&sort.benchmarks=0d"
     )
     assert page.locator("#history figcaption").inner_text() == "ttbar analysis: CPU time per event"
     page.wait_for_selector("#point:not([hidden])")
@@ -158,7 +159,7 @@ def test_a_deep_link_restores_the_view(view: View) -> None:
     assert "executor=futures, workers=2, v2025.12.0" in about
     assert "coffea 2025.9.0 to 2025.12.0" in about
     assert "interval +" in about
-    assert page.locator("#search").input_value() == "ttbar"
+    assert page.locator("#search").input_value() == "history_ttbar"
     assert page.locator("#log").is_checked()
     assert not page.locator("#judged").is_checked()
     shown = page.locator("#benchmarks tbody tr:visible")

@@ -150,7 +150,7 @@ def browser_path() -> str:
 def test_without_javascript_there_are_typical_answers(shown: Shown) -> None:
     material = measured_enough()
     machines = [one.laws for one in advice_fit.fitted(material)]
-    table = shown(PAGE, Material.of(material)).table("Inputs that were measured")
+    table = shown(PAGE, Material.of(material)).table("Predicted for inputs that were measured")
     assert len(table.rows) >= 5
     for row in table.rows:
         events, files, cores = (int(text.replace(",", "")) for text in row[:3])

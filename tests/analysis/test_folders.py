@@ -108,6 +108,7 @@ for arguments in json.loads(sys.argv[1]):
 """
 
 
+@pytest.mark.slow
 def test_the_analysis_for_a_stranger_without_a_home(run: Run, odd: Path) -> None:
     """The main commands, with an install and a home that are not there to be written to."""
     commands = [

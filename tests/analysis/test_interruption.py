@@ -171,6 +171,7 @@ def test_command_lines_listen_before_they_import(command: str, start: str) -> No
     assert slow & set(done.stdout.split()) == set()
 
 
+@pytest.mark.slow
 def test_signals_at_random_moments(tmp_path: Path) -> None:
     """A few of `make signals`, of commands that start no engine; engines have tests of theirs."""
     command = ["analysis", "make-data", "{folder}/data", "--events", "500", "--processes", "wjets"]

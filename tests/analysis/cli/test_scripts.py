@@ -50,7 +50,7 @@ def script(tmp_path: Path) -> Script:
 
 @pytest.mark.parametrize(
     "executor",
-    ["futures", *(pytest.param(one, marks=pytest.mark.slow) for one in ("iterative", "dask"))],
+    ["iterative", *(pytest.param(one, marks=pytest.mark.slow) for one in ("futures", "dask"))],
 )
 def test_beside_a_folder_of_the_same_name(
     script: Script,

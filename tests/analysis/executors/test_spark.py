@@ -226,6 +226,7 @@ def test_memory_limit_of_workers(fileset: dict[str, Any]) -> None:
     one_sentence(why.value)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("alone")
 def test_java_that_dies_ends_the_run(fileset: dict[str, Any], tmp_path: Path) -> None:
     before, folders = children(), own_folders()
@@ -284,6 +285,7 @@ def _code(function: Callable[[Any], Any]) -> bytes:
     return code
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("alone")
 def test_the_plain_way(fileset: dict[str, Any]) -> None:
     before = children()
@@ -457,6 +459,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Cal
             one.wait(PATIENCE)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("alone")
 def test_cluster(
     fileset: dict[str, Any], cluster: tuple[str, Callable[[], None]], tmp_path: Path

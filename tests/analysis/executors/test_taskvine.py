@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+pytestmark = pytest.mark.slow
+
 STAND_IN = Path(__file__).parents[2] / "support" / "standins"
 INSTALLED = find_spec("ndcctools") is not None
 MODULES = ("ndcctools", "ndcctools.taskvine", "analysis.executors.taskvine")

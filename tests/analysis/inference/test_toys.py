@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 from tests.analysis.inference.conftest import fast
 
 
+@pytest.mark.slow
 def test_pulls_of_toys(models: Callable[..., Model]) -> None:
     with open_backend("jax"):
         model = models(synthetic_templates())

@@ -328,6 +328,7 @@ def test_what_it_does_not_do(alone: Driver, some: dict[str, Any]) -> None:
     assert_one_sentence(no_size, "a chunk cannot have 0 events")
 
 
+@pytest.mark.slow
 def test_without_dask_awkward(some: dict[str, Any]) -> None:
     """As in the environment of all other tests."""
     with pytest.raises(InputError, match="`make dask-awkward` makes it"):

@@ -189,6 +189,7 @@ def test_a_locked_database(endpoint: Endpoint, rest: Rest, files: list[str]) -> 
     assert rest.done(files[:1])["files-completed"] == 1
 
 
+@pytest.mark.slow
 def test_a_full_disk(synthetic: Path, files: list[str], tmp_path: Path) -> None:
     """No file of the endpoint's process can grow; then they can again."""
     with served(tmp_path / "endpoint", synthetic) as process:

@@ -45,6 +45,7 @@ def test_settings_are_chosen_by_executor() -> None:
         ablation.of(["dask", "ray"])
 
 
+@pytest.mark.slow
 def test_without_allocator_settings_workers_have_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

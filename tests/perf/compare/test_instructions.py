@@ -38,6 +38,7 @@ def test_three_runs_count_the_same(
     assert max(runs) - min(runs) <= tolerance * min(runs)
 
 
+@pytest.mark.slow
 @counting
 def test_twice_the_work_is_twice_the_instructions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

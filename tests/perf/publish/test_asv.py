@@ -137,6 +137,7 @@ def root(pytestconfig: pytest.Config) -> Path:
     return pytestconfig.rootpath
 
 
+@pytest.mark.slow
 def test_asv_end_to_end(made_up: MadeUp, root: Path, tmp_path: Path) -> None:
     """One after the other, because environments take seconds: they are shared by all steps."""
     asks, forgets, slower = made_up.commits.values()

@@ -151,6 +151,7 @@ def test_fresh_forgets_its_own_alone(
     assert len(record_file.read(path)) == 1
 
 
+@pytest.mark.slow
 def test_interrupted_it_leaves_no_process_and_goes_on_later(fileset: Path, tmp_path: Path) -> None:
     path = tmp_path / "scale.jsonl"
     arguments = [str(fileset), *SMALL[:4], "--chunksizes", "1000", "--repeat", "1"]
@@ -222,6 +223,7 @@ def test_result_that_depends_on_the_executor_has_no_speed(fileset: Path, tmp_pat
     assert "the result differs from the reference" in text
 
 
+@pytest.mark.slow
 def test_a_configuration_that_fails_says_why_and_the_others_are_measured(
     fileset: Path, tmp_path: Path
 ) -> None:

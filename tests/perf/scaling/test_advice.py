@@ -257,3 +257,17 @@ def test_a_question_without_sense_is_an_error(bad: tuple[int, int, int]) -> None
     for more in ({"ns": 0.0}, {"accumulator": -1}):
         with pytest.raises(InputError, match="0 bytes or more"):
             Question(10, 1, 1, **more)
+
+
+def test_ties_are_told_and_no_chunk_is_larger_than_a_file() -> None:
+    """Futures and Dask have one law here; files have 250,000 events, chunks up to 500,000."""
+    (one,) = advice_fit.fitted(records(["iterative", "futures", "dask"], noise=0.02))
+    found = advice.advise(one.laws, advice.Question(50_000_000, 200, 8))
+    assert {found.answers[0].engine, *found.as_fast} == {"futures", "dask"}
+    assert all(answer.chunksize <= 250_000 for answer in found.answers)
+    assert max(one.laws.laws[0].chunksizes) > 250_000
+    refused = dict(advice.advise(one.laws, advice.Question(10**9, 2000, 32)).refused)
+    assert refused["futures"].startswith(
+        "not measured: 32 workers, only 1 to 16; 2,000 files, only"
+    )
+    assert "1,000,000,000 events, only" in refused["futures"]

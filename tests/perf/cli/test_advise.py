@@ -49,8 +49,10 @@ def test_the_answer_is_that_of_the_function(project: Path) -> None:
     [
         (
             (*JOB[:-1], 32),
-            "32 workers, only 1 to 2; 200 files, only 1 to 50 (small); "
-            "not measured: 32 workers, only 1 to 16 (many)",
+            (
+                "32 workers, only 1 to 2; 200 files, only 1 to 50 (small); "
+                "not measured: 32 workers, only 1 to 16 (many)"
+            ),
         ),
         ((*JOB, "--machine", "small"), "not measured: 8 workers, only 1 to 2"),
         ((*JOB, "--machine", "nowhere"), "not measured: there are no records"),

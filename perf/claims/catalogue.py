@@ -59,6 +59,16 @@ MAX_READING_RATIO: Final = {"columnar": 0.65, "compiled": 0.57, "idiomatic": 0.8
 """As a prototype reached them, which also kept files open from chunk to chunk."""
 MAX_WORKER_MEMORY: Final = 1e9
 
+NOMINAL: Final = {
+    "kind": "processor",
+    "subject": "ttbar",
+    "executor": "iterative",
+    "workers": 1,
+    "chunksize": PROCESSOR_CHUNK,
+    "parameters": {"variations": "nominal", "source": "synthetic"},
+}
+"""What claims about the nominal processor in one process have in common."""
+
 # --- the claims
 
 
@@ -133,15 +143,7 @@ def processing(
                 for name in ("compiled", baseline)
             },
             difference.agree,
-            {
-                "group": "ttbar, nominal",
-                "kind": "processor",
-                "subject": "ttbar",
-                "executor": "iterative",
-                "workers": 1,
-                "chunksize": PROCESSOR_CHUNK,
-                "parameters": {"variations": "nominal", "source": "synthetic"},
-            },
+            {"group": "ttbar, nominal", **NOMINAL},
             identity,
             rng,
             rounds,
@@ -172,15 +174,7 @@ def reading(
                 for reader in get_args(Reader)
             },
             difference.agree,
-            {
-                "group": f"reading, {implementation}",
-                "kind": "processor",
-                "subject": "ttbar",
-                "executor": "iterative",
-                "workers": 1,
-                "chunksize": PROCESSOR_CHUNK,
-                "parameters": {"variations": "nominal", "source": "synthetic"},
-            },
+            {"group": f"reading, {implementation}", **NOMINAL},
             store.fileset_identity(PROCESSOR_CHUNK),
             rng,
             rounds,

@@ -147,12 +147,7 @@ def _baskets(
 ) -> dict[str, list[Basket]]:
     """Baskets of each branch with its entries, read in one call."""
     wanted = {name: branch.baskets(*entries[name]) for name, branch in branches.items()}
-    places = sorted(
-        branches[name].places[i]
-        for name, numbers in wanted.items()
-        for i in numbers
-        if i < len(branches[name].places)
-    )
+    places = sorted(branches[name].places[i] for name, numbers in wanted.items() for i in numbers)
     chunks = tree.file.source.chunks(places, queue.Queue()) if places else []
     read = {chunk.start: np.ascontiguousarray(chunk.raw_data).data for chunk in chunks}
     return {

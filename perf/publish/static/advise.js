@@ -173,7 +173,9 @@ window.advise = (() => {
       if (asked) show(place, first(machines, asked));
       else {
         place.querySelector("p").textContent = "Ask for at least one event a file, one file and one core.";
+        place.querySelector("caption").textContent = "";
         place.querySelector("tbody").replaceChildren();
+        place.hidden = false;
       }
     };
     form.hidden = false;

@@ -12,6 +12,7 @@ import runpy
 import signal
 import sys
 import threading
+import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
@@ -22,6 +23,12 @@ if TYPE_CHECKING:
 
 PR_SET_PDEATHSIG: Final = 1
 PR_SET_CHILD_SUBREAPER: Final = 36
+
+STOP_SECONDS: Final = 1.0
+"""For a process to stop; one that waits for a device does not."""
+
+ROUNDS: Final = 10
+"""Times that a process that ends looks for children."""
 
 
 def _prctl(option: int, value: int) -> None:
@@ -51,21 +58,63 @@ def end_with(pid: int) -> None:
     """
 
     def wait() -> None:
-        with suppress(psutil.NoSuchProcess):
-            psutil.Process(pid).wait()
-        end_children([os.getpid()])
-        os.kill(os.getpid(), signal.SIGKILL)
+        try:
+            with suppress(psutil.NoSuchProcess):
+                psutil.Process(pid).wait()
+            # This process cannot be stopped: what it starts meanwhile is killed the next time.
+            for _ in range(ROUNDS):
+                if not (found := halted(psutil.Process())):
+                    break
+                kill(found, STOP_SECONDS)
+        finally:
+            os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=wait, name=f"ends-with-{pid}", daemon=True).start()
 
 
-def end_children(pids: Iterable[int]) -> None:
-    """Kill the descendants of processes, for whose end these might otherwise wait at their own."""
-    found: list[psutil.Process] = []
+def end_children(pids: Iterable[int], *, go_on: bool = True) -> None:
+    """Kill the descendants of processes, for whose end these might otherwise wait at their own.
+
+    The processes go on afterwards, or stay stopped, if they are to be killed next.
+    """
     for pid in pids:
         with suppress(psutil.NoSuchProcess):
-            found.extend(psutil.Process(pid).children(recursive=True))
-    kill(found)
+            process = psutil.Process(pid)
+            kill(halted(process))
+            if go_on:
+                process.resume()
+
+
+def kill_family(process: psutil.Process, wait: float = 0) -> None:
+    """Kill a process and its descendants, and wait so many seconds for their end."""
+    kill([*halted(process), process], wait)
+
+
+def halted(process: psutil.Process) -> list[psutil.Process]:
+    """Stop a process and its descendants, and return the latter.
+
+    From the top down: what is found of a process that runs may have started another meanwhile,
+    which nothing then ends. The calling process itself goes on.
+    """
+    found: list[psutil.Process] = []
+    with suppress(psutil.NoSuchProcess):
+        if process.pid != os.getpid():
+            process.suspend()
+            _await_stop(process)
+        for child in process.children():
+            with suppress(psutil.NoSuchProcess):
+                if child.status() != psutil.STATUS_ZOMBIE:
+                    found += [child, *halted(child)]
+    return found
+
+
+def _await_stop(process: psutil.Process) -> None:
+    """Wait until a process is stopped: a signal takes effect at the end of a system call."""
+    ends = time.monotonic() + STOP_SECONDS
+    while process.status() not in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE):
+        if time.monotonic() > ends:
+            return
+        time.sleep(0.001)
 
 
 def kill(processes: Iterable[psutil.Process], wait: float = 0) -> None:

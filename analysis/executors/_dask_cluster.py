@@ -217,7 +217,7 @@ def _loop() -> Iterator[Any]:
 def _close(cluster: LocalCluster, finished: Callable[[], bool]) -> None:
     """Close a cluster; after an exception chunks that are still at work are not waited for."""
     nannies = [one for one in cluster.workers.values() if isinstance(one, Nanny) and one.pid]
-    end_children(nanny.pid for nanny in nannies)
+    end_children((nanny.pid for nanny in nannies), go_on=finished())
     if not finished():
         for nanny in nannies:
             if nanny.pid:

@@ -110,7 +110,8 @@ def start(options: FuturesOptions, workers: int) -> Iterator[ExecutorBase]:
             if threads:
                 held[-1].shutdown(wait=True, cancel_futures=True)
             else:
-                end_children(list(held[-1]._processes or ()))  # type: ignore[attr-defined]
+                pids = list(held[-1]._processes or ())  # type: ignore[attr-defined]
+                end_children(pids, go_on=finished)
                 held[-1].shutdown(wait=True, kill_workers=not finished)  # type: ignore[call-arg]
 
 

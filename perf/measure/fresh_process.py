@@ -3,7 +3,7 @@
 Parent and child talk in lines of JSON: requests by the child's standard input, answers by its
 standard output. The parent's side is `Process`; the child's is `answers`, or `answering` where the
 child starts processes of its own. The child may run in an old environment: nothing here imports
-pydantic, and psutil only when something must be killed.
+pydantic.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from contextlib import contextmanager, suppress
 from select import select
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
-from analysis.processes import adopt_orphans, die_with_parent
+import psutil
+
+from analysis.processes import adopt_orphans, die_with_parent, halted, kill_family
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -155,13 +157,9 @@ class Process:
 
 def _kill(process: subprocess.Popen[Any]) -> None:
     """Kill a process, its descendants, and what is left of its process group."""
-    import psutil  # noqa: PLC0415
-
     if process.poll() is None:
         with suppress(psutil.Error):
-            for child in psutil.Process(process.pid).children(recursive=True):
-                with suppress(psutil.Error):
-                    child.kill()
+            kill_family(psutil.Process(process.pid))
         process.kill()
         process.wait()
     # The group outlives the process while it has members: workers that lost their parent.
@@ -199,9 +197,9 @@ def answering() -> Iterator[TextIO]:
 
 def _kill_descendants() -> None:
     """Kill what an executor left behind, but for resource trackers, which end by themselves."""
-    import psutil  # noqa: PLC0415
-
-    for child in psutil.Process().children(recursive=True):
+    for child in halted(psutil.Process()):
         with suppress(psutil.Error):
-            if "resource_tracker" not in " ".join(child.cmdline()):
+            if "resource_tracker" in " ".join(child.cmdline()):
+                child.resume()
+            else:
                 child.kill()

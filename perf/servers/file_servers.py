@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import psutil
 
 from analysis.errors import NotInstalledError
+from analysis.processes import kill_family
 from perf.servers.latency_proxy import HOST
 
 if TYPE_CHECKING:
@@ -67,11 +68,7 @@ class Server:
     def kill(self) -> None:
         """End it as a crash would."""
         with suppress(psutil.NoSuchProcess):
-            whole = psutil.Process(self.process)
-            # Last the workers: the process that they belong to would start others.
-            for process in [whole, *whole.children(recursive=True)]:
-                with suppress(psutil.NoSuchProcess):
-                    process.kill()
+            kill_family(psutil.Process(self.process))
 
 
 @contextmanager

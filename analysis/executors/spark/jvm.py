@@ -23,7 +23,7 @@ import psutil
 
 from analysis.errors import InputError, NotInstalledError
 from analysis.executors.folders import unlisted
-from analysis.processes import environment, kill
+from analysis.processes import environment, kill, kill_family
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -240,7 +240,7 @@ def _kill_launched() -> None:
     for child in psutil.Process().children():
         with suppress(psutil.NoSuchProcess):
             if re.search(r"spark-submit|SparkSubmit", " ".join(child.cmdline())):
-                kill([child, *child.children(recursive=True)], PATIENCE)
+                kill_family(child, PATIENCE)
 
 
 def _family(java: subprocess.Popen[bytes]) -> set[psutil.Process]:

@@ -171,6 +171,7 @@ def compare_trials(
     load: Annotated[int, typer.Option(min=0, help="Busy processes beside the trial.")] = 2,
     budget: Annotated[float, typer.Option(min=1, help="Seconds of a comparison, about.")] = 180,
     resolution: ResolutionOption = 0.03,
+    only: OnlyOption = None,
     output: OutputOption = Path(".perf/compare-trials/trials.jsonl"),
     data: DataOption = Path(DEFAULT_DIRECTORY),
 ) -> None:
@@ -180,10 +181,16 @@ def compare_trials(
     """
     from perf.compare import trials as known
     from perf.compare import trials_table
+    from perf.compare.benchmarks import KERNELS
 
     chosen_kinds = _console.choices(kinds, "--kinds", known.KINDS)
     chosen_tools = _console.choices(tools, "--tools", known.TOOLS)
-    trials = known.Trials(output, output.with_suffix(".d"), data, load, budget, resolution)
+    if only and "asv" in chosen_tools:
+        msg = "--only is of compare's trials: leave it out with --tools asv"
+        raise InputError(msg)
+    trials = known.Trials(
+        output, output.with_suffix(".d"), data, load, budget, resolution, tuple(only or KERNELS)
+    )
     wanted = [
         known.Trial(tool, kind, number)
         for number in range(1, count + 1)

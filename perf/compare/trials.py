@@ -103,6 +103,8 @@ class Trials:
     """Seconds of a comparison."""
     resolution: float = verdict.RESOLUTION
     """Change that matters in a comparison."""
+    only: tuple[str, ...] = benchmarks.KERNELS
+    """Patterns of kernels that share the time of a comparison."""
 
     @property
     def _conditions(self) -> dict[str, Any]:
@@ -111,6 +113,7 @@ class Trials:
             "load": self.load,
             "budget": self.budget,
             "resolution": self.resolution,
+            "only": list(self.only),
             "code": code(),
         }
 
@@ -182,7 +185,7 @@ class Trials:
     ) -> dict[str, Any]:
         a, b = (sides.side(f"{tag}@{repository}") for tag in (BASE, trial.kind))
         with benchmarks.scratch() as scratch:
-            kernels = benchmarks.kernels(scratch, self.data, benchmarks.KERNELS)
+            kernels = benchmarks.kernels(scratch, self.data, self.only)
             comparison = session.Comparison(
                 a, b, kernels, seed=trial.number, resolution=self.resolution
             )

@@ -60,7 +60,7 @@ def _effects(trials: Sequence[dict[str, Any]], name: str) -> list[float]:
     return [
         cpu["effect"]["ratio"]
         for trial in trials
-        if "result" in trial and (cpu := trial["result"]["benchmarks"][name]["cpu"])
+        if "result" in trial and (cpu := trial["result"]["benchmarks"].get(name, {}).get("cpu"))
     ]
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from analysis.errors import InputError
 from perf.cli import _console
+from perf.compare.benchmarks import KERNELS
 from perf.compare.trials import KINDS, SPIN, Trial, Trials, busy
 from perf.compare.trials_table import reached, systematic, table
 from tests.support.process_helpers import wait_for
@@ -26,6 +27,7 @@ def test_trials_are_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         "load": 2,
         "budget": 180.0,
         "resolution": 0.03,
+        "only": list(KERNELS),
         "code": "now",
         "seconds": 1.0,
         "load_average": 2.0,
@@ -102,3 +104,16 @@ def test_background_load_ends_with_its_parent() -> None:
 def test_unknown_kinds_are_told() -> None:
     with pytest.raises(InputError, match="--kinds must be some of one, five, none"):
         _console.choices("six", "--kinds", KINDS)
+
+
+def test_trials_of_some_kernels_are_others_than_those_of_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("perf.compare.trials.code", lambda: "now")
+    conditions = {"load": 2, "budget": 180.0, "resolution": 0.03, "code": "now"}
+    alone = Trials(tmp_path / "trials.jsonl", tmp_path, tmp_path, only=("trijet_pt-compiled",))
+    trial = Trial("compare", "one", 1)
+    made = {**trial.key, **conditions, "only": ["trijet_pt-compiled"]}
+    alone.path.write_text(json.dumps(made) + "\n")
+    assert alone.pending([trial]) == []
+    assert Trials(alone.path, tmp_path, tmp_path).pending([trial]) == [trial]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING, Any, Final
 
 from analysis.kernels import KERNELS
@@ -155,7 +156,12 @@ def _context(material: Material) -> Mapping[str, Any]:
             c for c in ("CPU", "wall", "memory", "counts") if c in {b.clock for b in joined}
         ],
         "changes": changes,
-        "benchmarks": [_summary(benchmark, material) for benchmark in joined],
+        # The page opens on the first: what was judged last, and of that what changed most.
+        "benchmarks": sorted(
+            (_summary(benchmark, material) for benchmark in joined),
+            key=lambda one: (one["order"] or "", one["size"]),
+            reverse=True,
+        ),
     }
 
 
@@ -203,6 +209,7 @@ def _summary(benchmark: Benchmark, material: Material) -> dict[str, Any]:
         "last": last and f"{last[1].after.name} {effect(last[1], benchmark.clock)}",
         "worse": last and last[1].worse,
         "order": last and _day(last[1]),
+        "size": abs(math.log(last[1].ratio)) if last else 0.0,
     }
 
 

@@ -44,7 +44,13 @@ class Setting:
     options: Callable[[], dict[str, Any]] = dict
     column_cache: int | None = None
 
-    def measured(self, store: Store, rng: np.random.Generator) -> list[Verdict]:
+    def measured(
+        self,
+        store: Store,
+        rng: np.random.Generator,
+        rounds: int = ROUNDS,
+        events: int = claims.EVENTS,
+    ) -> list[Verdict]:
         """Verdicts, one for each of `executors.QUANTITIES`."""
         return claims.as_worker(
             claims.executor,
@@ -52,9 +58,10 @@ class Setting:
             rng,
             self.executor,
             self.without,
-            ROUNDS,
+            rounds,
             self.options(),
             self.column_cache,
+            events,
         )
 
 

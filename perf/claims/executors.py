@@ -91,6 +91,7 @@ class _Measured:
     name: str
     variant: str = ""
     rounds: int = ROUNDS
+    events: int = 0
 
     def __str__(self) -> str:
         if self.name == INDEPENDENT:
@@ -121,15 +122,16 @@ def executor(
     rounds: int = ROUNDS,
     options: Mapping[str, Any] | None = None,
     column_cache: int | None = None,
+    events: int | None = None,
 ) -> list[Verdict]:
     """What an executor costs beside the work, with two workers that are warm.
 
     No other engine runs meanwhile: its CPU time when idle would be counted, too. `variant` is the
     label of a non-default setup, which is not checked against bounds; its options of
     `open_executor` are by default those of `tasks.VARIANTS`. The column cache is of the executor
-    only.
+    only. The processor runs over so many events, by default EVENTS.
     """
-    measured = _Measured(name, variant, rounds)
+    measured = _Measured(name, variant, rounds, events or EVENTS)
     if options is None:
         options = case_tasks.VARIANTS[cast("Variant", variant)]
     with (
@@ -181,7 +183,7 @@ def independent_processes(
 
             return run
 
-        return _work(store, rng, prepare, pids, _Measured(INDEPENDENT, rounds=rounds))
+        return _work(store, rng, prepare, pids, _Measured(INDEPENDENT, "", rounds, EVENTS))
 
 
 _share: list[Callable[[], Any]] = []
@@ -245,8 +247,8 @@ def _work(
     Then what else shows where the time goes: page faults and memory of the workers.
     """
     on, name = str(measured), measured.name
-    fileset = store.fileset(EVENTS)
-    identity = store.fileset_identity(EVENTS)
+    fileset = store.fileset(measured.events)
+    identity = store.fileset_identity(measured.events)
     with open_executor(BASE) as base:
         sides = {BASE: _process(fileset, base), on: prepare(fileset)}
         check = checked(sides, difference.agree)

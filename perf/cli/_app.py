@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
-from perf.cli import advise, claims, compare, history, publish, records, scale
+from perf.cli import advise, claims, compare, history, publish, records, scale, scheduler_load
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,7 +17,7 @@ COMMANDS: Final[dict[str, Callable[..., Any]]] = {
     "picture": records.picture,
     "scale": scale.scale,
     "advise": advise.advise,
-    "scheduler-load": claims.scheduler_load,
+    "scheduler-load": scheduler_load.scheduler_load,
     "claims": claims.claims,
     "ablation": claims.ablation,
     "compare": compare.compare,

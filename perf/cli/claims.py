@@ -1,4 +1,4 @@
-"""Commands that measure and judge ratios: ``claims``, ``ablation`` and ``scheduler-load``."""
+"""Commands that measure and judge ratios: ``claims`` and ``ablation``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from perf.cli._options import (
 )
 from perf.records import provenance, record_file
 from perf.records.record_file import Record
-from perf.records.table import footnote, made_with
+from perf.records.table import footnote
 
 # numba and coffea take seconds to import, which --help need not wait for.
 # ruff: noqa: PLC0415
@@ -72,6 +72,13 @@ def ablation(
     executors: Annotated[
         str, typer.Argument(help="Names of executors, with commas.")
     ] = "futures,parsl,dask,spark",
+    rounds: Annotated[
+        int | None, typer.Option(min=2, help="Pairs of runs of each setting. By default 5.")
+    ] = None,
+    events: Annotated[
+        int | None,
+        typer.Option(min=1, help="Events of a run, about. By default those of the claims."),
+    ] = None,
     records: RecordsOption = Path(record_file.DEFAULT_PATH),
     data: DataOption = Path(DEFAULT_DIRECTORY),
     machine: MachineOption = None,
@@ -88,12 +95,16 @@ def ablation(
     chosen = {
         f"{each.executor}, {each.without}": each for each in settings.of(executors.split(","))
     }
-    pending = {name: partial(each.measured, store, rng) for name, each in chosen.items()}
+    events = events or EVENTS
+    pending = {
+        name: partial(each.measured, store, rng, rounds or settings.ROUNDS, events)
+        for name, each in chosen.items()
+    }
     measured, missing, footnotes = _measure(pending, records, machine, console)
     table = Table(
         "executor",
         "without it",
-        title=f"Settings of executors: {EVENTS:,} events, {WORKERS} workers, "
+        title=f"Settings of executors: {events:,} events, {WORKERS} workers, "
         f"chunk {PROCESSOR_CHUNK:,}; the first two over the iterative executor's",
         pad_edge=False,
     )
@@ -111,57 +122,6 @@ def ablation(
         )
     console.print(table)
     _console.say(*missing, *footnotes, on=console)
-
-
-def scheduler_load(
-    workers: Annotated[
-        str, typer.Option(help="Numbers of simulated workers, with commas.")
-    ] = "1,10,30,100,300",
-    tasks: Annotated[int, typer.Option(help="Tasks in each run.")] = 10_000,
-    repeat: Annotated[int, typer.Option(help="Runs of each number of workers.")] = 3,
-    seconds: Annotated[
-        str, typer.Option(help="Durations of a chunk to predict for, with commas.")
-    ] = "0.1,0.25,1,10",
-    seed: SeedOption = 1,
-) -> None:
-    """Measure Dask's scheduler with simulated workers.
-
-    The scheduler is the real one, in a process of its own; the workers answer and compute nothing.
-    The result is its CPU time for a task, and how many workers it can feed.
-    """
-    import numpy as np
-
-    from perf.scaling import scheduler_cost
-    from perf.scaling import scheduler_load as scheduler
-
-    rng = np.random.default_rng(seed)
-    durations = _console.decimals(seconds, "--seconds")
-    counts = rng.permutation(_console.numbers(workers, "--workers") * repeat).tolist()
-    console = _console.console()
-    loads = []
-    with console.status("") as status:
-        for number, count in enumerate(counts, start=1):
-            status.update(f"load {number} of {len(counts)}: {count} workers")
-            load = scheduler.measure_load(
-                count,
-                tasks,
-                # Long enough to keep the scheduler busy, and no longer: that would flatter it.
-                task_seconds=scheduler.saturating(count),
-                seed=seed + number,
-            )
-            loads.append(load)
-    cost = scheduler_cost.fit_load(loads, rng)
-    console.print(scheduler_cost.load_table(sorted(loads, key=lambda load: load.workers), cost))
-    console.print(
-        scheduler_cost.capacity_table(
-            [
-                scheduler_cost.capacity(cost, duration, chunks_per_task=chunks)
-                for duration in durations
-                for chunks in (1, 8)
-            ]
-        )
-    )
-    _console.say(made_with(provenance.versions(), provenance.machine()), on=console)
 
 
 def _measure(

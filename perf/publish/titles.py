@@ -45,6 +45,7 @@ _ORIGINS: Final = (
     ("compare-", "compare"),
     ("scale-", "scaling run"),
     ("claim-", "claims"),
+    ("scheduler-load-", "scheduler-load"),
 )
 """Who measured, by the beginning of a measurement's name; the history is what pages are about."""
 

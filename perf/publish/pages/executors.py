@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import statistics
-from collections import defaultdict
-from dataclasses import asdict
+from collections import Counter, defaultdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from analysis.errors import InputError
@@ -16,7 +16,7 @@ from perf.publish import executor_facts
 from perf.publish.newest import Measured, how, judged, newest
 from perf.publish.page import Data, Material, Page
 from perf.records.record_file import Claimed
-from perf.scaling import advice, advice_fit, laws
+from perf.scaling import advice, advice_fit, laws, scheduler_cost, scheduler_records
 from perf.scaling.campaign import read_all
 from perf.scaling.table import rows
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from perf.records.record_file import Record
+    from perf.scaling.campaign import Done
     from perf.scaling.table import Row
 
 CLAIMS_COMMAND: Final = "python -m perf claims --only 'executor-*'"
@@ -34,6 +35,11 @@ SCALE_COMMAND: Final = (
     "--repeat 3"
 )
 START_COMMAND: Final = "pytest perf/bench_executors.py --benchmark-only --benchmark-scale full"
+
+SCHEDULER_COMMAND: Final = "python -m perf scheduler-load"
+
+CHUNKS: Final = ((0.1, 1), (0.1, 8), (1.0, 1), (1.0, 8), (10.0, 1))
+"""Seconds a chunk and chunks a task, for which the capacity of a scheduler is told."""
 
 CLAIM: Final = re.compile(r"(?P<on>.+?)(?: / iterative|, .+)?: (?P<quantity>.+)")
 """Text of a claim about an executor: of what, and which quantity."""
@@ -61,6 +67,7 @@ def _context(material: Material) -> Mapping[str, Any]:
         "quantities": list(QUANTITIES),
         "starts": _starts(material),
         "scaling": _scaling(material.records),
+        "scheduler": _scheduler(material.records),
         "faults": executor_facts.FAULTS,
         "executors": list(EXECUTORS),
         "tests": executor_facts.TESTS,
@@ -74,6 +81,7 @@ def _context(material: Material) -> Mapping[str, Any]:
         "claims_command": CLAIMS_COMMAND,
         "scale_command": SCALE_COMMAND,
         "start_command": START_COMMAND,
+        "scheduler_command": SCHEDULER_COMMAND,
     }
 
 
@@ -210,22 +218,33 @@ def _how(records: Sequence[Record], command: str) -> list[dict[str, Any]]:
 
 def _scaling(records: Sequence[Record]) -> list[dict[str, Any]]:
     """Of each machine the input with most configurations: what was measured, and the law of it."""
-    groups: dict[str, dict[tuple[str, int | None], list[Record]]] = defaultdict(
-        lambda: defaultdict(list)
+    groups: dict[tuple[str, str, int | None], dict[tuple[str, int | None], list[Record]]] = (
+        defaultdict(lambda: defaultdict(list))
     )
     for record in records:
         if advice_fit.is_worker_run(record):
-            key = record.input.digest, record.what.chunksize
-            groups[record.machine.name][key].append(record)
+            where = record.machine.name, record.machine.cpu, record.machine.cores
+            groups[where][record.input.digest, record.what.chunksize].append(record)
     found = []
-    for machine, inputs in groups.items():
+    for (machine, *_), inputs in groups.items():
         of = max(inputs.values(), key=lambda members: len({one.what.name for one in members}))
-        measured = rows(read_all(of))
+        measured = rows(_numbered(read_all(of)))
         workers: dict[str, set[int]] = defaultdict(set)
         for row in measured:
             workers[row.configuration.engine].add(row.configuration.workers)
         if any(len(numbers) > 1 for numbers in workers.values()):
             found.append(_scaled(machine, of[-1], measured))
+    return found
+
+
+def _numbered(done: Sequence[Done]) -> list[Done]:
+    """Worker runs of each configuration as rounds: those that were measured apart have one number."""
+    counted: Counter[str] = Counter()
+    found = []
+    for one in done:
+        key = one.worker_run.configuration.model_dump_json()
+        found.append(replace(one, worker_run=replace(one.worker_run, round=counted[key])))
+        counted[key] += 1
     return found
 
 
@@ -308,6 +327,53 @@ def _curve(law: Mapping[str, Any]) -> list[list[float]]:
     single, serial, crosstalk = (law[name]["value"] for name in ("single", "serial", "crosstalk"))
     counts = [low * (high / low) ** (step / CURVE) for step in range(CURVE + 1)]
     return [[n, single * n / (1 + serial * (n - 1) + crosstalk * n * (n - 1))] for n in counts]
+
+
+def _scheduler(records: Sequence[Record]) -> dict[str, Any] | None:
+    """The load on Dask's scheduler by simulated workers, and what follows; None if not measured."""
+    import numpy as np  # noqa: PLC0415
+
+    loads, last = scheduler_records.of_last_run(records)
+    if last is None:
+        return None
+    try:
+        cost = scheduler_cost.fit_load(loads, np.random.default_rng(1))
+    except InputError:
+        cost = None
+    return {
+        "machine": last.machine.name,
+        "cores": last.machine.cores,
+        "how": _how([last], SCHEDULER_COMMAND),
+        "loads": [
+            {
+                "workers": load.workers,
+                "tasks": load.tasks,
+                "rate": load.task_rate,
+                "cpu": load.cpu_per_task,
+                "busy": load.busy_share,
+            }
+            for load in sorted(loads, key=lambda load: load.workers)
+        ],
+        "cost": cost
+        and {"per_task": asdict(cost.per_task), "per_worker": asdict(cost.per_worker)},
+        "capacity": _capacity(cost) if cost else [],
+    }
+
+
+def _capacity(cost: scheduler_cost.Cost) -> list[dict[str, Any]]:
+    found = [
+        scheduler_cost.capacity(cost, seconds, chunks_per_task=chunks)
+        for seconds, chunks in CHUNKS
+    ]
+    return [
+        {
+            "seconds": one.seconds_per_chunk,
+            "chunks": one.chunks_per_task,
+            "workers": asdict(one.workers),
+            "predicted": one.predicted,
+        }
+        for one in found
+    ]
 
 
 def _files(material: Material) -> Iterator[tuple[str, Data]]:

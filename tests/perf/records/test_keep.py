@@ -59,6 +59,7 @@ def every_kind() -> list[Record]:
         made(),
         made(name="claim-opening"),
         made(name="scale-ttbar-dask2", kind="processor"),
+        made(name="scheduler-load-10", kind="executor"),
         made(name="history-ht", parameters={"stack": "", "campaign": "c"}),
         made(name="history-ht", parameters={"stack": "pins/2026.9.0.txt", "campaign": "d"}),
     ]

@@ -18,11 +18,12 @@ from perf.claims.executors import QUANTITIES
 from perf.claims.verdict import Verdict
 from perf.measure.estimate import Estimate
 from perf.publish import executor_facts, site
-from perf.publish.numbers import measured
+from perf.publish.numbers import figures, measured
 from perf.publish.page import Material
 from perf.publish.pages.executors import CLAIMS_COMMAND, PAGE
 from perf.records import record_file
-from perf.scaling import advice, advice_fit, laws
+from perf.scaling import advice, advice_fit, laws, scheduler_cost, scheduler_records
+from perf.scaling.scheduler_load import Load
 from tests.support.factories import record
 from tests.support.scaled import WORKERS, machine, merging, records, scaled
 
@@ -179,7 +180,7 @@ def test_the_page_says_how_often_held_out_cells_were_predicted(shown: Shown) -> 
 
 def test_what_is_not_in_the_records_says_how_to_measure_it(shown: Shown) -> None:
     page = shown(PAGE, Material.of([]))
-    assert page.text.count("Not measured: run") == 4
+    assert page.text.count("Not measured: run") == 5
     assert page.text.count("python -m perf scale") >= 1
     dask = page.table("Each with the claim")
     without = [row for row in dask.rows if not row[2].startswith("test_")]
@@ -262,6 +263,45 @@ def test_scaling_is_what_was_measured_with_the_law_of_it(shown: Shown) -> None:
     assert one["laws"][0]["serial"]["value"] == pytest.approx(choice.fit.serial.value)
     (fit,) = one["chart"]["fits"]
     assert fit["points"][0][1] == pytest.approx(choice.fit.single.value)
+
+
+def test_machines_of_one_name_with_other_cores_stand_beside_each_other(shown: Shown) -> None:
+    """A second one never displaces the first, and two runs of one round are both shown."""
+    few, many = machine("vm", 2, 10**9), machine("vm", 16, 10**10)
+    made = [
+        scaled(16, 1_000_000, 250_000, workers, noise=noise).model_copy(update={"machine": where})
+        for where, counts in ((few, (1, 2)), (many, (1, 2, 16)))
+        for workers in counts
+        for noise in (1.0, 1.2)
+    ]
+    page = shown(PAGE, Material.of(made))
+    for cores, counts in ((2, ["1", "2"]), (16, ["1", "2", "16"])):
+        (table,) = (
+            one for one in page.tables if one.caption.endswith(f"on vm with {cores} cores")
+        )
+        assert table.column("workers") == counts
+        assert set(table.column("rounds")) == {"2"}
+        assert "-" not in table.column("interval")
+
+
+def test_the_load_on_the_scheduler_is_shown_with_what_follows(shown: Shown) -> None:
+    loads = [
+        Load(workers, 1_000, 1_102, workers / 2_000, 1.0, cpu, 0.1, 0.1, 0.0, 0.02, 10**8)
+        for workers in (10, 100)
+        for cpu in (0.8, 0.82)
+    ]
+    made = [scheduler_records.record(load, "run", 0.1, "made-up") for load in loads]
+    assert scheduler_records.of_last_run([record(), *made])[0] == loads
+    page = shown(PAGE, Material.of(made))
+    table = page.table("Load on Dask's scheduler")
+    assert table.column("workers") == ["10", "10", "100", "100"]
+    assert table.column("CPU time a task")[0] == measured(loads[0].cpu_per_task, "seconds")
+    found = scheduler_cost.fit_load(loads, np.random.default_rng(1))
+    expected = scheduler_cost.capacity(found, 1.0).workers.value
+    rows = page.table("Workers that one scheduler").rows
+    assert figures(expected) in [row[2] for row in rows if row[:2] == ["1.0", "1"]]
+    # One load alone gives no line.
+    assert "Workers that one" not in shown(PAGE, Material.of(made[:1])).text
 
 
 @pytest.mark.skipif(not MANY_CORES.is_dir(), reason="the records of 16 cores are not here")

@@ -15,7 +15,8 @@ from analysis import histograms
 from analysis.errors import InputError
 from analysis.files.columns import Columns
 from analysis.files.fileset import CUT_IN_DELIVERY
-from analysis.kernels import Implementation, bind
+from analysis.kernels import Implementation as KernelImplementation
+from analysis.kernels import bind
 from analysis.kernels._layout import flat
 from analysis.kernels.btag_weights import VARIATIONS as BTAG_VARIATIONS
 from analysis.kernels.leptons import NEITHER
@@ -35,6 +36,10 @@ if TYPE_CHECKING:
     import awkward as ak
     import hist
     from numpy.typing import NDArray
+
+Implementation = Literal[KernelImplementation, "fused"]
+IMPLEMENTATIONS: Final[tuple[Implementation, ...]] = get_args(Implementation)
+"""Those of the kernels, and one pass over the events that does what all of them do."""
 
 Variations = Literal["all", "nominal"]
 
@@ -77,7 +82,7 @@ class TtbarProcessor(processor.ProcessorABC):
     Parameters
     ----------
     implementation
-        Of the kernels.
+        Of the kernels, or ``fused``: one compiled pass over the events of a chunk.
     variations
         ``all``, or ``nominal`` for the nominal selection and weight only.
     replacements
@@ -93,7 +98,9 @@ class TtbarProcessor(processor.ProcessorABC):
         if variations not in get_args(Variations):
             msg = f"there are no variations {variations!r}: use one of {get_args(Variations)}"
             raise InputError(msg)
-        bind(implementation)
+        if implementation not in IMPLEMENTATIONS:
+            msg = f"there is no implementation {implementation!r}: use one of {', '.join(IMPLEMENTATIONS)}"
+            raise InputError(msg)
         self.implementation = implementation
         self.variations = variations
         self.replacements = dict(replacements or {})
@@ -105,7 +112,7 @@ class TtbarProcessor(processor.ProcessorABC):
         {process: {sample variation: {kinematic variation: {step: count}}}}.
         """
         process, variation = events.metadata["process"], events.metadata["variation"]
-        kernels = bind(self.implementation)
+        kernels = bind("compiled" if self.implementation == "fused" else self.implementation)
         columns = Columns(events, self.replacements)
         every_variation = (
             self.variations == "all" and variation == NOMINAL and not is_data(events.metadata)

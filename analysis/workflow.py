@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from analysis.inference import Backend
-    from analysis.kernels import Implementation
+    from analysis.ttbar import Implementation
 
 STATE: Final = "stages.json"
 """File of a folder that says which stages are done."""

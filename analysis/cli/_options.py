@@ -7,7 +7,7 @@ import inspect
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 OutputOption = Annotated[Path, typer.Option("--output", "-o", help="File for the result.")]
 ImplementationOption = Annotated[Implementation, typer.Option(help="Of the kernels.")]
+# As analysis.ttbar has them, which takes seconds to import.
+TtbarImplementation = Literal[Implementation, "fused"]
+TTBAR_IMPLEMENTATION: Final = "Of the kernels, or all of them fused into one compiled pass."
 ExecutorOption = Annotated[
     str, typer.Option(help=f"One of {', '.join(EXECUTORS)}, or dask-awkward.")
 ]

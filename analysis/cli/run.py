@@ -11,16 +11,17 @@ from rich.markup import escape
 from rich.table import Table
 
 from analysis.cli._options import (
+    TTBAR_IMPLEMENTATION,
     ImplementationOption,
     OutputOption,
     RunOptions,
+    TtbarImplementation,
     json_object,
     replacements,
     with_options,
 )
 from analysis.errors import InputError
 from analysis.interruption import interruptible
-from analysis.kernels import Implementation
 
 # Modules that import coffea are imported in functions: they take seconds, which --help and a wrong
 # option need not wait for.
@@ -117,7 +118,8 @@ def run(
         ),
     ] = None,
     implementation: Annotated[
-        Implementation | None, typer.Option(help="Of the kernels.", show_default="columnar")
+        TtbarImplementation | None,
+        typer.Option(help=TTBAR_IMPLEMENTATION, show_default="columnar"),
     ] = None,
     variations: Annotated[
         Literal["all", "nominal"] | None,

@@ -12,11 +12,12 @@ from rich.table import Table
 
 from analysis.cli import data, run
 from analysis.cli._options import (
+    TTBAR_IMPLEMENTATION,
     BackendOption,
     ChunksizeOption,
     ConfigOption,
     ExecutorOption,
-    ImplementationOption,
+    TtbarImplementation,
     WorkersOption,
     with_options,
 )
@@ -46,7 +47,9 @@ class WorkflowOptions:
     deployment: Annotated[
         str | None, typer.Option(help="Name of a ServiceX deployment in your servicex.yaml.")
     ] = None
-    implementation: ImplementationOption = "columnar"
+    implementation: Annotated[
+        TtbarImplementation, typer.Option(help=TTBAR_IMPLEMENTATION)
+    ] = "columnar"
     executor: ExecutorOption = "futures"
     workers: WorkersOption = 2
     chunksize: ChunksizeOption = DEFAULT_CHUNKSIZE

@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 
     from analysis.files.bulk import Reader
     from analysis.files.inspection import File, LeftOut
-    from analysis.kernels import Implementation
     from analysis.runner.tracing import Traced
     from analysis.ttbar import Variations
 
@@ -113,7 +112,7 @@ class Job:
     def of_ttbar(
         cls,
         fileset: Path | FileSet,
-        implementation: Implementation = "columnar",
+        implementation: ttbar.Implementation = "columnar",
         variations: Variations = "all",
         replacements: Mapping[str, str] | None = None,
         **how: Any,

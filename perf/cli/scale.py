@@ -82,7 +82,8 @@ def scale(
         typer.Option("--trace", help="Find out which branches --processor reads; read only them."),
     ] = False,
     implementation: Annotated[
-        Literal["columnar", "compiled"], typer.Option(help="Implementation of the kernels.")
+        Literal["columnar", "compiled", "fused"],
+        typer.Option(help="Implementation of the ttbar analysis."),
     ] = "columnar",
     variations: Annotated[
         Literal["nominal", "all"], typer.Option(help="Systematic variations.")

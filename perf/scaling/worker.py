@@ -74,7 +74,7 @@ class Job(_Frozen):
     tree: str = "Events"
     trace: bool = False
     """The last four are of a processor that is not TTBAR, as of `analysis.runner.job.Job`."""
-    implementation: Literal["columnar", "compiled"] = "columnar"
+    implementation: Literal["columnar", "compiled", "fused"] = "columnar"
     variations: Literal["nominal", "all"] = "nominal"
     """The last two are of TTBAR."""
     allow_empty: bool = False

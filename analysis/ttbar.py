@@ -6,20 +6,22 @@ The published reference histograms follow that code, not its documents.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, get_args
 
 import numpy as np
 from coffea import processor
 
-from analysis import histograms
+from analysis import fused, histograms
 from analysis.errors import InputError
 from analysis.files.columns import Columns
 from analysis.files.fileset import CUT_IN_DELIVERY
+from analysis.fused import IDENTITY, JET_FIELDS
+from analysis.kernels import KERNELS, bind
 from analysis.kernels import Implementation as KernelImplementation
-from analysis.kernels import bind
 from analysis.kernels._layout import flat
 from analysis.kernels.btag_weights import VARIATIONS as BTAG_VARIATIONS
-from analysis.kernels.leptons import NEITHER
+from analysis.kernels.leptons import ELECTRON, NEITHER
 from analysis.kernels.regions import FOUR_JETS, FOUR_JETS_ONE_B, FOUR_JETS_TWO_B
 from analysis.samples import (
     KINEMATIC_VARIATIONS,
@@ -31,7 +33,7 @@ from analysis.samples import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     import awkward as ak
     import hist
@@ -44,31 +46,15 @@ IMPLEMENTATIONS: Final[tuple[Implementation, ...]] = get_args(Implementation)
 Variations = Literal["all", "nominal"]
 
 INPUTS: Final = (
-    "run",
-    "luminosityBlock",
-    "event",
-    "Electron_pt",
-    "Electron_eta",
-    "Electron_cutBased",
-    "Electron_sip3d",
-    "Muon_pt",
-    "Muon_eta",
-    "Muon_tightId",
-    "Muon_sip3d",
-    "Muon_pfRelIso04_all",
-    "Jet_pt",
-    "Jet_eta",
-    "Jet_phi",
-    "Jet_mass",
-    "Jet_jetId",
-    "Jet_btagCSVV2",
+    *IDENTITY,
+    *KERNELS["electrons"].inputs,
+    *KERNELS["muons"].inputs,
+    *(f"Jet_{field}" for field in JET_FIELDS),
 )
 """Branches that the processor reads; the first three are only for the jet resolution."""
 
 STEPS: Final = ("all", "one_lepton", "four_jets", *histograms.REGIONS)
 """Steps of the cutflow; both regions are subsets of four_jets."""
-
-_JET_FIELDS: Final = ("pt", "eta", "phi", "mass", "jetId", "btagCSVV2")
 
 
 def branches(variations: Variations) -> tuple[str, ...]:
@@ -112,49 +98,29 @@ class TtbarProcessor(processor.ProcessorABC):
         {process: {sample variation: {kinematic variation: {step: count}}}}.
         """
         process, variation = events.metadata["process"], events.metadata["variation"]
-        kernels = bind("compiled" if self.implementation == "fused" else self.implementation)
         columns = Columns(events, self.replacements)
         every_variation = (
             self.variations == "all" and variation == NOMINAL and not is_data(events.metadata)
         )
-
-        channel = _channel(columns, kernels)
-        one_lepton = channel != NEITHER
-        jets = {f: kernels("skim", columns[f"Jet_{f}"], one_lepton) for f in _JET_FIELDS}
-        channel = channel[one_lepton] - 1
-
-        shifted = {NOMINAL: jets["pt"]}
+        names: tuple[str, ...] = (variation,)
+        shifts: tuple[str, ...] = (NOMINAL,)
+        scales = SCALE_WEIGHTS if every_variation and process == SCALE_PROCESS else {}
         if every_variation:
-            identity = (
-                flat(columns[name])[one_lepton] for name in ("run", "luminosityBlock", "event")
-            )
-            varied = (
-                kernels("jet_scale", jets["pt"]),
-                kernels("jet_resolution", *identity, jets["pt"]),
-            )
-            shifted |= zip(KINEMATIC_VARIATIONS, varied, strict=True)
+            names += (*BTAG_VARIATIONS, *scales, *KINEMATIC_VARIATIONS)
+            shifts += KINEMATIC_VARIATIONS
 
-        names: list[str] = []
-        sums, cutflow = [], {}
-        for shift, pt in shifted.items():
-            region, found = _select({**jets, "pt": pt}, kernels)
-            weights = {variation if shift == NOMINAL else shift: np.ones(len(found.values))}
-            if every_variation and shift == NOMINAL:
-                weights |= _weights(found.pt, process, kernels)
-            names += weights
-            sums.append(
-                kernels(
-                    "histogram",
-                    found.values,
-                    found.region + len(histograms.REGIONS) * channel[found.events],
-                    np.column_stack(list(weights.values())),
-                    categories=len(histograms.CHANNELS) * len(histograms.REGIONS),
-                )
-            )
-            cutflow[shift] = _steps(len(events), region)
-
+        fill = (
+            fused.fill
+            if self.implementation == "fused"
+            else partial(fill_by_kernels, bind(self.implementation))
+        )
+        sums, regions = fill(columns, list(scales.values()), every_variation=every_variation)
         histogram = histograms.new(process, names)
-        histograms.add_sums(histogram, np.concatenate(sums, axis=-1))
+        histograms.add_sums(histogram, sums)
+        cutflow = {
+            shift: _steps(len(events), of_shift)
+            for shift, of_shift in zip(shifts, regions, strict=True)
+        }
         return {
             "histograms": {sample_name(process, variation): histogram},
             "cutflow": {process: {variation: cutflow}},
@@ -178,14 +144,58 @@ class _Observables(NamedTuple):
     """pt of the selected jets in GeV, of each region (events x jets)."""
 
 
+def fill_by_kernels(
+    kernels: Callable[..., Any],
+    columns: Mapping[str, Any],
+    scales: Sequence[float],
+    *,
+    every_variation: bool,
+) -> tuple[NDArray[np.float64], list[NDArray[np.int64]]]:
+    """Sums of the histogram kernel by variation, and events with one lepton by shift and region.
+
+    Variations are the nominal one and, if `every_variation` is wanted, those of b-tags, these
+    `scales` as weights, and the shifts of the jets' energies.
+    """
+    channel = _channel(columns, kernels)
+    one_lepton = channel != NEITHER
+    jets = {f: kernels("skim", columns[f"Jet_{f}"], one_lepton) for f in JET_FIELDS}
+    channel = channel[one_lepton] - ELECTRON
+
+    shifted = [jets["pt"]]
+    if every_variation:
+        identity = (flat(columns[name])[one_lepton] for name in IDENTITY)
+        shifted += [
+            kernels("jet_scale", jets["pt"]),
+            kernels("jet_resolution", *identity, jets["pt"]),
+        ]
+
+    sums, regions = [], []
+    for pt in shifted:
+        region, found = _select({**jets, "pt": pt}, kernels)
+        weights = [np.ones(len(found.values))]
+        if every_variation and pt is jets["pt"]:
+            btag = [kernels("btag_weights", part) for part in found.pt]
+            weights.extend(np.concatenate(btag).T)
+            weights.extend(np.full(len(found.values), scale) for scale in scales)
+        sums.append(
+            kernels(
+                "histogram",
+                found.values,
+                found.region + len(histograms.REGIONS) * channel[found.events],
+                np.column_stack(weights),
+                categories=len(histograms.CHANNELS) * len(histograms.REGIONS),
+            )
+        )
+        regions.append(np.bincount(region, minlength=FOUR_JETS_TWO_B + 1))
+    return np.concatenate(sums, axis=-1), regions
+
+
 def _channel(columns: Mapping[str, Any], kernels: Callable[..., Any]) -> NDArray[np.int8]:
-    electrons = (columns[f"Electron_{field}"] for field in ("pt", "eta", "cutBased", "sip3d"))
-    muons = (
-        columns[f"Muon_{field}"] for field in ("pt", "eta", "tightId", "sip3d", "pfRelIso04_all")
+    masks = (
+        kernels(name, *(columns[branch] for branch in KERNELS[name].inputs))
+        for name in ("electrons", "muons")
     )
-    channel: NDArray[np.int8] = kernels(
-        "leptons", kernels("electrons", *electrons), kernels("muons", *muons)
-    )
+    channel: NDArray[np.int8] = kernels("leptons", *masks)
     return channel
 
 
@@ -211,24 +221,14 @@ def _select(
     )
 
 
-def _weights(
-    pt: tuple[ak.Array, ak.Array], process: str, kernels: Callable[..., Any]
-) -> dict[str, NDArray[np.float64]]:
-    """Weights of the variations that change only weights."""
-    btag = np.concatenate([kernels("btag_weights", part) for part in pt])
-    weights = dict(zip(BTAG_VARIATIONS, btag.T, strict=True))
-    if process == SCALE_PROCESS:
-        weights |= {name: np.full(len(btag), weight) for name, weight in SCALE_WEIGHTS.items()}
-    return weights
-
-
-def _steps(n_events: int, region: NDArray[np.int8]) -> dict[str, int]:
+def _steps(n_events: int, regions: NDArray[np.int64]) -> dict[str, int]:
+    """Cutflow of events of which so many with one lepton are in each region."""
     counts: tuple[Any, ...] = (
         n_events,
-        len(region),
-        np.count_nonzero(region >= FOUR_JETS),
-        np.count_nonzero(region == FOUR_JETS_ONE_B),
-        np.count_nonzero(region == FOUR_JETS_TWO_B),
+        regions.sum(),
+        regions[FOUR_JETS:].sum(),
+        regions[FOUR_JETS_ONE_B],
+        regions[FOUR_JETS_TWO_B],
     )
     return {step: int(count) for step, count in zip(STEPS, counts, strict=True)}
 

@@ -47,9 +47,9 @@ class WorkflowOptions:
     deployment: Annotated[
         str | None, typer.Option(help="Name of a ServiceX deployment in your servicex.yaml.")
     ] = None
-    implementation: Annotated[
-        TtbarImplementation, typer.Option(help=TTBAR_IMPLEMENTATION)
-    ] = "columnar"
+    implementation: Annotated[TtbarImplementation, typer.Option(help=TTBAR_IMPLEMENTATION)] = (
+        "columnar"
+    )
     executor: ExecutorOption = "futures"
     workers: WorkersOption = 2
     chunksize: ChunksizeOption = DEFAULT_CHUNKSIZE

@@ -26,7 +26,7 @@ def loop(function: Callable[..., Any]) -> Callable[..., Any]:
     worker process starts without compiling.
     """
     # numba notices when the file of a cached function changes, but not when that of a function
-    # it calls does: so the cache belongs to one state of all sources of the package.
+    # it calls does: so the cache belongs to one state of all sources of the package and of ours.
     before = numba.config.CACHE_DIR
     folder = _cache(Path(function.__code__.co_filename).parent, before)
     numba.config.CACHE_DIR = str(folder or "")
@@ -42,7 +42,8 @@ def loop(function: Callable[..., Any]) -> Callable[..., Any]:
 @cache
 def _cache(package: Path, given: str) -> Path | None:
     """Folder of the machine code of a package; None if nothing can be written anywhere."""
-    sources = b"".join(path.read_bytes() for path in sorted(package.glob("*.py")))
+    paths = {*package.glob("*.py"), *Path(__file__).parent.glob("*.py")}
+    sources = b"".join(path.read_bytes() for path in sorted(paths))
     name = f"numba-{hashlib.sha256(sources).hexdigest()[:16]}"
     candidates: tuple[Callable[[], Path], ...] = (
         lambda: Path(given or package / "__pycache__").absolute(),

@@ -71,11 +71,16 @@ def compiled(pt: ak.Array, *, slope: float = SLOPE) -> NDArray[np.float64]:
 
 @loop
 def _weights(offsets, pt, slope) -> Any:  # type: ignore[no-untyped-def]
-    weights = np.ones((len(offsets) - 1, 2 * N_JETS), dtype=np.float64)
+    weights = np.empty((len(offsets) - 1, 2 * N_JETS), dtype=np.float64)
     for event in range(len(weights)):
-        start = offsets[event]
-        for i in range(min(N_JETS, offsets[event + 1] - start)):
-            shift = slope * pt[start + i] / PT_UNIT
-            weights[event, 2 * i] = 1.0 + shift
-            weights[event, 2 * i + 1] = 1.0 - shift
+        weigh(pt, offsets[event], offsets[event + 1], weights, event, slope)
     return weights
+
+
+@loop
+def weigh(pt, start, stop, weights, event, slope=SLOPE) -> Any:  # type: ignore[no-untyped-def]
+    """Write weights of the jets from `start` to `stop` into a row."""
+    for i in range(N_JETS):
+        shift = slope * pt[start + i] / PT_UNIT if i < stop - start else 0.0
+        weights[event, 2 * i] = 1.0 + shift
+        weights[event, 2 * i + 1] = 1.0 - shift

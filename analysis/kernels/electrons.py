@@ -9,7 +9,7 @@ Source: AGC version 2 (iris-hep/analysis-grand-challenge, cms-open-data-ttbar).
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import awkward as ak
 import numpy as np
@@ -94,11 +94,14 @@ def compiled(
 ) -> ak.Array:
     """As `reference`, in numba over flat contents."""
     offsets, contents = split(pt, eta, cut_based, sip3d)
-    return join(offsets, _mask(*contents, pt_min, eta_max, tight, sip3d_max))
+    return join(offsets, electron_mask(*contents, pt_min, eta_max, tight, sip3d_max))
 
 
 @loop
-def _mask(pt, eta, cut_based, sip3d, pt_min, eta_max, tight, sip3d_max):  # type: ignore[no-untyped-def]
+def electron_mask(  # type: ignore[no-untyped-def]
+    pt, eta, cut_based, sip3d, pt_min=PT_MIN, eta_max=ETA_MAX, tight=TIGHT, sip3d_max=SIP3D_MAX
+) -> Any:
+    """Which electrons are kept, of flat columns."""
     keep = np.empty(len(pt), dtype=np.bool_)
     for i in range(len(pt)):
         # & rather than `and`: without branches the loop runs in vector instructions.

@@ -118,15 +118,25 @@ def _fill(values, category, weights, categories, bins, low, high) -> Any:  # typ
     n_variations = weights.shape[1]
     sums = np.zeros((2, categories, bins + 2, n_variations), dtype=np.float64)
     for entry in range(len(values)):
-        position = (values[entry] - low) / (high - low)
-        if position < 0:
-            index = 0
-        elif position < 1:
-            index = 1 + int(position * bins)
-        else:
-            index = bins + 1
+        index = bin_of(values[entry], bins, low, high)
         for k in range(n_variations):
-            weight = weights[entry, k]
-            sums[0, category[entry], index, k] += weight
-            sums[1, category[entry], index, k] += weight * weight
+            add(sums, category[entry], index, k, weights[entry, k])
     return sums
+
+
+@loop
+def bin_of(value, bins=BINS, low=LOW, high=HIGH) -> Any:  # type: ignore[no-untyped-def]
+    """Bin of a value: 0 for the underflow, bins + 1 for the overflow."""
+    position = (value - low) / (high - low)
+    if position < 0:
+        return 0
+    if position < 1:
+        return 1 + int(position * bins)
+    return bins + 1
+
+
+@loop
+def add(sums, category, index, variation, weight) -> Any:  # type: ignore[no-untyped-def]
+    """Add an entry to the sums of a bin."""
+    sums[0, category, index, variation] += weight
+    sums[1, category, index, variation] += weight * weight

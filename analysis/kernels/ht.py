@@ -56,8 +56,14 @@ def compiled(pt: ak.Array) -> NDArray[np.float64]:
 def _sum(offsets, pt) -> Any:  # type: ignore[no-untyped-def]
     sums = np.empty(len(offsets) - 1, dtype=np.float64)
     for event in range(len(sums)):
-        total = 0.0
-        for i in range(offsets[event], offsets[event + 1]):
-            total += pt[i]
-        sums[event] = total
+        sums[event] = sum_pt(pt, offsets[event], offsets[event + 1])
     return sums
+
+
+@loop
+def sum_pt(pt, start, stop) -> Any:  # type: ignore[no-untyped-def]
+    """HT of the jets from `start` to `stop`."""
+    total = 0.0
+    for i in range(start, stop):
+        total += pt[i]
+    return total

@@ -118,17 +118,25 @@ def compiled(
 
 @loop
 def _smear(run, luminosity_block, event, offsets, pt, resolution) -> Any:  # type: ignore[no-untyped-def]
-    mask, half = np.uint64(MASK), np.uint64(32)
     smeared = np.empty(len(pt), dtype=np.float64)
     for i in range(len(event)):
         for j in range(offsets[i], offsets[i + 1]):
-            high, low, _, _ = philox_compiled(
-                event[i] & mask,
-                event[i] >> half,
-                luminosity_block[i] & mask,
-                np.uint64(j - offsets[i]),
-                run[i] & mask,
-                np.uint64(STREAM),
+            smeared[j] = smear_pt(
+                run[i], luminosity_block[i], event[i], j - offsets[i], pt[j], resolution
             )
-            smeared[j] = pt[j] * (1.0 + resolution * normal_compiled(high, low))
     return smeared
+
+
+@loop
+def smear_pt(run, luminosity_block, event, jet, pt, resolution=RESOLUTION) -> Any:  # type: ignore[no-untyped-def]
+    """Smeared transverse momentum of a jet of an event, by its index there."""
+    mask = np.uint64(MASK)
+    high, low, _, _ = philox_compiled(
+        np.uint64(event) & mask,
+        np.uint64(event) >> np.uint64(32),
+        np.uint64(luminosity_block) & mask,
+        np.uint64(jet),
+        np.uint64(run) & mask,
+        np.uint64(STREAM),
+    )
+    return pt * (1.0 + resolution * normal_compiled(high, low))

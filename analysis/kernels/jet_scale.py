@@ -54,5 +54,11 @@ def compiled(pt: ak.Array, *, scale: float = SCALE_UP) -> ak.Array:
 def _scale(pt, scale) -> Any:  # type: ignore[no-untyped-def]
     scaled = np.empty(len(pt), dtype=np.float64)
     for i in range(len(pt)):
-        scaled[i] = pt[i] * scale
+        scaled[i] = scale_pt(pt[i], scale)
     return scaled
+
+
+@loop
+def scale_pt(pt, scale=SCALE_UP) -> Any:  # type: ignore[no-untyped-def]
+    """Scaled transverse momentum of a jet."""
+    return pt * scale

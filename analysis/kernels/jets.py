@@ -9,7 +9,7 @@ Source: AGC version 2 (iris-hep/analysis-grand-challenge, cms-open-data-ttbar).
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import awkward as ak
 import numpy as np
@@ -89,6 +89,14 @@ def compiled(
 def _mask(pt, eta, jet_id, pt_min, eta_max, id_bit):  # type: ignore[no-untyped-def]
     keep = np.empty(len(pt), dtype=np.bool_)
     for i in range(len(pt)):
-        # & rather than `and`: without branches the loop runs in vector instructions.
-        keep[i] = (pt[i] > pt_min) & (abs(eta[i]) < eta_max) & ((jet_id[i] & id_bit) != 0)
+        keep[i] = keep_jet(pt[i], eta[i], jet_id[i], pt_min, eta_max, id_bit)
     return keep
+
+
+@loop
+def keep_jet(  # type: ignore[no-untyped-def]
+    pt, eta, jet_id, pt_min=PT_MIN, eta_max=ETA_MAX, id_bit=TIGHT_LEPTON_VETO
+) -> Any:
+    """Whether a jet is kept."""
+    # & rather than `and`: without branches a loop runs in vector instructions.
+    return (pt > pt_min) & (abs(eta) < eta_max) & ((jet_id & id_bit) != 0)

@@ -60,14 +60,15 @@ def compiled(electron_mask: ak.Array, muon_mask: ak.Array) -> NDArray[np.int8]:
     """As `reference`, in numba over contents and offsets."""
     electron_offsets, (electrons,) = split(electron_mask)
     muon_offsets, (muons,) = split(muon_mask)
-    channels: NDArray[np.int8] = _channel(
+    channels: NDArray[np.int8] = lepton_channel(
         electron_offsets, electrons.view(np.bool_), muon_offsets, muons.view(np.bool_)
     )
     return channels
 
 
 @loop
-def _channel(electron_offsets, electrons, muon_offsets, muons) -> Any:  # type: ignore[no-untyped-def]
+def lepton_channel(electron_offsets, electrons, muon_offsets, muons) -> Any:  # type: ignore[no-untyped-def]
+    """Channel of each event, of offsets and masks."""
     channels = np.zeros(len(electron_offsets) - 1, dtype=np.int8)
     _count(electron_offsets, electrons, ELECTRON, channels)
     _count(muon_offsets, muons, MUON, channels)

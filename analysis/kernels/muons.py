@@ -9,7 +9,7 @@ Source: AGC version 2 (iris-hep/analysis-grand-challenge, cms-open-data-ttbar).
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import awkward as ak
 import numpy as np
@@ -101,11 +101,22 @@ def compiled(
 ) -> ak.Array:
     """As `reference`, in numba over flat contents."""
     offsets, contents = split(pt, eta, tight_id, sip3d, isolation)
-    return join(offsets, _mask(*contents, pt_min, eta_max, sip3d_max, isolation_max))
+    return join(offsets, muon_mask(*contents, pt_min, eta_max, sip3d_max, isolation_max))
 
 
 @loop
-def _mask(pt, eta, tight_id, sip3d, isolation, pt_min, eta_max, sip3d_max, isolation_max):  # type: ignore[no-untyped-def]
+def muon_mask(  # type: ignore[no-untyped-def]
+    pt,
+    eta,
+    tight_id,
+    sip3d,
+    isolation,
+    pt_min=PT_MIN,
+    eta_max=ETA_MAX,
+    sip3d_max=SIP3D_MAX,
+    isolation_max=ISOLATION_MAX,
+) -> Any:
+    """Which muons are kept, of flat columns."""
     keep = np.empty(len(pt), dtype=np.bool_)
     for i in range(len(pt)):
         # & rather than `and`: without branches the loop runs in vector instructions.

@@ -87,6 +87,18 @@ def _region(offsets, selected, btag, jets_min, btag_min) -> Any:  # type: ignore
         n_btags = 0
         for i in range(offsets[event], offsets[event + 1]):
             n_jets += selected[i]
-            n_btags += selected[i] & (btag[i] > btag_min)
-        regions[event] = FOUR_JETS + min(n_btags, 2) if n_jets >= jets_min else FEW_JETS
+            n_btags += selected[i] & is_tagged(btag[i], btag_min)
+        regions[event] = region_of(n_jets, n_btags, jets_min)
     return regions
+
+
+@loop
+def is_tagged(btag, btag_min=BTAG_MIN) -> Any:  # type: ignore[no-untyped-def]
+    """Whether a jet is b-tagged."""
+    return btag > btag_min
+
+
+@loop
+def region_of(n_jets, n_btags, jets_min=JETS_MIN) -> Any:  # type: ignore[no-untyped-def]
+    """Region of an event with so many selected jets, and so many of them b-tagged."""
+    return FOUR_JETS + min(n_btags, 2) if n_jets >= jets_min else FEW_JETS

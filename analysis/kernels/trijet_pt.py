@@ -144,37 +144,48 @@ def _largest(offsets, pt, eta, phi, mass, btag, btag_min) -> Any:  # type: ignor
     for first in range(0, len(n), BLOCK):
         last = min(first + BLOCK, len(n))
         block = slice(offsets[first], offsets[last])
-        transverse_compiled(pt[block], eta[block], phi[block], mass[block], px, py)
+        pts, etas, jet_masses = pt[block], eta[block], mass[block]
+        transverse_compiled(pts, etas, phi[block], jet_masses, px, py)
         tagged = btag[block] > btag_min
         for event in range(first, last):
             start = offsets[event] - offsets[first]
-            stop = start + n[event]
-            best = NO_PT2
-            for i in range(start, stop):
-                for j in range(i + 1, stop):
-                    x2, y2 = px[i] + px[j], py[i] + py[j]
-                    tagged2 = tagged[i] | tagged[j]
-                    for k in range(j + 1, stop):
-                        x, y = x2 + px[k], y2 + py[k]
-                        pt2 = x * x + y * y
-                        if pt2 > best and (tagged2 | tagged[k]):
-                            best = pt2
-                            indices[event, 0] = i - start
-                            indices[event, 1] = j - start
-                            indices[event, 2] = k - start
-            if best > NO_PT2:
-                # Only the jets that are chosen need their other components.
-                pz3 = 0.0
-                energy3 = 0.0
-                for i in indices[event] + offsets[event]:
-                    pz, energy = longitudinal_compiled(pt[i], eta[i], mass[i])
-                    pz3 += pz
-                    energy3 += energy
-                i, j, k = indices[event] + start
-                masses[event] = mass_compiled(
-                    px[i] + px[j] + px[k], py[i] + py[j] + py[k], pz3, energy3
-                )
+            i, j, k = largest_trijet(px, py, tagged, start, start + n[event])
+            if i != NONE:
+                indices[event, 0] = i - start
+                indices[event, 1] = j - start
+                indices[event, 2] = k - start
+                masses[event] = mass_of_trijet(px, py, pts, etas, jet_masses, i, j, k)
     return indices, masses
+
+
+@loop
+def largest_trijet(px, py, tagged, start, stop) -> Any:  # type: ignore[no-untyped-def]
+    """Indices of the trijet of the jets from `start` to `stop`; NONE if there is none."""
+    first, second, third = NONE, NONE, NONE
+    best = NO_PT2
+    for i in range(start, stop):
+        for j in range(i + 1, stop):
+            x2, y2 = px[i] + px[j], py[i] + py[j]
+            tagged2 = tagged[i] | tagged[j]
+            for k in range(j + 1, stop):
+                x, y = x2 + px[k], y2 + py[k]
+                pt2 = x * x + y * y
+                if pt2 > best and (tagged2 | tagged[k]):
+                    best = pt2
+                    first, second, third = i, j, k
+    return first, second, third
+
+
+@loop
+def mass_of_trijet(px, py, pt, eta, mass, i, j, k) -> Any:  # type: ignore[no-untyped-def]
+    """Mass of three jets, of which only these need their other components."""
+    pz3 = 0.0
+    energy3 = 0.0
+    for jet in (i, j, k):
+        pz, energy = longitudinal_compiled(pt[jet], eta[jet], mass[jet])
+        pz3 += pz
+        energy3 += energy
+    return mass_compiled(px[i] + px[j] + px[k], py[i] + py[j] + py[k], pz3, energy3)
 
 
 def agree(

@@ -6,7 +6,7 @@ from functools import partial
 from importlib.util import find_spec
 from typing import Any, Final
 
-from perf.cases.case import BASE, POOLS, VECTORISED, WORKERS
+from perf.cases.case import BASE, POOLS, PROCESSORS, WORKERS
 from perf.cases.processor import IDIOMATIC, ProcessorCase
 from perf.cases.transfer_size import weigh
 
@@ -84,12 +84,12 @@ time_ttbar_cpu_seconds_per_event = benchmark(
     "time_ttbar_cpu_seconds_per_event",
     _cpu,
     watch=CPU,
-    params={"implementation": (*VECTORISED, IDIOMATIC)},
+    params={"implementation": (*PROCESSORS, IDIOMATIC)},
     repeat=SLOW_SAMPLES,
     timeout=600,
 )
 peakmem_ttbar = benchmark(
-    "peakmem_ttbar", _peak, params={"implementation": (*VECTORISED, IDIOMATIC)}, timeout=600
+    "peakmem_ttbar", _peak, params={"implementation": (*PROCESSORS, IDIOMATIC)}, timeout=600
 )
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from coffea.processor.executor import ExecutorBase
 
+    from analysis import ttbar
     from analysis.kernels import Implementation
     from perf.cases.data import Store
     from perf.cases.scales import Scale
@@ -40,6 +41,9 @@ REFERENCE_SIZE: Final = 1_000
 """Largest input of the reference implementations, which take about 1,000 times as long."""
 
 VECTORISED: Final[tuple[Implementation, ...]] = ("columnar", "compiled")
+
+PROCESSORS: Final[tuple[ttbar.Implementation, ...]] = (*VECTORISED, "fused")
+"""Implementations of the ttbar processor that are fast."""
 
 REAL_PROCESSOR: Final = "real/NanoAODv5_TTJets_1000.root"
 """Simulated ttbar of CMS, below the data folder."""

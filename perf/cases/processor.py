@@ -13,9 +13,9 @@ from perf.cases.case import (
     BASE,
     EXECUTORS,
     POOLS,
+    PROCESSORS,
     REAL_EVENTS,
     REAL_PROCESSOR,
-    VECTORISED,
     WORKERS,
     OnExecutor,
     Ready,
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from coffea.processor.executor import ExecutorBase
 
     from analysis.files.bulk import Reader
-    from analysis.kernels import Implementation
+    from analysis.ttbar import Implementation
     from perf.cases.case import Inputs
     from perf.cases.scales import Scale
     from perf.records.record_file import Input
@@ -287,7 +287,7 @@ def processors(scale: Scale) -> list[ProcessorCase]:
                 source="real",
             )
             for variations in both
-            for implementation in implementations(REAL_EVENTS)
+            for implementation in (*implementations(REAL_EVENTS), "fused")
         ),
         *(
             synthetic(BASE, implementation=IDIOMATIC, chunksize=chunksize)
@@ -304,7 +304,7 @@ def processors(scale: Scale) -> list[ProcessorCase]:
             for executor, workers in EXECUTORS
             for variations in (both if executor in with_all else both[:1])
             for chunksize in (scale.chunksizes if variations == "nominal" else (largest,))
-            for implementation in VECTORISED
+            for implementation in PROCESSORS
         ),
         *(synthetic(name, WORKERS, "plain", chunksize=largest) for name in plain_executors(scale)),
     ]

@@ -163,7 +163,12 @@ def _processor(records: Sequence[Record]) -> str:
         record.what.implementation: rate(record.events_per_second)
         for record in _largest(found, _chunksize)
     }
-    names = {"compiled": "numba", "columnar": "awkward", "idiomatic": "as published"}
+    names = {
+        "fused": "fused",
+        "compiled": "numba",
+        "columnar": "awkward",
+        "idiomatic": "as published",
+    }
     parts = [f"{name} {rates[key]}" for key, name in names.items() if key in rates]
     return f"{', '.join(parts)} events/s" if parts else ""
 

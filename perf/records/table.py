@@ -37,7 +37,7 @@ _TOLD: Final = (
 )
 """Parameters whose values are shown without their names."""
 
-_ORDER: Final = ("reference", "idiomatic", "columnar", "compiled")
+_ORDER: Final = ("reference", "idiomatic", "columnar", "compiled", "fused")
 
 
 def summary(records: Sequence[Record], title: str | None = None) -> Table:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import pytest
 
 from analysis import histograms, plots, ttbar
+from analysis.cli._options import TtbarImplementation
 from analysis.errors import InputError
 from analysis.executors import open_executor
 from analysis.executors.worker import HASH_SEED
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
     from coffea.processor import ProcessorABC
 
-    from analysis.kernels import Implementation
+    from analysis.ttbar import Implementation
 
 REAL = "NanoAODv5_TTJets_1000.root"
 
@@ -112,7 +113,7 @@ def real_fileset(shared_data: Path) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("name", ["columnar", "compiled"])
+@pytest.mark.parametrize("name", ["columnar", "compiled", "fused"])
 def test_implementations_agree_on_real_events(
     name: Implementation, real_fileset: dict[str, Any]
 ) -> None:
@@ -136,7 +137,7 @@ def test_published_processor_agrees_on_every_sample(synthetic_fileset: dict[str,
     assert_same(process(synthetic_fileset, ttbar.TtbarProcessor("compiled", "nominal")), want)
 
 
-@pytest.mark.parametrize("name", ["reference", "compiled"])
+@pytest.mark.parametrize("name", ["reference", "compiled", "fused"])
 def test_implementations_agree_on_every_sample(
     name: Implementation, synthetic_fileset: dict[str, Any], expected: Any
 ) -> None:
@@ -144,9 +145,12 @@ def test_implementations_agree_on_every_sample(
     assert_same(got, expected)
 
 
+@pytest.mark.parametrize("name", ["compiled", "fused"])
 @pytest.mark.parametrize("chunksize", [337, 1000, 1999])
-def test_chunking_changes_nothing(chunksize: int, some: dict[str, Any], expected: Any) -> None:
-    got = process(some, ttbar.TtbarProcessor("compiled"), chunksize=chunksize)
+def test_chunking_changes_nothing(
+    name: Implementation, chunksize: int, some: dict[str, Any], expected: Any
+) -> None:
+    got = process(some, ttbar.TtbarProcessor(name), chunksize=chunksize)
     assert_same(got, only(expected, some))
 
 
@@ -275,7 +279,10 @@ def test_any_name_is_normalised(
     assert cutflow[process_name]["nominal"]["nominal"]["all"] == EVENTS
 
 
-def test_real_data_weigh_one_and_have_no_variations(synthetic_fileset: dict[str, Any]) -> None:
+@pytest.mark.parametrize("name", ["compiled", "fused"])
+def test_real_data_weigh_one_and_have_no_variations(
+    name: Implementation, synthetic_fileset: dict[str, Any]
+) -> None:
     files = synthetic_fileset["ttbar__nominal"]["files"]
     metadata = {"process": "SingleMuon", "variation": "nominal", "isData": True}
     # Whatever is beside it: an event of data is an event.
@@ -288,7 +295,7 @@ def test_real_data_weigh_one_and_have_no_variations(synthetic_fileset: dict[str,
     }
     assert len(ttbar.check(fileset)) == len(histograms.REGIONS)
     assert ttbar.real_data(fileset) == ["SingleMuon"]
-    got = process(fileset, ttbar.TtbarProcessor("compiled"))
+    got = process(fileset, ttbar.TtbarProcessor(name))
     (scaled,) = ttbar.normalise(got, fileset).values()
     steps = got["cutflow"]["SingleMuon"]["nominal"]["nominal"]
     assert list(scaled.axes["variation"]) == ["nominal"]
@@ -392,10 +399,14 @@ def test_names_are_looked_at_before_the_events(synthetic: Path, tmp_path: Path) 
 
 
 def test_unknown_implementation_and_variations() -> None:
-    with pytest.raises(InputError, match="use one of reference, columnar, compiled"):
+    with pytest.raises(InputError, match="use one of reference, columnar, compiled, fused"):
         ttbar.TtbarProcessor("fortran")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="no variations 'some'"):
         ttbar.TtbarProcessor("columnar", "some")  # type: ignore[arg-type]
+
+
+def test_command_line_knows_every_implementation() -> None:
+    assert get_args(TtbarImplementation) == ttbar.IMPLEMENTATIONS
 
 
 def test_command_line(synthetic: Path, tmp_path: Path) -> None:
@@ -443,5 +454,6 @@ def test_other_formats_give_the_same(data_format: str, tmp_path: Path, expected:
     result = analysis("make-data", tmp_path, *arguments, "--format", data_format)
     assert result.exit_code == 0, result.error
     fileset = read_fileset(tmp_path / "fileset.json")
-    got = process(fileset, ttbar.TtbarProcessor("compiled"))
-    assert_same(got, only(expected, fileset))
+    for name in ("compiled", "fused"):
+        got = process(fileset, ttbar.TtbarProcessor(name))
+        assert_same(got, only(expected, fileset))

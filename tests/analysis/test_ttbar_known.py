@@ -11,17 +11,21 @@ import pytest
 
 from analysis import histograms, ttbar
 from analysis.errors import InputError
+from analysis.fused import JET_FIELDS
 from tests.analysis.kernels.known import INDEPENDENT
 from tests.support.nanoevents import nano_events
 from tests.support.strategies import array_of
 
 if TYPE_CHECKING:
-    from analysis.kernels import Implementation
+    from analysis.ttbar import Implementation
 
 ELECTRON: Final = {"pt": 50.0, "eta": 0.0, "cutBased": 4, "sip3d": 0.0}
 MUON: Final = {"pt": 50.0, "eta": 0.0, "tightId": True, "sip3d": 0.0, "pfRelIso04_all": 0.0}
 TURN: Final = math.pi / 2
 BTAG: Final = 0.9
+
+
+each_implementation: Final = pytest.mark.parametrize("implementation", ttbar.IMPLEMENTATIONS)
 
 
 def jets(pts: list[float], tagged: tuple[int, ...]) -> list[dict[str, Any]]:
@@ -81,7 +85,7 @@ def events(**metadata: str) -> Any:
         for field, value in one.items():
             name = f"{collection}_{field}"
             columns[name] = array_of(name, [[value] * n for n in counts], "float32")
-    for field in ttbar._JET_FIELDS:
+    for field in JET_FIELDS:
         name = f"Jet_{field}"
         values = [[jet[field] for jet in event[2]] for event in EVENTS]
         columns[name] = array_of(name, values, "float32")
@@ -144,6 +148,7 @@ def observable(pts: list[float], tagged: list[bool]) -> tuple[int | None, float]
     return 1, best[1]
 
 
+@each_implementation
 def test_cutflow_and_variations(implementation: Implementation) -> None:
     histograms, cutflow = processed(implementation)
     # Eight events; the second has no lepton and the third two; the sixth has three jets; the
@@ -155,6 +160,7 @@ def test_cutflow_and_variations(implementation: Implementation) -> None:
     assert list(histograms) == ["nominal", *btags, "pt_scale_up", "pt_res_up"]
 
 
+@each_implementation
 def test_nominal_and_scaled(implementation: Implementation) -> None:
     histograms, _ = processed(implementation)
     nominal = [(where, value, 1.0) for where, value, _, _ in FILLED.values()]
@@ -163,6 +169,7 @@ def test_nominal_and_scaled(implementation: Implementation) -> None:
     assert_filled(histograms["pt_scale_up"], scaled)
 
 
+@each_implementation
 def test_btag_weights(implementation: Implementation) -> None:
     histograms, _ = processed(implementation)
     for i in range(4):
@@ -174,6 +181,7 @@ def test_btag_weights(implementation: Implementation) -> None:
             assert_filled(histograms[f"btag_var_{i}_{side}"], entries)
 
 
+@each_implementation
 def test_resolution_is_drawn_for_the_jets_of_the_event(implementation: Implementation) -> None:
     histograms, cutflow = processed(implementation)
     entries = []
@@ -190,6 +198,7 @@ def test_resolution_is_drawn_for_the_jets_of_the_event(implementation: Implement
     assert cutflow["pt_res_up"]["4j1b"] + cutflow["pt_res_up"]["4j2b"] == len(entries)
 
 
+@each_implementation
 def test_scale_of_wjets(implementation: Implementation) -> None:
     histograms, _ = processed(implementation, process="wjets")
     for name, weight in (("scale_var_up", 1.025), ("scale_var_down", 0.975)):
@@ -198,6 +207,7 @@ def test_scale_of_wjets(implementation: Implementation) -> None:
     assert not {name for name in processed(implementation)[0] if name.startswith("scale")}
 
 
+@each_implementation
 @pytest.mark.parametrize("variation", ["nominal", "ME_var"])
 @pytest.mark.parametrize("variations", ["nominal", "all"])
 def test_other_samples_and_nominal_runs_have_one_variation(

@@ -65,8 +65,12 @@ HELPERS: Final[dict[str, tuple[set[str], tuple[str, ...]]]] = {
     "_trigonometry": ({"pair_mass"}, ("test_sine",)),
 }
 """What kernels share: some that use it, whose proofs are run, and tests of its own."""
-ANALYSES: Final = {"ttbar": "test_ttbar_known", "adl": "test_adl_known"}
-"""What is composed of kernels, by the module of its known answers."""
+ANALYSES: Final = {
+    "ttbar": "test_ttbar_known",
+    "fused": "test_fused",
+    "adl": "test_adl_known",
+}
+"""What is composed of kernels, by the module of its proofs."""
 ROWS: Final = (*KERNELS, *HELPERS, *ANALYSES)
 
 NOT_MUTATED: Final = {
@@ -405,7 +409,7 @@ def _parameters(test: Any) -> Iterator[dict[str, Any]]:
 def proofs_in(row: str) -> tuple[str, ...]:
     """The modules of the proofs of a row."""
     return (
-        (f"tests.{ANALYSES[row]}",)
+        (f"tests.analysis.{ANALYSES[row]}",)
         if row in ANALYSES
         else ("tests.analysis.kernels.test_kernels",)
     )

@@ -96,19 +96,20 @@ def expected(some: dict[str, Any]) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("kernels", "chunksize"),
+    ("how", "chunksize"),
     [
-        ("compiled", 700),
+        ("fused", 700),
+        pytest.param("compiled", 700, marks=pytest.mark.slow),
         *(pytest.param("columnar", size, marks=pytest.mark.slow) for size in (150, 700, 2000)),
         *(pytest.param("compiled", size, marks=pytest.mark.slow) for size in (150, 2000)),
     ],
 )
 def test_ttbar_with_all_variations(
-    executor: ExecutorBase, some: dict[str, Any], expected: Any, chunksize: int, kernels: Any
+    executor: ExecutorBase, some: dict[str, Any], expected: Any, chunksize: int, how: Any
 ) -> None:
     result = process(
         some,
-        ttbar.TtbarProcessor(kernels),
+        ttbar.TtbarProcessor(how),
         executor,
         branches=ttbar.branches("all"),
         chunksize=chunksize,

@@ -12,7 +12,7 @@ from analysis.adl import QUERIES
 from analysis.inference import OPTIMIZERS
 from analysis.kernels import IMPLEMENTATIONS, KERNELS
 from perf.cases import catalogue
-from perf.cases.case import REFERENCE_SIZE, VECTORISED, cross_check
+from perf.cases.case import PROCESSORS, REFERENCE_SIZE, cross_check
 from perf.cases.data import Store
 from perf.cases.delivery import deliveries
 from perf.cases.executors import MergeCase, StartCase, TasksCase
@@ -81,7 +81,7 @@ def test_processor_is_measured_with_every_executor_and_chunk_size(scale: Scale) 
     }
     assert nominal == {
         (implementation, executor, chunksize)
-        for implementation in VECTORISED
+        for implementation in PROCESSORS
         for executor in ("iterative", "futures", "dask", "parsl", "spark")
         for chunksize in scale.chunksizes
     } | {("idiomatic", "iterative", chunksize) for chunksize in scale.chunksizes}
@@ -204,7 +204,7 @@ def test_reading_is_measured_by_route_latency_and_chunk_size(scale: Scale) -> No
     assert len({(c.size, c.executor, c.workers, c.implementation) for c in cases}) == 1
 
 
-@pytest.mark.parametrize("implementation", [*IMPLEMENTATIONS, "idiomatic"])
+@pytest.mark.parametrize("implementation", [*IMPLEMENTATIONS, "fused", "idiomatic"])
 @pytest.mark.parametrize("size", [1_000, 1_000_000])
 def test_no_implementation_is_compared_with_itself(implementation: str, size: int) -> None:
     assert cross_check(implementation, size) != implementation

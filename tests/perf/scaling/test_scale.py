@@ -124,7 +124,7 @@ def test_other_arguments_are_another_measurement(
     path, _ = measured
     job = Job(fileset=fileset)
     assert len(scaling_campaign.Campaign(job, path).done()) == 4
-    for change in ({"variations": "all"}, {"implementation": "compiled"}):
+    for change in ({"variations": "all"}, {"implementation": "fused"}):
         assert scaling_campaign.Campaign(job.model_copy(update=change), path).done() == []
 
 

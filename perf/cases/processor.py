@@ -21,7 +21,6 @@ from perf.cases.case import (
     Ready,
     Source,
     cross_check,
-    implementations,
 )
 from perf.cases.data import Store, real_identity
 from perf.cases.executors import plain_executors
@@ -273,6 +272,7 @@ def processors(scale: Scale) -> list[ProcessorCase]:
     ours are compared with.
     """
     both: tuple[Variations, ...] = ("nominal", "all")
+    slowest_too: tuple[Implementation, ...] = ("reference", *PROCESSORS)
     with_all = {BASE, "futures"} if scale.details else {BASE}
     largest = scale.chunksizes[-1]
     synthetic = partial(ProcessorCase, size=scale.processor_events)
@@ -287,7 +287,7 @@ def processors(scale: Scale) -> list[ProcessorCase]:
                 source="real",
             )
             for variations in both
-            for implementation in (*implementations(REAL_EVENTS), "fused")
+            for implementation in slowest_too
         ),
         *(
             synthetic(BASE, implementation=IDIOMATIC, chunksize=chunksize)

@@ -41,7 +41,7 @@ def assert_same(columns: Mapping[str, Any], *, every_variation: bool, bins: bool
     scales = SCALES if every_variation else ()
     got, regions = fused.fill(columns, scales, every_variation=every_variation)
     for implementation in ("compiled", "reference"):
-        kernels = bind(implementation)  # type: ignore[arg-type]
+        kernels = bind(implementation)
         want = ttbar.fill_by_kernels(kernels, columns, scales, every_variation=every_variation)
         np.testing.assert_array_equal(regions, want[1])
         if implementation == "compiled" or bins:
@@ -114,9 +114,9 @@ def chunk(
     }
     listed = {"cutBased": (4, 4, 3), "jetId": (6, 6, 2), "tightId": (True, True, False)}
     columns: dict[str, Any] = {
-        "run": array_of("run", rng.integers(0, 2**32, n)),
-        "luminosityBlock": array_of("luminosityBlock", rng.integers(0, 2**32, n)),
-        "event": array_of("event", rng.integers(0, 2**63, n)),
+        "run": array_of("run", rng.integers(0, 2**32, n).tolist()),
+        "luminosityBlock": array_of("luminosityBlock", rng.integers(0, 2**32, n).tolist()),
+        "event": array_of("event", rng.integers(0, 2**63, n).tolist()),
     }
     for name in ttbar.INPUTS:
         collection, _, field = name.partition("_")
@@ -128,7 +128,8 @@ def chunk(
             else:
                 values = rng.uniform(*between[field], total).astype(dtype)
                 values[rng.random(total) < 0.002] = np.nan
-            columns[name] = jagged(np.split(values, counts[collection].cumsum()[:-1]), dtype)
+            lists = np.split(values, counts[collection].cumsum()[:-1])
+            columns[name] = jagged([one.tolist() for one in lists], dtype)
     return columns
 
 

@@ -14,6 +14,7 @@ from perf.cases.delivery import deliveries
 from perf.cases.executors import StartCase, starts, tasks
 from perf.cases.inference import inferences
 from perf.cases.kernels import kernels, queries
+from perf.cases.limits import limits
 from perf.cases.nanoevents import nano_cases
 from perf.cases.processor import many_files, processors, recoveries, scalings
 from perf.cases.reading import readings
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 
 
 def in_process(scale: Scale) -> list[Case]:
-    """The processor in this process."""
-    return [case for case in processors(scale) if not case.in_workers]
+    """The processor in this process, beside its limit."""
+    return [*limits(scale), *(case for case in processors(scale) if not case.in_workers)]
 
 
 def on_executors(scale: Scale) -> list[OnExecutor]:

@@ -44,15 +44,21 @@ class Events:
 class Store:
     """The synthetic events of one seed, in files of `file_events` below `directory`.
 
-    Files of an earlier session are used again.
+    Files of an earlier session are used again. `compression` and `branches` are as of
+    `analysis.synthetic.write_fileset`.
     """
 
     def __init__(
-        self, directory: Path, file_events: int = 250_000, compression: str = "zstd"
+        self,
+        directory: Path,
+        file_events: int = 250_000,
+        compression: str = "zstd",
+        branches: str = "slim",
     ) -> None:
         self.directory = directory
         self.file_events = file_events
         self.compression = compression
+        self.branches = branches
         self._events: dict[tuple[str, int], Events] = {}
         self._pool: dict[str, Any] = {}
         self._files: dict[int, Input] = {}
@@ -108,15 +114,17 @@ class Store:
         from analysis.synthetic import write_fileset
 
         # Existing files are kept, and a larger file set begins with the same files.
-        other = "" if self.compression == "zstd" else f", {self.compression}"
+        others = {self.compression, self.branches} - {"zstd", "slim"}
+        name = ", ".join((f"files of {self.file_events}", *sorted(others)))
         return write_fileset(
-            self.directory / f"files of {self.file_events}{other}",
+            self.directory / name,
             events=-(-events // self.file_events) * self.file_events,
             seed=SEED,
             processes=[PROCESS],
             variations=[VARIATION],
             events_per_file=self.file_events,
             compression=self.compression,
+            branches=self.branches,
         )
 
     def fileset_identity(self, events: int) -> Input:

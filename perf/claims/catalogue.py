@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import time
-from concurrent.futures import ProcessPoolExecutor
 from fnmatch import fnmatch
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import numpy as np
 
 from analysis.errors import InputError
-from analysis.executors import open_executor
-from analysis.files.bulk import Reader
 from analysis.kernels import KERNELS, bind
-from perf.cases import processor
 from perf.cases.case import VECTORISED
 from perf.cases.data import Store
 from perf.cases.executors import MAX_PLAIN_TASKS
+from perf.claims import limits
 from perf.claims.executors import (
     MAX_CPU,
     PLAIN_ROUNDS,
-    PROCESSOR_CHUNK,
     as_worker,
     executor,
     independent_processes,
@@ -30,44 +24,23 @@ from perf.claims.executors import (
 )
 from perf.claims.fits import fits
 from perf.claims.verdict import Arm, Verdict, checked
-from perf.measure.estimate import Estimate
-from perf.measure.memory import peak_memory
 from perf.measure.paired import interleaved, ratio
-from perf.records import difference
-from perf.records.digest import result_digest
-from perf.records.record_file import Input, What
+from perf.records.record_file import What
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from analysis.kernels import Implementation
+    from perf.records.record_file import Input
 
 ROUNDS: Final = 30
 """Pairs: the interval of a median of 30 rests on about the 8th and the 23rd of them."""
 
-PROCESSOR_ROUNDS: Final = 7
-"""Pairs of the processor, which takes seconds: the interval is then about the range of them."""
-
-MEMORY_CHUNKS: Final = 8
 TRIJET_EVENTS: Final = 100_000
 SELECTION_EVENTS: Final = 10_000
 
 MIN_TRIJET_RATIO: Final = 4.0
 MIN_SELECTION_RATIO: Final = 5.0
-MAX_PROCESSOR_RATIO: Final = 0.55
-MAX_READING_RATIO: Final = {"columnar": 0.65, "compiled": 0.57, "idiomatic": 0.88}
-"""As a prototype reached them, which also kept files open from chunk to chunk."""
-MAX_WORKER_MEMORY: Final = 1e9
-
-NOMINAL: Final = {
-    "kind": "processor",
-    "subject": "ttbar",
-    "executor": "iterative",
-    "workers": 1,
-    "chunksize": PROCESSOR_CHUNK,
-    "parameters": {"variations": "nominal", "source": "synthetic"},
-}
-"""What claims about the nominal processor in one process have in common."""
 
 # --- the claims
 
@@ -119,100 +92,6 @@ def select(columns: Mapping[str, Any], implementation: Implementation) -> tuple[
     return channel, kernels("regions", mask("jets"), columns["Jet_btagCSVV2"])
 
 
-def processing(
-    store: Store,
-    rng: np.random.Generator,
-    baseline: Literal["columnar", "idiomatic"],
-    rounds: int = PROCESSOR_ROUNDS,
-) -> Verdict:
-    """The processor, nominal: compiled takes at most 0.55 of the CPU time of the baseline."""
-    fileset = store.fileset(PROCESSOR_CHUNK)
-    identity = store.fileset_identity(PROCESSOR_CHUNK)
-    with open_executor("iterative") as executor:
-        return _pair(
-            f"ttbar nominal, chunk {PROCESSOR_CHUNK:,}, zstd: compiled / {baseline}",
-            ("at most", MAX_PROCESSOR_RATIO),
-            {
-                name: processor.process(
-                    fileset,
-                    executor,
-                    implementation=name,
-                    variations="nominal",
-                    chunksize=PROCESSOR_CHUNK,
-                )
-                for name in ("compiled", baseline)
-            },
-            difference.agree,
-            {"group": "ttbar, nominal", **NOMINAL},
-            identity,
-            rng,
-            rounds,
-        )
-
-
-def reading(
-    store: Store,
-    rng: np.random.Generator,
-    implementation: Literal["columnar", "compiled", "idiomatic"],
-    rounds: int = PROCESSOR_ROUNDS,
-) -> Verdict:
-    """The processor, nominal: with branches read in bulk it takes less CPU time than by uproot."""
-    fileset = store.fileset(PROCESSOR_CHUNK)
-    with open_executor("iterative") as executor:
-        return _pair(
-            f"{implementation}, ttbar nominal, chunk {PROCESSOR_CHUNK:,}, zstd: read in bulk / by uproot",
-            ("at most", MAX_READING_RATIO[implementation]),
-            {
-                reader: processor.process(
-                    fileset,
-                    executor,
-                    implementation=implementation,
-                    variations="nominal",
-                    chunksize=PROCESSOR_CHUNK,
-                    reader=reader,
-                )
-                for reader in get_args(Reader)
-            },
-            difference.agree,
-            {"group": f"reading, {implementation}", **NOMINAL},
-            store.fileset_identity(PROCESSOR_CHUNK),
-            rng,
-            rounds,
-        )
-
-
-def memory(store: Store, implementation: Implementation) -> Verdict:
-    """The processor with all variations: a worker stays below 1 GB at chunk 250,000."""
-    # Several chunks, because what one leaves behind adds to the next.
-    fileset = store.fileset(MEMORY_CHUNKS * PROCESSOR_CHUNK)
-    identity = store.fileset_identity(MEMORY_CHUNKS * PROCESSOR_CHUNK)
-    # A process of its own: the peak of this one holds what was measured before.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
-        wall, cpu, peak, check = pool.submit(_one_worker, fileset, implementation).result()
-    what = What(
-        name=f"claim-ttbar_all-memory-{implementation}",
-        group="ttbar, all",
-        kind="processor",
-        subject="ttbar",
-        implementation=implementation,
-        executor="iterative",
-        workers=1,
-        size=identity.events,
-        chunksize=PROCESSOR_CHUNK,
-        parameters={"variations": "all", "source": "synthetic"},
-    )
-    return Verdict(
-        f"ttbar, all variations, {MEMORY_CHUNKS} chunks of {PROCESSOR_CHUNK:,}, {implementation}: "
-        "peak of a worker",
-        "at most",
-        MAX_WORKER_MEMORY,
-        Estimate.exact(peak),
-        "bytes",
-        (Arm(what, identity, [wall], [cpu], 1, check, peak),),
-    )
-
-
 class Claim(NamedTuple):
     """What is measured under a name, and gives verdicts."""
 
@@ -234,14 +113,18 @@ def every(store: Store, rng: np.random.Generator, only: Sequence[str] = ()) -> l
     claims = [
         Claim("trijet", single(trijet, store, rng)),
         Claim("selection", single(selection, store, rng)),
-        Claim("idiomatic", single(processing, store, rng, "idiomatic")),
-        Claim("columnar", single(processing, store, rng, "columnar")),
+        Claim("limit", partial(limits.limit, store, rng)),
+        Claim("implementations", partial(limits.implementations, store, rng)),
         *(
-            Claim(f"reading-{name}", single(reading, store, rng, name))
-            for name in MAX_READING_RATIO
+            Claim(f"reading-{allocator}", partial(limits.reading, store, rng, allocator))
+            for allocator in limits.MAX_READING
         ),
-        Claim("memory-columnar", single(memory, store, "columnar")),
-        Claim("memory-compiled", single(memory, store, "compiled")),
+        Claim("held-out", partial(limits.held_out, store, rng)),
+        Claim("real-file", partial(limits.real_file, rng)),
+        *(
+            Claim(f"memory-{name}", single(limits.memory, store, name))
+            for name in limits.WITH_ALL
+        ),
         Claim("fit", partial(fits, rng)),
         Claim("executor-iterative", partial(as_worker, iterative, rng)),
         Claim(
@@ -268,28 +151,6 @@ def every(store: Store, rng: np.random.Generator, only: Sequence[str] = ()) -> l
     return [
         claim for claim in claims if not only or any(fnmatch(claim.name, name) for name in only)
     ]
-
-
-def _one_worker(
-    fileset: Mapping[str, Any], implementation: Implementation
-) -> tuple[float, float, int, str]:
-    """Wall and CPU seconds, peak memory and digest of one run in this process."""
-    with open_executor("iterative") as executor:
-        run = processor.process(
-            fileset,
-            executor,
-            implementation=implementation,
-            variations="all",
-            chunksize=PROCESSOR_CHUNK,
-        )
-        wall, cpu = time.perf_counter(), time.process_time()
-        result = run()
-        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    peak = peak_memory()
-    if peak is None:
-        msg = "peak memory is read from /proc, which this system does not have: run on Linux"
-        raise InputError(msg)
-    return wall, cpu, peak, result_digest(result)
 
 
 def _pair(

@@ -6,6 +6,7 @@ file                           has
 ``bench.jsonl.gz``             records of ``pytest --benchmark-only``
 ``claims.jsonl.gz``            those of ``claims`` and ``ablation``
 ``scale.jsonl.gz``             those of ``scale`` and ``scheduler-load``
+``limits.jsonl.gz``            those of ``limits``
 ``history-releases.jsonl.gz``  those of ``history run``, with the dependencies of the time
 ``history-PINS.jsonl.gz``      those with equal dependencies; notes of both stand beside them
 ``compare-A-B-….json.gz``      a report of ``compare --json`` as it is
@@ -39,7 +40,12 @@ if TYPE_CHECKING:
 LIMIT: Final = 15_000_000
 """Bytes of all that is kept: every clone of the project has them, and each earlier version."""
 
-FILES: Final = {"claim-": "claims", "scale-": "scale", "scheduler-load-": "scale"}
+FILES: Final = {
+    "claim-": "claims",
+    "limit-": "limits",
+    "scale-": "scale",
+    "scheduler-load-": "scale",
+}
 """Files by prefixes of what was measured."""
 
 OF_A_RUN: Final = frozenset({"campaign", "code", "depends on", "environment", "released", "round"})

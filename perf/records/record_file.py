@@ -58,6 +58,7 @@ Kind = Literal[
     "import",
     "events",
     "histogram",
+    "limit",
 ]
 """Kind of a subject."""
 

@@ -6,6 +6,7 @@ import statistics
 import textwrap
 from typing import TYPE_CHECKING, Final
 
+from perf.records import limits
 from perf.records.format import data_size, duration, label, rate
 from perf.records.table import BASELINE
 
@@ -52,6 +53,7 @@ def lines(records: Sequence[Record], earlier: Iterable[Record] = ()) -> list[str
             Kernels=_gains(records, "kernel"),
             Queries=_gains(records, "query"),
             Processor=_processor(records),
+            Limit=limits.distance(records),
         ),
         *_executors(records),
         *_paragraphs(

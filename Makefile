@@ -9,7 +9,7 @@ REPORTS := reports
 # Workers share the machine; tests that measure, or look at all of the machine, follow alone.
 PARALLEL := --numprocesses auto --dist worksteal
 
-.PHONY: help install bench test test-all structure mutants smoke claims report executors advise history trials signals damage site-budget publish pictures browser valgrind java xrootd dask-awkward lint format clean
+.PHONY: help install bench test test-all structure mutants smoke claims limits report executors advise history trials signals damage site-budget publish pictures browser valgrind java xrootd dask-awkward lint format clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets
@@ -48,6 +48,11 @@ smoke: $(VENV)/.ready ## Every benchmark once, on the smallest size
 
 claims: $(VENV)/.ready ## Measure the ratios that are claimed, paired in one run
 	$(BIN)/python -m perf claims
+
+limits: $(VENV)/.ready ## The limit of this machine and processors beside it, alone on it (eight minutes), in reports/
+	mkdir -p $(REPORTS)
+	$(BIN)/python -m perf limits > $(REPORTS)/limits.txt
+	$(BIN)/python -m perf keep
 
 report: SCALE = full
 report: bench ## Measure all sizes and settings, keep it, and publish table, picture and claims in reports/

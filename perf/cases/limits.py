@@ -78,10 +78,10 @@ class _File:
             for number, place in enumerate(branch.places)
         )
         self.ranges: list[tuple[int, int]] = []
-        for start, stop, *_ in self.places:
-            if self.ranges and self.ranges[-1][1] == start:
-                start, _ = self.ranges.pop()
-            self.ranges.append((start, stop))
+        for place in self.places:
+            touches = self.ranges and self.ranges[-1][1] == place.start
+            begin = self.ranges.pop()[0] if touches else place.start
+            self.ranges.append((begin, place.stop))
         with Path(path).open("rb") as file:
             descriptor = file.fileno()
             self.baskets: list[Basket] = [
@@ -156,11 +156,16 @@ class Limit:
 
     def __init__(self, fileset: Mapping[str, Any], variations: Variations = "nominal") -> None:
         from analysis import ttbar
+        from analysis.errors import InputError
         from analysis.files.fileset import FileSet
         from analysis.files.nanoevents import counters
         from analysis.runner.job import Job
 
         self._fileset = FileSet.of(fileset, analysis=True)
+        files = [file for dataset in self._fileset.datasets.values() for file in dataset.files]
+        if any(file.steps for file in files):
+            msg = "a part of a file has no limit here: leave the steps out of the file set"
+            raise InputError(msg)
         # The fastest of all: `compute` is to be what nobody undercuts.
         self.implementation = ttbar.IMPLEMENTATIONS[-1]
         job = Job.of_ttbar(self._fileset, self.implementation, variations)

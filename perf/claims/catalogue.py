@@ -121,10 +121,7 @@ def every(store: Store, rng: np.random.Generator, only: Sequence[str] = ()) -> l
         ),
         Claim("held-out", partial(limits.held_out, store, rng)),
         Claim("real-file", partial(limits.real_file, rng)),
-        *(
-            Claim(f"memory-{name}", single(limits.memory, store, name))
-            for name in limits.WITH_ALL
-        ),
+        *(Claim(f"memory-{name}", single(limits.memory, store, name)) for name in limits.WITH_ALL),
         Claim("fit", partial(fits, rng)),
         Claim("executor-iterative", partial(as_worker, iterative, rng)),
         Claim(

@@ -21,6 +21,7 @@ from perf.records.limits import SUMS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
     import numpy as np
 
     from perf.limits.rounds import Allocator
@@ -188,11 +189,16 @@ def reading(
 def held_out(store: Store, rng: np.random.Generator, rounds: int = ROUNDS) -> list[Verdict]:
     """Processors that the bulk reader was not made for: the same result, and not slower."""
     pairs = [
-        [Side(task="held out", name=name, chunksize=FULL_CHUNK, reader=reader) for reader in READERS]
+        [
+            Side(task="held out", name=name, chunksize=FULL_CHUNK, reader=reader)
+            for reader in READERS
+        ]
         for name in HELD_OUT
     ]
     full = Store(store.directory, FULL_EVENTS, branches="full")
-    found = Measured(_cell(full, FULL_EVENTS, [one for pair in pairs for one in pair], rounds), rng)
+    found = Measured(
+        _cell(full, FULL_EVENTS, [one for pair in pairs for one in pair], rounds), rng
+    )
     return [
         found.over(
             f"held out: {bulk.name} ({HELD_OUT[bulk.name].schema.__name__}), full branches, "

@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
-from perf.cli import advise, claims, compare, history, publish, records, scale, scheduler_load
+from perf.cli import (
+    advise,
+    claims,
+    compare,
+    history,
+    limits,
+    publish,
+    records,
+    scale,
+    scheduler_load,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,6 +28,7 @@ COMMANDS: Final[dict[str, Callable[..., Any]]] = {
     "scale": scale.scale,
     "advise": advise.advise,
     "scheduler-load": scheduler_load.scheduler_load,
+    "limits": limits.limits,
     "claims": claims.claims,
     "ablation": claims.ablation,
     "compare": compare.compare,

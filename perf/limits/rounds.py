@@ -149,4 +149,9 @@ def _in_fresh_process(cell: Cell, seed: int) -> Answer:
         raise InputError(msg) from error
     if answer.error is not None:
         raise InputError(answer.error)
+    if answer.allocator != ALLOCATORS[cell.allocator]:
+        msg = (
+            "a process was started with another allocator than was asked for: no speed is reported"
+        )
+        raise InputError(msg)
     return answer

@@ -12,7 +12,15 @@ if TYPE_CHECKING:
     from perf.records.limits import Part
 
 Task = Literal[
-    "read", "data", "whole", "compute", "processor", "arrays", "held out", "read memory", "write memory"
+    "read",
+    "data",
+    "whole",
+    "compute",
+    "processor",
+    "arrays",
+    "held out",
+    "read memory",
+    "write memory",
 ]
 """A part of the limit; the analysis, in coffea's Runner; reading the columns of its branches and no
 more; a processor of `held_out`; an array far larger than the caches."""
@@ -79,8 +87,15 @@ class Timed(pydantic.BaseModel):
 
 
 class Answer(pydantic.BaseModel):
-    """What a process measured, in the order of the sides, or a sentence on why it could not."""
+    """What a process measured, in the order of the sides, or a sentence on why it could not.
 
+    Attributes
+    ----------
+    allocator
+        Variables of the environment that set glibc's allocator, as the process was started with.
+    """
+
+    allocator: dict[str, str | None] = pydantic.Field(default_factory=dict)
     timed: tuple[Timed, ...] = ()
     peak_memory: int | None = None
     error: str | None = None
@@ -94,4 +109,3 @@ def parts(variations: Literal["all", "nominal"] = "nominal") -> tuple[Side, ...]
 def processor(name: str, chunksize: int = 250_000, **how: Any) -> Side:
     """The analysis in an implementation."""
     return Side(task="processor", name=name, chunksize=chunksize, **how)
-

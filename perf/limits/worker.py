@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import statistics
 import sys
 import time
@@ -19,6 +20,7 @@ import uproot
 
 from analysis.errors import InputError
 from analysis.executors import open_executor
+from analysis.executors.worker import ALLOCATOR
 from analysis.files import inspection
 from analysis.files.bulk import BulkTrees
 from analysis.files.fileset import FileSet
@@ -37,7 +39,7 @@ from perf.records import difference
 from perf.records.digest import result_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from coffea.processor.executor import ExecutorBase
 
@@ -101,6 +103,7 @@ def measured(request: Request) -> Answer:
             for number, content in enumerate(contents)
         ),
         peak_memory=peak_memory(),
+        allocator={name: os.environ.get(name) for name in ALLOCATOR},
     )
 
 
@@ -130,7 +133,9 @@ class _Sides:
     def prepare(self, side: Side) -> _Prepared:
         if part := side.part:
             limit = self._limit(side)
-            content = partial(limit.run, part) if part == "compute" else partial(limit.digest, part)
+            content = (
+                partial(limit.run, part) if part == "compute" else partial(limit.digest, part)
+            )
             return _Prepared(partial(limit.run, part), content)
         match side.task:
             case "processor":

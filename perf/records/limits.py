@@ -95,7 +95,7 @@ def distance(records: Iterable[Record]) -> str:
     processors: dict[int, dict[str, float]] = {}
     for record in records:
         what, cost = record.what, record.cpu_seconds_per_event
-        if what.group != "ttbar, nominal" or not cost or what.parameters["source"] == "real":
+        if what.group != "ttbar, nominal" or not cost or what.parameters.get("source") == "real":
             continue
         if what.kind == KIND:
             limits[what.subject] = 1e9 * cost

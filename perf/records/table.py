@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from perf.records.format import duration, label, rate
+from perf.records.limits import KIND
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -114,6 +115,7 @@ def plain(table: Table, width: int = PLAIN_WIDTH) -> str:
 def how(what: What) -> str:
     """Implementation, executor, chunk size and parameters; without any of these the subject."""
     parts = [what.implementation] if what.implementation else []
+    parts += [f"limit: {what.subject}"] if what.kind == KIND and not parts else []
     more = what.parameters
     if what.executor:
         parts.append(" ".join(str(part) for part in (what.executor, more.get("variant")) if part))

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any, Final
 from analysis.kernels import IMPLEMENTATIONS, KERNELS
 from perf.cases.kernels import KernelCase
 from perf.cases.scales import EXAMPLES
+from perf.limits import table
 from perf.publish import kernel_proofs
 from perf.publish.newest import estimated, how, judged, newest
 from perf.publish.page import Material, Page
+from perf.records import limits
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -19,7 +21,10 @@ if TYPE_CHECKING:
     from perf.records.record_file import Record
 
 COMMAND: Final = "pytest perf/bench_kernels.py --benchmark-only --benchmark-scale full"
-CLAIMS_COMMAND: Final = "python -m perf claims --only trijet --only selection"
+CLAIMS_COMMAND: Final = (
+    "python -m perf claims --only trijet --only selection --only limit --only 'reading-*'"
+)
+LIMITS_COMMAND: Final = "python -m perf limits"
 
 NAMES: Final = {"columnar": "awkward", "compiled": "numba", "reference": "reference (Python)"}
 """Of implementations, in charts: in the order of their colours."""
@@ -58,8 +63,29 @@ def _context(material: Material) -> Mapping[str, Any]:
             for kernel in KERNELS.values()
         ],
         "examples": EXAMPLES,
-        "claims": judged(material.records, {"kernel", "selection"}, CLAIMS_COMMAND),
+        "claims": judged(material.records, {"kernel", "selection", limits.KIND}, CLAIMS_COMMAND),
+        "limits": [_limit(cell) for cell in limits.cells(material.records)],
+        "limits_command": LIMITS_COMMAND,
         "how": how(found.measured, COMMAND),
+    }
+
+
+def _limit(cell: limits.Cell) -> dict[str, Any]:
+    """What the parts of a limit take, and how many times above it processors are."""
+    record = cell.parts["read"]
+    return {
+        "title": table.title(cell),
+        "machine": cell.machine,
+        "measured": f"{record.timestamp:%Y-%m-%d}",
+        "rows": [
+            {
+                "name": row.name,
+                "chunksize": row.chunksize,
+                "seconds": 1e-9 * row.nanoseconds,
+                "times": {of: estimated(times, sure=True) for of, times in row.times.items()},
+            }
+            for row in table.rows(cell)
+        ],
     }
 
 

@@ -18,6 +18,7 @@ from perf.cases.delivery import deliveries
 from perf.cases.executors import MergeCase, StartCase, TasksCase
 from perf.cases.inference import inferences
 from perf.cases.kernels import kernels, queries
+from perf.cases.limits import limits
 from perf.cases.nanoevents import nano_cases
 from perf.cases.processor import (
     FilesCase,
@@ -154,6 +155,7 @@ def test_everything_is_each_case_once(scale: Scale) -> None:
         *kernels(scale),
         *queries(scale),
         *processors(scale),
+        *limits(scale),
         *nano_cases(scale),
         *readings(scale),
         *inferences(scale),

@@ -26,13 +26,9 @@ def test_claims_are_chosen_by_name(tmp_path: Path) -> None:
         *("executor-dask", "executor-dask-plain", "trijet"),
     }
     assert names() >= {
-        *(
-            "selection",
-            "reading-idiomatic",
-            "memory-compiled",
-            "executor-iterative",
-            "executor-futures",
-        ),
+        *("selection", "limit", "implementations", "held-out", "real-file"),
+        *("reading-workers", "reading-default", "memory-compiled", "memory-columnar"),
+        *("executor-iterative", "executor-futures"),
         "executor-independent-processes",
         *("executor-parsl", "executor-spark", "executor-spark-plain"),
     }

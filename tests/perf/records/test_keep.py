@@ -60,6 +60,7 @@ def every_kind() -> list[Record]:
         made(name="claim-opening"),
         made(name="scale-ttbar-dask2", kind="processor"),
         made(name="scheduler-load-10", kind="executor"),
+        made(name="limit-zstd-nominal-workers-read", kind="limit"),
         made(name="history-ht", parameters={"stack": "", "campaign": "c"}),
         made(name="history-ht", parameters={"stack": "pins/2026.9.0.txt", "campaign": "d"}),
     ]
@@ -77,6 +78,7 @@ def test_each_tool_has_a_file_and_all_are_read(project: Path) -> None:
         "bench.jsonl.gz",
         "claims.jsonl.gz",
         "scale.jsonl.gz",
+        "limits.jsonl.gz",
         "history-releases.jsonl.gz",
         "history-2026.9.0.jsonl.gz",
         f"{comparison}.json.gz",

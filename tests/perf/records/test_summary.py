@@ -43,7 +43,7 @@ def test_it_fits_a_screen(scale: str) -> None:
     assert len(lines) <= summary.HEIGHT <= 24 - 3
     assert max(map(len, lines)) <= summary.WIDTH == 80
     text = " ".join(" ".join(lines).split())
-    for part in ("Kernels", "Queries", "Processor", "Executors", "Reading", "Inference"):
+    for part in ("Kernels", "Queries", "Processor", "Limit", "Executors", "Reading", "Inference"):
         assert part in text
     assert "Kernels numba 4.0 to 4.0 times as fast as awkward (median 4.0, 1e" in text
     assert f"coffea {record().versions['coffea']}" in text

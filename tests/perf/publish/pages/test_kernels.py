@@ -22,6 +22,7 @@ from perf.records.record_file import Input, Machine, Record
 from perf.records.void import Void
 from tests.campaigns import mutants
 from tests.support.factories import record
+from tests.support.limit_records import a_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -181,10 +182,20 @@ def test_verdicts_of_claims_are_shown_with_bound_and_interval(shown: Shown) -> N
     assert "interval (99 %)" in table.headings
 
 
+def test_the_distance_to_the_limit_is_shown_where_it_was_measured(shown: Shown) -> None:
+    page = shown(PAGE, Material.of(a_run()))
+    table = page.table("The limit: zstd, nominal: 1,000 events, allocator of workers, 3 processes")
+    cells = {(row[0], row[1]): row[2:] for row in table.rows}
+    assert cells["compiled", "250,000"] == ["10.0 us", "2.00", "2.00 to 2.00", "1.67"]
+    assert cells["read the baskets", "-"] == ["1.00 us", "-", "-", "-"]
+    assert "The limit is not measured" not in page.text
+
+
 def test_an_empty_store_names_the_commands(shown: Shown) -> None:
     page = shown(PAGE, Material.of([]))
     assert "No kernel is measured in these records" in page.text
     assert "No claim is measured in these records" in page.text
+    assert "The limit is not measured in these records" in page.text
     for kernel in KERNELS:
         assert f"{COMMAND} -k {kernel}" in page.text
 

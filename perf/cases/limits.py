@@ -15,9 +15,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from perf.cases.case import Case, Ready, result_digest
+from perf.cases.case import Case, Ready
 from perf.cases.processor import process
 from perf.records import difference
+from perf.records.digest import result_digest
 from perf.records.format import label
 from perf.records.limits import KIND, PARTS
 from perf.records.record_file import What

@@ -9,7 +9,8 @@ from rich import box
 from rich.table import Table
 
 from perf.limits.rounds import TOLD
-from perf.measure.estimate import of_median
+from perf.measure import estimate
+from perf.measure.estimate import median_confidence, of_median
 from perf.measure.paired import CONFIDENCE, ratio
 from perf.records.limits import PARTS, SUMS
 
@@ -43,12 +44,15 @@ class Row(NamedTuple):
         CPU time an event: median of processes.
     times
         Ratio to the limits, by what they decompress; of processors only.
+    sure
+        Whether there are enough processes for the intervals of ratios.
     """
 
     name: str
     chunksize: int | None
     nanoseconds: float
     times: dict[Limit, Estimate]
+    sure: bool
 
 
 def rows(cell: Cell) -> list[Row]:
@@ -61,7 +65,8 @@ def rows(cell: Cell) -> list[Row]:
         times = (
             {} if chunksize is None else {of: ratio(seconds, cell.limit(of), rng) for of in SUMS}
         )
-        return Row(name, chunksize, 1e9 * of_median(seconds).value / events, times)
+        sure = median_confidence(len(seconds)) >= estimate.CONFIDENCE
+        return Row(name, chunksize, 1e9 * of_median(seconds).value / events, times, sure)
 
     parts = [row(NAMES[part], None, cell.parts[part].cpu_seconds) for part in PARTS]
     limits = [row(name, None, cell.limit(of)) for of, name in LIMITS.items()]
@@ -103,10 +108,14 @@ def table(cell: Cell) -> Table:
             "" if row.chunksize is None else f"{row.chunksize:,}",
             f"{row.nanoseconds:.1f}",
             f"{times.value:.2f}" if times else "",
-            f"{times.low:.2f} to {times.high:.2f}" if times else "",
+            _interval(times, sure=row.sure) if times else "",
             f"{row.times['whole'].value:.2f}" if times else "",
         )
     return made
+
+
+def _interval(times: Estimate, *, sure: bool) -> str:
+    return f"{times.low:.2f} to {times.high:.2f}" if sure else "too few processes"
 
 
 def bandwidth(memory: Iterable[Record], data: Record) -> list[str]:

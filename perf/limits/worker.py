@@ -12,7 +12,7 @@ from collections import defaultdict
 from contextlib import ExitStack
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 import numpy as np
 import psutil
@@ -142,7 +142,7 @@ class _Sides:
                 run = processor.process(
                     self._fileset,
                     self._executor,
-                    implementation=side.name,
+                    implementation=cast("Any", side.name),
                     variations=side.variations,
                     chunksize=side.chunksize,
                     reader=side.reader,

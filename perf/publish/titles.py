@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 from analysis.adl import QUERIES
 from analysis.kernels import KERNELS
 from perf.records.from_asv import ASV
+from perf.records.limits import KIND
 
 if TYPE_CHECKING:
     from perf.publish.series import Quantity
@@ -46,6 +47,7 @@ _ORIGINS: Final = (
     ("scale-", "scaling run"),
     ("claim-", "claims"),
     ("scheduler-load-", "scheduler-load"),
+    ("limit-", "limits"),
 )
 """Who measured, by the beginning of a measurement's name; the history is what pages are about."""
 
@@ -82,6 +84,8 @@ def _subject(what: What) -> str:
     if what.kind == "query":
         asked = [query.title for name, query in QUERIES.items() if name.startswith(what.subject)]
         return f"ADL query {what.subject}: {', '.join(asked) or 'unknown'}"
+    if what.kind == KIND:
+        return f"Limit of the machine: {group.removeprefix('limit, ')}"
     known = _FIXED.get((what.kind, what.subject))
     if known is None:
         # Groups of the other benchmarks are written for people.

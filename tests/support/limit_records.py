@@ -26,14 +26,21 @@ def of_side(side: Side, *seconds: float, codec: str = "zstd", **changes: Any) ->
     return record(**dict(what), cpu_seconds=seconds, wall_seconds=seconds, **changes)
 
 
-def a_run(**changes: Any) -> list[Record]:
-    """Three processes: the limit is 4, 5 and 6 us an event, with whole baskets 1 more."""
+def a_run(times: int = 1, **changes: Any) -> list[Record]:
+    """Three processes, so many times: the limit is 4, 5 and 6 us an event, 1 more with whole baskets."""
+
+    def part(name: Part, *seconds: float) -> Record:
+        return of_part(name, *times * seconds, **changes)
+
+    def run(side: Side, *seconds: float) -> Record:
+        return of_side(side, *times * seconds, **changes)
+
     return [
-        of_part("read", 1e-3, 1e-3, 2e-3, **changes),
-        of_part("data", 2e-3, 3e-3, 3e-3, **changes),
-        of_part("whole", 3e-3, 4e-3, 4e-3, **changes),
-        of_part("compute", 1e-3, 1e-3, 1e-3, **changes),
-        of_side(processor("compiled"), 8e-3, 10e-3, 12e-3, **changes),
-        of_side(processor("compiled", 50_000), 16e-3, 20e-3, 24e-3, **changes),
-        of_side(processor("columnar"), 12e-3, 20e-3, 12e-3, **changes),
+        part("read", 1e-3, 1e-3, 2e-3),
+        part("data", 2e-3, 3e-3, 3e-3),
+        part("whole", 3e-3, 4e-3, 4e-3),
+        part("compute", 1e-3, 1e-3, 1e-3),
+        run(processor("compiled"), 8e-3, 10e-3, 12e-3),
+        run(processor("compiled", 50_000), 16e-3, 20e-3, 24e-3),
+        run(processor("columnar"), 12e-3, 20e-3, 12e-3),
     ]

@@ -82,7 +82,7 @@ def _limit(cell: limits.Cell) -> dict[str, Any]:
                 "name": row.name,
                 "chunksize": row.chunksize,
                 "seconds": 1e-9 * row.nanoseconds,
-                "times": {of: estimated(times, sure=True) for of, times in row.times.items()},
+                "times": {of: estimated(times, sure=row.sure) for of, times in row.times.items()},
             }
             for row in table.rows(cell)
         ],

@@ -169,6 +169,7 @@ class Limit:
             raise InputError(msg)
         # The fastest of all: `compute` is to be what nobody undercuts.
         self.implementation = ttbar.IMPLEMENTATIONS[-1]
+        self._variations = variations
         job = Job.of_ttbar(self._fileset, self.implementation, variations)
         self._inspected = job.inspect()
         self.events = self._inspected.events
@@ -237,8 +238,8 @@ class Limit:
 
         from analysis import ttbar
 
-        analysis = self._inspected.job.processor
-        result = accumulate([analysis.process(events) for events in self._columns])
+        process = ttbar.TtbarProcessor(self.implementation, self._variations).process
+        result = accumulate([process(events) for events in self._columns])
         cutflow = ttbar.whole_cutflow(result["cutflow"], self._fileset)
         return {**result, "cutflow": cutflow}
 

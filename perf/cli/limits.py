@@ -105,7 +105,7 @@ def _implementations(given: str | None, variations: str) -> list[str]:
     from analysis import ttbar
     from perf.cases.processor import IDIOMATIC
 
-    known = [name for name in ttbar.IMPLEMENTATIONS if name != "reference"]
+    known: list[str] = [name for name in ttbar.IMPLEMENTATIONS if name != "reference"]
     known += [IDIOMATIC] if variations == "nominal" else []
     return _console.choices(given or ",".join(known), "--implementations", known)
 

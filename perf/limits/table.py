@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 import numpy as np
 from rich import box
@@ -17,6 +17,7 @@ from perf.records.limits import PARTS, SUMS
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from perf.limits.rounds import Allocator
     from perf.measure.estimate import Estimate
     from perf.records.limits import Cell, Limit
     from perf.records.record_file import Record
@@ -82,9 +83,10 @@ def title(cell: Cell) -> str:
     """What a cell is of."""
     of = cell.parts["read"]
     processes = len(of.cpu_seconds)
+    allocator = TOLD[cast("Allocator", cell.allocator)]
     return (
         f"{cell.codec}, {cell.variations}: {of.input.events:,} events, "
-        f"{TOLD[cell.allocator]}, {processes} process{'es' if processes > 1 else ''}"
+        f"{allocator}, {processes} process{'es' if processes > 1 else ''}"
     )
 
 

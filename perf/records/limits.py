@@ -86,10 +86,11 @@ def cells(records: Iterable[Record]) -> list[Cell]:
     return [cell for cell in found.values() if {*PARTS} <= cell.parts.keys()]
 
 
-def distance(records: Iterable[Record]) -> str:
-    """One sentence on how far processors are from the limit, of a run of the benchmarks.
+def distance(records: Iterable[Record], names: Mapping[str, str]) -> str:
+    """How far processors are from the limit, in a run of the benchmarks.
 
-    Of medians, which are of one process each; empty if there is no limit among them.
+    Of medians in one process, and of the largest chunks; empty if there is no limit among them.
+    `names` are those of implementations for people.
     """
     limits: dict[str, float] = {}
     processors: dict[int, dict[str, float]] = {}
@@ -104,7 +105,6 @@ def distance(records: Iterable[Record]) -> str:
     if not {*PARTS} <= limits.keys() or not processors:
         return ""
     total = sum(limits[part] for part in SUMS["data only"])
-    parts = ", ".join(f"{part} {limits[part]:.0f}" for part in SUMS["data only"])
     times = sorted(processors[max(processors)].items(), key=lambda item: item[1])
-    said = ", ".join(f"{name} {cost / total:.1f}" for name, cost in times)
-    return f"{total:.0f} ns/event ({parts}); {said} times"
+    said = ", ".join(f"{names.get(name, name)} {cost / total:.1f}" for name, cost in times)
+    return f"{total:.0f} ns/event; {said} times"

@@ -32,13 +32,16 @@ NAMES: Final = 15
 NAMED: Final = 2
 """Kernels that are named: those that gain most, and those that gain least."""
 
+SHORT: Final = {"compiled": "numba", "columnar": "awkward", "idiomatic": "published"}
+"""Names of implementations beside the limit, which all fit one line."""
+
 BASE: Final = "iterative"
 """The executor that runs in one process."""
 
 LARGEST: Final = 100_000
 """Events at which implementations are compared, if so many were measured: a usual chunk."""
 
-COMPARED: Final = 2
+COMPARED: Final = 1
 """Cases whose time rose or fell most since the last run: so many of each are named."""
 
 
@@ -53,7 +56,7 @@ def lines(records: Sequence[Record], earlier: Iterable[Record] = ()) -> list[str
             Kernels=_gains(records, "kernel"),
             Queries=_gains(records, "query"),
             Processor=_processor(records),
-            Limit=limits.distance(records),
+            Limit=limits.distance(records, SHORT),
         ),
         *_executors(records),
         *_paragraphs(

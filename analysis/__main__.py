@@ -7,15 +7,20 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from analysis import interruption
+from analysis import allocator, interruption
 
 # Signals are heeded, and libraries find a home, before anything is imported that takes long.
 # ruff: noqa: PLC0415
 
 
-def main() -> None:
-    """Run the command line and exit; an InputError is one sentence and exit status 2."""
+def main(*, alone: bool = False) -> None:
+    """Run the command line and exit; an InputError is one sentence and exit status 2.
+
+    A process that is `alone` the command, and can be started again, settles its allocator.
+    """
     interruption.listen()
+    if alone:
+        allocator.settle()
 
     from analysis import folders
 
@@ -35,8 +40,8 @@ def script() -> None:
     os.environ.setdefault("PYTHONSAFEPATH", "1")
     with suppress(FileNotFoundError):  # a folder that is gone
         sys.path.append(str(Path.cwd()))
-    main()
+    main(alone=True)
 
 
 if __name__ == "__main__":
-    main()
+    main(alone=True)

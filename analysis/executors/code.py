@@ -25,9 +25,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import cloudpickle
 
+from analysis.allocator import ALLOCATOR
 from analysis.errors import InputError
 from analysis.executors.user_modules import Module, digest, read_source, user_modules
-from analysis.executors.worker import ALLOCATOR, FREEZE
+from analysis.executors.worker import FREEZE
 from analysis.processes import set_variables
 
 if TYPE_CHECKING:

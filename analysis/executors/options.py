@@ -19,6 +19,7 @@ from typing import Annotated, Any, ClassVar, Final, Self
 import pydantic
 from pydantic import Field
 
+from analysis.allocator import ALLOCATOR, in_force
 from analysis.errors import InputError
 from analysis.executors._option_types import (
     Compression,
@@ -136,6 +137,11 @@ class Options(pydantic.BaseModel):
         """PYTHONHASHSEED of the processes that run the processor; None if it is not known."""
         return os.environ.get("PYTHONHASHSEED", "random")
 
+    @property
+    def allocator(self) -> bool | None:
+        """Whether these processes were started with ALLOCATOR; None if it is not known."""
+        return in_force()
+
     def keywords(self) -> dict[str, Any]:
         """Keywords of `open_executor` for what was given."""
         return {name: getattr(self, name) for name in self.model_fields_set}
@@ -203,13 +209,30 @@ class EngineOptions(Options):
         return useless
 
     @property
+    def _in_this_process(self) -> bool:
+        return getattr(self, "pool", None) == "threads" or not getattr(self, "processes", True)
+
+    @property
+    def _of_others(self) -> bool:
+        return not self.tuned or any(getattr(self, name) is not None for name in self.of_user)
+
+    @property
     def hash_seed(self) -> str | None:
         """That of workers which are started here."""
-        if getattr(self, "pool", None) == "threads" or not getattr(self, "processes", True):
+        if self._in_this_process:
             return super().hash_seed
-        if not self.tuned or any(getattr(self, name) is not None for name in self.of_user):
+        if self._of_others:
             return None
         return self.environment.get("PYTHONHASHSEED", HASH_SEED) or "random"
+
+    @property
+    def allocator(self) -> bool | None:
+        """That of workers which are started here."""
+        if self._in_this_process:
+            return super().allocator
+        if self._of_others:
+            return None
+        return all(self.environment.get(*one) == one[1] for one in ALLOCATOR.items())
 
     def of_coffea(self) -> dict[str, Any]:
         """Fields of coffea's own executor: what was given."""

@@ -7,25 +7,10 @@ import os
 import warnings
 from typing import TYPE_CHECKING, Final
 
+from analysis.allocator import ALLOCATOR
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-ALLOCATOR: Final = {
-    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
-    "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
-    "MALLOC_TOP_PAD_": str(64 << 20),
-    "MALLOC_ARENA_MAX": "1",
-    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
-}
-"""Environment variables that set glibc's allocator, which reads them when a process starts.
-
-By default it maps each large array afresh from the kernel and gives it back when it is free, and
-every page of it is faulted in again (the more so in threads other than the first, in which Dask
-and others compute). With these a worker keeps its memory for the next chunk: no page faults. It
-also asks for pages of 2 MB where the kernel gives them on request (glibc 2.35 and newer; older
-ones do not know the tunable), whose addresses are faster to look up, above all in a virtual
-machine. What each is worth: `python -m perf ablation`.
-"""
 
 FREEZE: Final = "COFFEA_SCALING_FREEZE"
 """Environment variable of a worker; 0 leaves out `gc.freeze`."""

@@ -193,9 +193,11 @@ class BulkTrees(MutableMapping[str, Any]):
     """Object cache of uproot that keeps nothing: TTrees that it is given read their branches in bulk."""
 
     def __setitem__(self, key: str, value: Any) -> None:
-        """Replace ``arrays`` of a TTree."""
+        """Replace methods of a TTree."""
         if isinstance(value, uproot.TTree):
-            value.arrays = BulkTree(value).arrays
+            tree = BulkTree(value)
+            value.arrays = tree.arrays
+            value.iteritems, value.typenames = tree.iteritems, tree.typenames
 
     def __getitem__(self, key: str) -> Any:
         """Nothing is kept."""
@@ -219,6 +221,8 @@ class BulkTree:
     def __init__(self, tree: Any) -> None:
         self._tree = tree
         self._found: dict[str, dict[str, Branch]] = {}
+        self._items: dict[tuple[str, ...] | None, list[tuple[str, Any]]] = {}
+        self._typenames: dict[str, str] | None = None
 
     def find(self, name: str) -> dict[str, Branch]:
         """A branch and its counter, by name; empty if one of them cannot be read in bulk."""
@@ -234,6 +238,24 @@ class BulkTree:
         if counter is None or counter.counter is not None or counter.dtype.kind not in "iu":
             return {}
         return {name: branch, branch.counter: counter}
+
+    def iteritems(self, **options: Any) -> Iterator[tuple[str, Any]]:
+        """As of uproot, which compares all names with each of a list; here once for a list."""
+        names = options.get("filter_name")
+        if options.keys() - {"filter_name"} or not (names is None or isinstance(names, list)):
+            return type(self._tree).iteritems(self._tree, **options)  # type: ignore[no-any-return]
+        key = None if names is None else tuple(names)
+        if key not in self._items:
+            self._items[key] = list(type(self._tree).iteritems(self._tree, **options))
+        return iter(self._items[key])
+
+    def typenames(self, **options: Any) -> dict[str, str]:
+        """As of uproot, which looks at all branches whenever coffea makes events."""
+        if options:
+            return type(self._tree).typenames(self._tree, **options)  # type: ignore[no-any-return]
+        if self._typenames is None:
+            self._typenames = type(self._tree).typenames(self._tree)
+        return dict(self._typenames)
 
     def arrays(
         self,
@@ -256,7 +278,7 @@ class BulkTree:
         } & options.keys()
         if how is not dict or filter_branch is None or expressions or asked:
             return theirs(filter_branch=filter_branch, **limits, **options)
-        names = [name for name, _ in self._tree.iteritems(filter_branch=filter_branch)]
+        names = [name for name, branch in self.iteritems() if filter_branch(branch)]
         # Branches in branches, whose names have a slash, and two of one name are uproot's.
         plain = len(set(names)) == len(names) and not any("/" in name for name in names)
         bulk = {name: found for name in names if plain and (found := self.find(name))}

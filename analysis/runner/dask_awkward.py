@@ -24,8 +24,9 @@ from coffea.dataset_tools import apply_to_fileset
 from coffea.nanoevents import NanoAODSchema
 from coffea.processor import accumulate
 
+from analysis.allocator import ALLOCATOR
 from analysis.errors import ChangedError, InputError, WorkerLostError
-from analysis.executors.worker import ALLOCATOR, warm
+from analysis.executors.worker import warm
 from analysis.files import inspection
 from analysis.files.nanoevents import QuietSchema, counters, form_of
 from analysis.runner import counting

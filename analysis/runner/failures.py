@@ -20,7 +20,7 @@ from analysis.errors import (
     WorkerLostError,
     brief,
 )
-from analysis.files import baskets, bulk, inspection
+from analysis.files import baskets, bulk, inspection, kept
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 READING: Final = str(Path(mapping.__file__).parent)
 """Code of coffea that reads columns of events, when the processor first uses them."""
 
-AHEAD: Final = (str(Path(uproot.__file__).parent), bulk.__file__, baskets.__file__)
+AHEAD: Final = (str(Path(uproot.__file__).parent), bulk.__file__, baskets.__file__, kept.__file__)
 """Code that reads preloaded branches, when events are made."""
 
 OURS: Final = frozenset(

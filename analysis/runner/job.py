@@ -22,7 +22,7 @@ from coffea.util import coffea_console
 from analysis import ttbar
 from analysis.errors import InputError, UnreadableError
 from analysis.executors import DEFAULT_CHUNKSIZE, open_executor, parse_options
-from analysis.files import inspection, remote
+from analysis.files import inspection, kept, remote
 from analysis.files.bulk import BulkTrees
 from analysis.files.fileset import DEFAULT_TREE, FileSet, read_fileset
 from analysis.files.nanoevents import QuietSchema, counters, form_of
@@ -268,14 +268,11 @@ class Inspected:
         preload: dict[str, frozenset[str]] = {}
         traced: dict[str, Traced] = {}
         if job.fileset.data_format == "root":
-            of_servers = remote.options({file.path for file in self.files}, job.timeout, handler)
             # uproot keeps up to 100 MB of arrays for each open file. Here they are never asked for
             # again, and the file is part of a reference cycle: with that cache the memory of a
             # worker grows with every chunk, until Python's collector comes by.
             # (`python -m perf claims` measures it.)
-            options["uproot_options"] = {"array_cache": None, **of_servers}
-            if job.reader == "bulk":
-                options["uproot_options"]["object_cache"] = BulkTrees()
+            options["uproot_options"] = {"array_cache": None, **self._opening(handler)}
             branches = job.branch_names
             if job.trace:
                 traced = trace(
@@ -303,6 +300,9 @@ class Inspected:
                 merged = runner.run(items, counted, **options)
             except Exception as error:  # noqa: BLE001  (explained in one sentence)
                 raise explain(error, tally, processor) from error.__cause__
+            finally:
+                # Those of workers stay open for the next run.
+                kept.close()
             wall = time.perf_counter() - started
             asked = {item.chunk for item in items}
             done = {item.chunk for item in merged["processed"]}
@@ -329,6 +329,14 @@ class Inspected:
             skipped=skipped,
             traced=traced,
         )
+
+    def _opening(self, handler: type | None) -> dict[str, Any]:
+        """Options of ``uproot.open`` for the reader; `handler` is as of `run`."""
+        job = self.job
+        if job.reader == "bulk" and handler is None:
+            return kept.options(job.timeout)
+        of_servers = remote.options({file.path for file in self.files}, job.timeout, handler)
+        return of_servers | ({"object_cache": BulkTrees()} if job.reader == "bulk" else {})
 
     def processed(self, skipped: Collection[counting.Chunk] = ()) -> FileSet:
         """The file set without the files that are left out and these chunks."""
@@ -357,7 +365,7 @@ def execute(
     InputError
         If the executor, a file or the processor cannot be used, or the run fails.
     """
-    hash_seed = None
+    known: dict[str, Any] = {"hash_seed": None, "allocator": None}
     if executor == DASK_AWKWARD:
         from analysis.runner import dask_awkward  # noqa: PLC0415  (not installed where the rest runs)
 
@@ -370,9 +378,8 @@ def execute(
     else:
         # Before files are inspected, which takes longer.
         parsed = parse_options(executor, options or {}, workers=workers)
-        hash_seed = parsed.hash_seed
+        known = {"hash_seed": parsed.hash_seed, "allocator": parsed.allocator}
         inspected = job.inspect()
         with open_executor(executor, workers=workers, **parsed.keywords()) as ready:
             result = inspected.run(ready)
-    about = {"name": executor, "workers": workers, "hash_seed": hash_seed}
-    return replace(result, executor=about)
+    return replace(result, executor={"name": executor, "workers": workers, **known})

@@ -50,7 +50,8 @@ class Result:
         By data set, the branches that the processor reads, if the job asks for it.
     executor
         Name, number of workers and their PYTHONHASHSEED (``hash_seed``; None if unknown), by which
-        sets are ordered. `analysis.runner.job.execute` fills it in.
+        sets are ordered, and whether they were started with `analysis.allocator.ALLOCATOR`
+        (``allocator``; None if unknown). `analysis.runner.job.execute` fills it in.
     """
 
     accumulated: Any

@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from analysis.allocator import ALLOCATOR
 from analysis.errors import InputError
-from analysis.executors.worker import ALLOCATOR, FREEZE
+from analysis.executors.worker import FREEZE
 from perf.claims import executors as claims
 
 if TYPE_CHECKING:

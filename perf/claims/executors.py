@@ -17,9 +17,9 @@ import numpy as np
 import psutil
 from coffea.processor import accumulate
 
+from analysis.allocator import ALLOCATOR
 from analysis.errors import InputError
 from analysis.executors import open_executor
-from analysis.executors.worker import ALLOCATOR
 from analysis.processes import environment, set_variables
 from perf.cases import processor
 from perf.cases import tasks as case_tasks

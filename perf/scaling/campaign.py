@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Final
 
 import pydantic
 
+from analysis.allocator import ALLOCATOR
 from analysis.errors import InputError
-from analysis.executors.worker import ALLOCATOR
 from analysis.files import output
 from analysis.folders import alone
 from perf.measure.fresh_process import Process, ProcessError, python_call

@@ -442,7 +442,12 @@ def test_command_line(synthetic: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.error
     other = json.loads(nominal.read_text())
     executor = other["provenance"]["executor"]
-    assert executor == {"name": "futures", "workers": 2, "hash_seed": HASH_SEED}
+    assert executor == {
+        "name": "futures",
+        "workers": 2,
+        "hash_seed": HASH_SEED,
+        "allocator": True,
+    }
     assert len(other["histograms"]) == 20
     for name, histogram in other["histograms"].items():
         assert histogram == written["histograms"][name]

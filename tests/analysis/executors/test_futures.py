@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from analysis.allocator import ALLOCATOR
 from analysis.errors import InputError
 from analysis.executors import open_executor
 from analysis.executors.futures import ENVIRONMENT
-from analysis.executors.worker import ALLOCATOR
 from tests.analysis.executors.conftest import GIVEN
 from tests.support.faults import KillsOnce, Plain, Raises
 from tests.support.process_helpers import (

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from analysis.allocator import in_force
 from analysis.errors import InputError
 from analysis.executors import EXECUTORS, open_executor, options_of, parse_options
 from analysis.executors.batches import BatchedExecutor
@@ -187,6 +188,20 @@ def test_hash_seed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         assert parse_options(name, options).hash_seed == seed
     monkeypatch.setenv("PYTHONHASHSEED", "7")
     assert parse_options("iterative", {}).hash_seed == "7"
+
+
+def test_allocator_is_told() -> None:
+    for name, options, ours in (
+        ("futures", {}, True),
+        ("spark", {"environment": {"OTHER": "5"}}, True),
+        ("parsl", {"environment": {"MALLOC_ARENA_MAX": "2"}}, False),
+        ("futures", {"environment": {"GLIBC_TUNABLES": None}}, False),
+        ("futures", {"pool": "threads"}, in_force()),
+        ("iterative", {}, in_force()),
+        ("dask", {"address": "tcp://x"}, None),
+        ("futures", {"tuned": False}, None),
+    ):
+        assert parse_options(name, options).allocator is ours
 
 
 def test_modules_may_be_given_as_an_option() -> None:

@@ -18,10 +18,10 @@ import psutil
 import pytest
 from coffea.processor import ParslExecutor
 
+from analysis.allocator import ALLOCATOR
 from analysis.errors import InputError
 from analysis.executors import open_executor
 from analysis.executors.code import dumps
-from analysis.executors.worker import ALLOCATOR
 from tests.analysis.executors.conftest import GIVEN, MARK
 from tests.support.faults import KillsOnce, Plain, Raises, Slow
 from tests.support.process_helpers import (

@@ -19,11 +19,11 @@ import numpy as np
 import psutil
 import pytest
 
+from analysis.allocator import ALLOCATOR
 from analysis.errors import InputError, NotInstalledError
 from analysis.executors import open_executor
 from analysis.executors.code import dumps
 from analysis.executors.spark import jvm
-from analysis.executors.worker import ALLOCATOR
 from tests.analysis.executors.conftest import GIVEN
 from tests.support.faults import Hungry, KillsOnce, Plain, Raises, Slow
 from tests.support.process_helpers import (

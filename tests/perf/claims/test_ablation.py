@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from analysis.allocator import ALLOCATOR
 from analysis.errors import InputError
 from analysis.executors import options_of
-from analysis.executors.worker import ALLOCATOR
 from perf.cases.data import Store
 from perf.claims import ablation
 from perf.claims import executors as claims

@@ -11,8 +11,8 @@ import psutil
 import pytest
 from coffea.processor import IterativeExecutor
 
+from analysis.allocator import ALLOCATOR
 from analysis.errors import InputError
-from analysis.executors.worker import ALLOCATOR
 from perf.cases.data import Store
 from perf.claims import executors as claims
 

@@ -187,7 +187,7 @@ class _OfThread(threading.local):
 
 _THREAD: Final = _OfThread()
 # A client of a server does not work in a process that was forked from its own.
-os.register_at_fork(after_in_child=_THREAD.__init__)
+os.register_at_fork(after_in_child=_THREAD.close)
 
 close: Final = _THREAD.close
 """Close the files of this thread."""
@@ -196,9 +196,7 @@ close: Final = _THREAD.close
 class KeptSource(Source):
     """uproot's ``handler``: gives the source that this thread has open, or opens another."""
 
-    def __new__(  # type: ignore[misc]
-        cls, file_path: str, timeout: float = remote.TIMEOUT, **options: Any
-    ) -> Source:
+    def __new__(cls, file_path: str, timeout: float = remote.TIMEOUT, **options: Any) -> Source:
         """The source is of another class, and thus is not initialised again."""
         return _THREAD.open(file_path, timeout, options)
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from analysis.allocator import ALLOCATOR
 from analysis.errors import InputError
-from analysis.executors.worker import ALLOCATOR
 from analysis.processes import environment
 from perf.cases.case import BASE
 from perf.limits.sides import Answer, Request

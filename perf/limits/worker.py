@@ -18,9 +18,9 @@ import numpy as np
 import psutil
 import uproot
 
+from analysis.allocator import ALLOCATOR
 from analysis.errors import InputError
 from analysis.executors import open_executor
-from analysis.executors.worker import ALLOCATOR
 from analysis.files import inspection
 from analysis.files.bulk import BulkTrees
 from analysis.files.fileset import FileSet

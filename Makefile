@@ -3,13 +3,14 @@
 PYTHON ?= python3
 VENV := .venv
 DASK_AWKWARD := .venv-dask-awkward
+PEERS := .venv-peers
 BIN := $(VENV)/bin
 SCALE ?= default
 REPORTS := reports
 # Workers share the machine; tests that measure, or look at all of the machine, follow alone.
 PARALLEL := --numprocesses auto --dist worksteal
 
-.PHONY: help install bench test test-all structure mutants smoke claims limits report executors advise history trials signals damage site-budget publish pictures browser valgrind java xrootd dask-awkward lint format clean
+.PHONY: help install bench test test-all structure mutants smoke claims limits report executors advise history trials signals damage site-budget publish pictures browser valgrind java xrootd dask-awkward peers peers-report lint format clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets
@@ -155,6 +156,18 @@ $(DASK_AWKWARD)/.ready: pyproject.toml constraints-dask-awkward.txt
 		--constraint constraints-dask-awkward.txt --editable . "coffea[dask-awkward]" distributed func-adl-uproot
 	touch $@
 
+peers: $(PEERS)/.ready ## Environment of the tools that we are compared with: ROOT, DuckDB, Polars
+
+$(PEERS)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --group peers
+	touch $@
+
+peers-report: $(VENV)/.ready $(PEERS)/.ready ## Measure other tools beside this suite, alone on the machine (ten minutes), and publish it in reports/
+	mkdir -p $(REPORTS)
+	$(BIN)/python -m perf peers > $(REPORTS)/peers.txt
+
 lint: $(VENV)/.ready ## Style, types and spelling
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -167,5 +180,5 @@ format: $(VENV)/.ready ## Format and mend what can be mended
 	$(BIN)/ruff format .
 
 clean: ## Remove the environment, caches and made data
-	rm -rf $(VENV) $(DASK_AWKWARD) .perf .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf $(VENV) $(DASK_AWKWARD) $(PEERS) .perf .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

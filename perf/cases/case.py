@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from perf.cases import tasks
 from perf.measure import clocks
+from perf.peers.processes import OURS, opened
 from perf.records.digest import result_digest
 from perf.records.record_file import Input, What
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from contextlib import AbstractContextManager
 
     from coffea.processor.executor import ExecutorBase
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from perf.cases.data import Store
     from perf.cases.scales import Scale
     from perf.cases.tasks import Variant
+    from perf.peers.processes import Peer, Running
 
 # The analysis takes seconds to import, and pytest must start quickly: in this package it is
 # imported where it is used.
@@ -80,6 +82,7 @@ class Inputs:
     _cache: dict[str, tuple[Any, Any]] = field(default_factory=dict)
     _executor: ExitStack = field(default_factory=ExitStack)
     _folders: ExitStack = field(default_factory=ExitStack)
+    _peers: dict[str, ExitStack] = field(default_factory=dict)
 
     def folder(self, name: str) -> Path:
         """A folder that the cases of one kind share; `close` removes it."""
@@ -95,6 +98,8 @@ class Inputs:
         self.close_executor()
         self._cache.pop("folder", None)
         self._folders.close()
+        for peer in self._peers.values():
+            peer.close()
 
     def executor(self, name: str, workers: int, variant: Variant = "") -> ExecutorBase:
         """A running executor: that of the case before, if it is the same."""
@@ -115,6 +120,16 @@ class Inputs:
         self.warmed.clear()
         self._cache.pop("executor", None)
         self._executor.close()
+
+    def peer(self, peer: Peer) -> Running:
+        """The process of a peer: that of the case before, if it is the same. Ours stays beside it."""
+        slot = f"peer {peer == OURS}"
+
+        def start() -> Running:
+            self._peers.setdefault(slot, ExitStack()).close()
+            return self._peers[slot].enter_context(opened(peer))
+
+        return cast("Running", self.cached(slot, peer.name, start))
 
     def put(self, what: str, key: Any, value: Any) -> None:
         """Make `value` what `cached` returns for this key."""
@@ -165,6 +180,8 @@ class Ready:
     content
         What of a result of `run` is compared and identified, if not all of it: the content of
         the file that it names, for example. Not timed.
+    versions
+        Of packages that only this case uses, beside those that every record has.
     """
 
     run: Callable[[], Any]
@@ -175,6 +192,7 @@ class Ready:
     setup: Callable[[], object] | None = None
     teardown: Callable[[], None] | None = None
     content: Callable[[Any], Any] = _unchanged
+    versions: Mapping[str, str] = field(default_factory=dict)
 
 
 class Case(ABC):

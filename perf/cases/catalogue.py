@@ -16,6 +16,7 @@ from perf.cases.inference import inferences
 from perf.cases.kernels import kernels, queries
 from perf.cases.limits import limits
 from perf.cases.nanoevents import nano_cases
+from perf.cases.peers import peer_cases
 from perf.cases.processor import many_files, processors, recoveries, scalings
 from perf.cases.reading import readings
 from perf.cases.workflow import stages
@@ -64,6 +65,7 @@ SUITES: Final[dict[str, Callable[[Scale], Sequence[Case]]]] = {
     "inference": inferences,
     "kernels": kernels,
     "nanoevents": nano_cases,
+    "peers": peer_cases,
     "processor": in_process,
     "reading": readings,
     "whole": stages,

@@ -54,11 +54,13 @@ class Store:
         file_events: int = 250_000,
         compression: str = "zstd",
         branches: str = "slim",
+        format: str = "ttree",
     ) -> None:
         self.directory = directory
         self.file_events = file_events
         self.compression = compression
         self.branches = branches
+        self.format = format
         self._events: dict[tuple[str, int], Events] = {}
         self._pool: dict[str, Any] = {}
         self._files: dict[int, Input] = {}
@@ -114,7 +116,7 @@ class Store:
         from analysis.synthetic import write_fileset
 
         # Existing files are kept, and a larger file set begins with the same files.
-        others = {self.compression, self.branches} - {"zstd", "slim"}
+        others = {self.compression, self.branches, self.format} - {"zstd", "slim", "ttree"}
         name = ", ".join((f"files of {self.file_events}", *sorted(others)))
         return write_fileset(
             self.directory / name,
@@ -125,6 +127,7 @@ class Store:
             events_per_file=self.file_events,
             compression=self.compression,
             branches=self.branches,
+            format=self.format,
         )
 
     def fileset_identity(self, events: int) -> Input:

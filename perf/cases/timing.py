@@ -106,7 +106,7 @@ def measure(
             run=session.run,
             what=what,
             input=ready.identity,
-            versions=session.versions,
+            versions={**session.versions, **ready.versions},
             machine=session.machine,
             load_before=before,
             load_after=provenance.load_average(),

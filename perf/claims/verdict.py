@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from analysis.errors import InputError
@@ -28,6 +28,8 @@ class Arm:
     iterations: int
     check: str
     peak_memory: int | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """Of packages that only this side uses, beside those that every record has."""
 
 
 @dataclass(frozen=True)

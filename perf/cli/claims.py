@@ -62,7 +62,7 @@ def claims(
     }
     measured, missing, footnotes = _measure(pending, records, machine, console)
     verdicts = [verdict for each in measured.values() for verdict in each]
-    console.print(_table(verdicts))
+    console.print(verdict_table(verdicts))
     _console.say(*missing, *footnotes, on=console)
     if not all(verdict.holds for verdict in verdicts):
         raise typer.Exit(FAILED)
@@ -135,50 +135,62 @@ def _measure(
     Gives verdicts by name, sentences on what is not installed, and a footnote if anything is
     measured.
     """
-    from perf.claims.verdict import with_claims
-
-    run, versions = (
-        uuid.uuid4().hex,
-        {**provenance.versions(), provenance.SUITE: provenance.suite()},
-    )
+    run = uuid.uuid4().hex
     measured: dict[str, list[Verdict]] = {}
     missing: list[str] = []
     footnotes: list[str] = []
     with console.status("") as status:
         for number, (name, measure) in enumerate(pending.items(), start=1):
             status.update(f"{name}: {number} of {len(pending)}")
-            load_before = provenance.load_average()
             try:
-                measured[name] = list(measure())
+                measured[name], found = measured_and_kept(measure, path, machine, run)
             except NotInstalledError as error:
                 missing.append(f"{name} was not measured: {error}")
-                continue
-            where, load = provenance.machine(machine), provenance.load_average()
-            for arm, judged in with_claims(measured[name]):
-                record = Record(
-                    run=run,
-                    what=arm.what,
-                    input=arm.input,
-                    versions=versions,
-                    machine=where,
-                    load_before=load_before,
-                    load_after=load,
-                    iterations=arm.iterations,
-                    wall_seconds=tuple(arm.wall),
-                    cpu_seconds=tuple(arm.cpu),
-                    peak_memory=arm.peak_memory,
-                    check=arm.check,
-                    claims=judged,
-                )
-                record_file.append(path, record)
-                footnotes = [footnote(record)]
+            else:
+                footnotes = found or footnotes
     return measured, missing, footnotes
 
 
-def _table(verdicts: Sequence[Verdict]) -> Table:
+def measured_and_kept(
+    measure: Callable[[], Iterable[Verdict]], path: Path, machine: str | None, run: str = ""
+) -> tuple[list[Verdict], list[str]]:
+    """What is measured, once it is in the file of records; and a footnote on it."""
+    from perf.claims.verdict import with_claims
+
+    run = run or uuid.uuid4().hex
+    versions = {**provenance.versions(), provenance.SUITE: provenance.suite()}
+    load_before = provenance.load_average()
+    verdicts = list(measure())
+    where, load = provenance.machine(machine), provenance.load_average()
+    footnotes: list[str] = []
+    for arm, judged in with_claims(verdicts):
+        record = Record(
+            run=run,
+            what=arm.what,
+            input=arm.input,
+            versions={**versions, **arm.versions},
+            machine=where,
+            load_before=load_before,
+            load_after=load,
+            iterations=arm.iterations,
+            wall_seconds=tuple(arm.wall),
+            cpu_seconds=tuple(arm.cpu),
+            peak_memory=arm.peak_memory,
+            check=arm.check,
+            claims=judged,
+        )
+        record_file.append(path, record)
+        footnotes = [footnote(record)]
+    return verdicts, footnotes
+
+
+def verdict_table(
+    verdicts: Sequence[Verdict], title: str = "Claims: pairs in random order"
+) -> Table:
+    """Verdicts with their bounds and intervals."""
     from perf.measure.paired import CONFIDENCE
 
-    table = Table("claim", title="Claims: pairs in random order", pad_edge=False)
+    table = Table("claim", title=title, pad_edge=False)
     for heading in ("bound", "measured", f"{CONFIDENCE:.0%} interval", "verdict"):
         table.add_column(heading, justify="right", no_wrap=True)
     for verdict in verdicts:

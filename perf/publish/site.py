@@ -25,7 +25,16 @@ import jinja2
 from analysis.errors import InputError
 from perf.publish import asv_pages, numbers
 from perf.publish.page import Data, Material, Page
-from perf.publish.pages import compare, executors, history, inference, kernels, overview, reproduce
+from perf.publish.pages import (
+    compare,
+    executors,
+    history,
+    inference,
+    kernels,
+    overview,
+    peers,
+    reproduce,
+)
 from perf.publish.series import when
 
 if TYPE_CHECKING:
@@ -45,6 +54,7 @@ PAGES: Final[tuple[Page, ...]] = (
     history.PAGE,
     executors.PAGE,
     kernels.PAGE,
+    peers.PAGE,
     compare.PAGE,
     inference.PAGE,
     reproduce.PAGE,

@@ -59,6 +59,7 @@ Kind = Literal[
     "events",
     "histogram",
     "limit",
+    "peer",
 ]
 """Kind of a subject."""
 

@@ -27,6 +27,7 @@ MIN_WIDTH: Final = 80
 """Smallest width of a table on a terminal: in a narrower one lines wrap, and no number is cut."""
 
 _TOLD: Final = (
+    "peer",
     "backend",
     "optimizer",
     "process",

@@ -20,6 +20,8 @@ from perf.cases.inference import inferences
 from perf.cases.kernels import kernels, queries
 from perf.cases.limits import limits
 from perf.cases.nanoevents import nano_cases
+from perf.cases.peers import peer_cases
+from perf.cases.peers import queries as peer_queries
 from perf.cases.processor import (
     FilesCase,
     ProcessorCase,
@@ -33,6 +35,7 @@ from perf.cases.reading import readings
 from perf.cases.scales import SCALES, Scale
 from perf.cases.workflow import stages
 from perf.measure import clocks
+from perf.peers.processes import PEERS
 from perf.records import provenance
 from perf.records.format import data_size
 
@@ -161,10 +164,20 @@ def test_everything_is_each_case_once(scale: Scale) -> None:
         *inferences(scale),
         *deliveries(scale),
         *stages(scale),
+        *peer_cases(scale),
         *catalogue.on_executors(scale),
     }
     assert {case.files for case in many_files(scale)} == set(scale.files)
     assert all(scale.files_events % files == 0 for files in scale.files)
+
+
+@EACH_SCALE
+def test_every_tool_answers_every_query(scale: Scale) -> None:
+    cases = peer_cases(scale)
+    assert [(c.peer, c.query) for c in cases] == [(p, q) for p in PEERS for q in peer_queries()]
+    assert {c.query for c in cases} == {*QUERIES, "ttbar"}
+    # All that is compared has the same events.
+    assert len({(c.query, c.size) for c in cases}) == len(QUERIES) + 1
 
 
 @EACH_SCALE

@@ -45,7 +45,7 @@ def peers(
     machine: MachineOption = None,
     seed: SeedOption = 1,
 ) -> None:
-    """Measure the ADL queries and ttbar in other tools, and in this suite beside them.
+    """Measure the ADL queries and ttbar in other tools, beside this suite.
 
     CPU time on one thread, reading included; every result is checked bin by bin. `make peers` installs
     the tools; what is not installed is left out, and a sentence says so.

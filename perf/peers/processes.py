@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
+from analysis.allocator import ALLOCATOR
 from analysis.errors import InputError, NotInstalledError
-from analysis.executors.worker import ALLOCATOR
 from perf.measure.fresh_process import Process, ProcessError, python_call
 
 if TYPE_CHECKING:

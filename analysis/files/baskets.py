@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import struct
 import threading
-import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import cramjam
 import xxhash
 import zstandard
+
+try:
+    from isal import isal_zlib as zlib
+except ImportError:  # on processors other than those of Intel, AMD and ARM
+    import zlib  # type: ignore[no-redef]
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,10 +7,11 @@ PEERS := .venv-peers
 BIN := $(VENV)/bin
 SCALE ?= default
 REPORTS := reports
+MARP := @marp-team/marp-cli@4.5.1
 # Workers share the machine; tests that measure, or look at all of the machine, follow alone.
 PARALLEL := --numprocesses auto --dist worksteal
 
-.PHONY: help install bench test test-all structure mutants smoke claims limits report executors advise history trials signals damage site-budget publish pictures browser valgrind java xrootd dask-awkward peers peers-report lint format clean
+.PHONY: help install bench test test-all structure mutants smoke claims limits report executors advise history trials signals damage site-budget publish written slides pictures browser valgrind java xrootd dask-awkward peers peers-report lint format clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets
@@ -62,6 +63,7 @@ report: bench ## Measure all sizes and settings, keep it, and publish table, pic
 	$(BIN)/python -m perf picture $(REPORTS)/kernels.svg
 	-$(BIN)/python -m perf claims > $(REPORTS)/claims.txt
 	$(BIN)/python -m perf keep
+	$(BIN)/python -m perf report
 
 executors: $(VENV)/.ready ## Measure executors alone on the machine (an hour), keep it, and publish it in reports/
 	mkdir -p $(REPORTS)
@@ -73,6 +75,7 @@ executors: $(VENV)/.ready ## Measure executors alone on the machine (an hour), k
 		--workers 1,2 --repeat 3 > $(REPORTS)/scale.txt
 	$(BIN)/python -m perf scheduler-load > $(REPORTS)/scheduler-load.txt
 	$(BIN)/python -m perf keep
+	$(BIN)/python -m perf report
 
 advise: $(VENV)/.ready ## Measure inputs of different shape alone on the machine (a quarter of an hour), for `perf advise`
 	mkdir -p $(REPORTS)
@@ -87,6 +90,7 @@ history: $(VENV)/.ready ## Measure coffea's releases alone on the machine (two h
 	$(BIN)/python -m perf history run > $(REPORTS)/history.txt
 	$(BIN)/python -m perf history run --pins 2026.9.0 > $(REPORTS)/history-stack.txt
 	$(BIN)/python -m perf keep
+	$(BIN)/python -m perf report
 	$(BIN)/python -m perf history picture $(REPORTS)/history.svg
 	$(BIN)/python -m perf publish
 
@@ -110,6 +114,15 @@ site-budget: $(VENV)/.ready ## How long the site of 1,500 benchmarks takes to bu
 
 publish: $(VENV)/.ready ## Publish the site of all that was measured in reports/site/
 	$(BIN)/python -m perf publish
+
+written: $(VENV)/.ready ## Write the report and its slides again, of what is kept (after every `perf keep`)
+	$(BIN)/python -m perf report
+
+slides: ## Make reports/slides.pdf of the slides, with npm's Marp and the Chromium of `make browser`
+	@set -e; browser=$$(command -v chromium-headless-shell chromium google-chrome | head -1 || true); \
+	if [ -z "$$browser" ]; then echo "skipped: there is no Chromium, make browser installs one"; exit 0; fi; \
+	if ! command -v npx >/dev/null; then echo "skipped: there is no npm"; exit 0; fi; \
+	cd $(REPORTS) && CHROME_NO_SANDBOX=1 npx --yes $(MARP) slides.md --pdf --allow-local-files --browser-path "$$browser" --output slides.pdf
 
 pictures: publish ## Draw pictures of the site for the README, with the Chromium of `make browser`
 	for page in index kernels; do \

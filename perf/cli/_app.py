@@ -37,6 +37,7 @@ COMMANDS: Final[dict[str, Callable[..., Any]]] = {
     "bisect": compare.bisect,
     "compare-trials": compare.compare_trials,
     "publish": publish.publish,
+    "report": publish.report,
     "watch": publish.watch,
 }
 

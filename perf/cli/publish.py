@@ -1,4 +1,4 @@
-"""Commands that publish the history and look for changes in it: ``publish`` and ``watch``."""
+"""Commands that publish what was measured and look for changes in it: ``publish``, ``report``, ``watch``."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from analysis.errors import InputError
+from analysis.files.output import check_folder, whole
 from perf.cli import _console
 from perf.cli._options import FAILED
 
@@ -78,6 +79,36 @@ def publish(
             _console.say(f"{address} until Ctrl-C", on=console)
             with suppress(KeyboardInterrupt):
                 server.serve_forever()
+
+
+def report(
+    output: Annotated[
+        Path | None, typer.Option(help="Folder to write to. Default: reports")
+    ] = None,
+    root: RootOption = None,
+) -> None:
+    """Write the report and its slides, of the kept records alone.
+
+    The same records give the same texts: commit them with perf/kept.
+    """
+    from perf.publish.causes import causes
+    from perf.publish.page import Material
+    from perf.publish.pages import written
+    from perf.records import store
+    from perf.records.void import voids
+
+    folder, console = output or (root or Path()) / "reports", _console.console()
+    check_folder(folder)
+    with console.status("writing"):
+        records = store.collect(root, kept_only=True)
+        material = Material.of(
+            records, voids(root), store.comparisons(root, kept_only=True), causes=causes(root)
+        )
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in written.render(material).items():
+            with whole(folder / name) as part:
+                part.write_text(text)
+            _console.say(str(folder / name), on=console)
 
 
 def watch(

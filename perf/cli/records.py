@@ -95,9 +95,10 @@ def keep(
 
     written = keeping.keep(root, more or ())
     _console.say(
-        *(f"{path}: {path.stat().st_size / 1e3:,.0f} kB" for path in written)
+        *(f"{path}: {path.stat().st_size / 1e3:,.0f} kB" for path in written),
+        "the report follows from these: `coffea-perf report` writes it again"
         if written
-        else ("all was kept already",)
+        else "all was kept already",
     )
 
 

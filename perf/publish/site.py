@@ -33,6 +33,7 @@ from perf.publish.pages import (
     kernels,
     overview,
     peers,
+    report,
     reproduce,
 )
 from perf.publish.series import when
@@ -57,6 +58,7 @@ PAGES: Final[tuple[Page, ...]] = (
     peers.PAGE,
     compare.PAGE,
     inference.PAGE,
+    report.PAGE,
     reproduce.PAGE,
 )
 """In the order of the navigation; the first is the index."""

@@ -47,29 +47,34 @@ def kept(root: Path | None = None, pattern: str = "*.gz") -> list[Path]:
     return sorted((version_controlled(root) / KEPT).glob(pattern))
 
 
-def collect(root: Path | None = None, more: Sequence[Path] = ()) -> list[Record]:
-    """Records of all measurements of a project, oldest first.
+def collect(
+    root: Path | None = None, more: Sequence[Path] = (), *, kept_only: bool = False
+) -> list[Record]:
+    """Records of all measurements of a project, oldest first; or of those alone that are kept.
 
     By default the project is the working folder, with what is kept in this package if that has
     nothing. `more` are further files of records, or of `python -m perf compare --json`; they must
     be readable, while any other bad file is left out, and a sentence says so.
     """
     records = [record for path in more for record in _read(path)]
-    for path in (*measured(root), *kept(root)):
+    for path in (*([] if kept_only else measured(root)), *kept(root)):
         with left_out():
             records += _read(path)
-    records += asv_records((root or Path()) / ASV_RESULTS)
+    if not kept_only:
+        records += asv_records((root or Path()) / ASV_RESULTS)
     # What is kept may have been copied from records that are here as well.
     return sorted(distinct(records), key=lambda record: record.timestamp)
 
 
-def comparisons(root: Path | None = None, more: Sequence[Path] = ()) -> list[dict[str, Any]]:
+def comparisons(
+    root: Path | None = None, more: Sequence[Path] = (), *, kept_only: bool = False
+) -> list[dict[str, Any]]:
     """Reports of ``python -m perf compare --json``, of the files of `collect`, oldest first.
 
     Of reports that compare the same on one machine the newest counts.
     """
     reports = [from_compare.report(path) for path in more if is_report(path)]
-    for path in filter(is_report, (*kept(root), *measured(root))):
+    for path in filter(is_report, (*kept(root), *([] if kept_only else measured(root)))):
         with left_out():
             reports.append(from_compare.report(path))
     return newest_reports(reports)

@@ -132,8 +132,10 @@ class Number:
         if self.unit in {"milliseconds", "seconds", "bytes"}:
             factor = 1e-3 if self.unit == "milliseconds" else 1
             unit = "bytes" if self.unit == "bytes" else "seconds"
-            show = numbers.span if len(values) > 1 else numbers.measured
-            return str(show(*(factor * value for value in values), unit)).strip()
+            ends = [factor * value for value in values]
+            if len(ends) > 1:
+                return numbers.span(ends[0], ends[1], unit)
+            return numbers.measured(ends[0], unit)
         shown = (f"{v:,.0f}" if self.unit == "count" else numbers.figures(v) for v in values)
         return " to ".join(shown)
 

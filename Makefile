@@ -55,6 +55,7 @@ limits: $(VENV)/.ready ## The limit of this machine and processors beside it, al
 	mkdir -p $(REPORTS)
 	$(BIN)/python -m perf limits > $(REPORTS)/limits.txt
 	$(BIN)/python -m perf keep
+	$(BIN)/python -m perf report
 
 report: SCALE = full
 report: bench ## Measure all sizes and settings, keep it, and publish table, picture and claims in reports/

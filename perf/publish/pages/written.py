@@ -222,6 +222,7 @@ def _facts(material: Material) -> dict[str, Any]:
             for row in of_executors["starts"]["rows"]
         },
         "limits": limits,
+        "nearest": _nearest(of_kernels["limits"]),
         "peers": _peers(material.records),
         "releases": _releases(material),
         "many": _many(of_executors["scaling"]),
@@ -276,6 +277,12 @@ def _numba(size: Mapping[str, Any]) -> dict[str, Any]:
         "least": [(name, known[name]) for name in ordered[:1]],
         "most": [(name, known[name]) for name in ordered[-1:]],
     }
+
+
+def _nearest(cells: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The processor that takes least over the limit, of the first cell; None if none is measured."""
+    rows = [row for cell in cells[:1] for row in cell["rows"] if row["times"]]
+    return min(rows, key=lambda row: float(row["times"]["data only"]["value"]), default=None)
 
 
 def _ablation(matrix: Iterable[Mapping[str, Any]], name: str) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ from perf.publish.pages import report, written
 from perf.publish.pages.report import PAGE
 from perf.records import store
 from perf.records.void import voids
+from tests.support import limit_records
 from tests.support.cli import perf
 from tests.support.factories import record
 from tests.support.scaled import machine, scaled
@@ -269,6 +270,19 @@ def test_many_cores_are_told_with_how_often_they_were_measured() -> None:
     assert "**On 16 cores it stays behind a pool:**" in texts[written.REPORT]
     assert "# 16 cores: Dask stays behind the pool" in texts[written.SLIDES]
     assert "measured more often than 2 times" in texts[written.REPORT]
+
+
+def test_the_limit_is_told_with_the_multiples_of_processors() -> None:
+    claimed = [
+        claim("compiled / the limit", 1.3, 1.35, kind="limit", bound=1.4),
+        claim("fused / the limit", 1.3, 1.35, kind="limit", bound=1.1),
+    ]
+    text = said(*limit_records.a_run(times=3), *claimed)[written.REPORT]
+    assert "| compiled | 250,000 | 10.0 µs | 2.00 (2.00 to 2.00) |" in text
+    assert "**The nearest implementation takes 2.00 (2.00 to 2.00) times what the" in text
+    assert "1 hold, 1 fail and 0 are undecided" in text
+    assert "| fused / the limit | 1.32 (1.30 to 1.35) | at most 1.10 | FAILS |" in text
+    assert "| compiled / the limit |" not in text
 
 
 def test_other_tools_that_are_faster_are_named() -> None:

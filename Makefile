@@ -181,6 +181,8 @@ $(PEERS)/.ready: pyproject.toml constraints.txt
 peers-report: $(VENV)/.ready $(PEERS)/.ready ## Measure other tools beside this suite, alone on the machine (ten minutes), and publish it in reports/
 	mkdir -p $(REPORTS)
 	$(BIN)/python -m perf peers > $(REPORTS)/peers.txt
+	$(BIN)/python -m perf keep
+	$(BIN)/python -m perf report
 
 lint: $(VENV)/.ready ## Style, types and spelling
 	$(BIN)/ruff check .

@@ -15,7 +15,10 @@ import typer
 
 ROOT: Final = Path(__file__).parents[1]
 # The changelog names what there was before.
-PAGES: Final = sorted({*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")} - {ROOT / "CHANGELOG.md"})
+PAGES: Final = sorted(
+    {*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("reports/*.md")}
+    - {ROOT / "CHANGELOG.md"}
+)
 COMMAND: Final = re.compile(
     r"(?:coffea-|python -m )(analysis|perf) ([a-z][a-z-]*)((?:[^\n`]|\\\n)*)"
 )

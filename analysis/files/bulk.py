@@ -118,6 +118,14 @@ def read(tree: Any, branches: Mapping[str, Branch], start: int, stop: int) -> di
     return columns
 
 
+class _Shared(Index64):
+    """Offsets of a collection, which coffea would copy for each of its branches."""
+
+    def to64(self) -> Index64:
+        """Itself: these have 64 bits."""
+        return self
+
+
 class _Lists:
     """The lists of a collection, from an entry on."""
 
@@ -138,7 +146,7 @@ class _Lists:
         """Of the lists from an entry to another: the same for all branches of a collection."""
         if self._offsets is None:
             ends = self._ends[start - self._first : stop - self._first + 1]
-            self._offsets = Index64(ends - ends[0])
+            self._offsets = _Shared(ends - ends[0])
         return self._offsets
 
 

@@ -12,6 +12,8 @@ from analysis.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
+    from awkward.contents import Content
+
 
 class Columns(Mapping[str, ak.Array]):
     """Columns of NanoEvents of NanoAODSchema or BaseSchema, read on first access.
@@ -24,7 +26,7 @@ class Columns(Mapping[str, ak.Array]):
         self._events = events
         self._replacements = dict(replacements or {})
         self._read: dict[str, ak.Array] = {}
-        self._collections: dict[str, ak.Array] = {}
+        self._collections: dict[str, Content] = {}
 
     def __getitem__(self, name: str) -> ak.Array:
         """Column `name`, materialised and without behaviours."""
@@ -34,16 +36,17 @@ class Columns(Mapping[str, ak.Array]):
             if column is None:
                 raise InputError(missing_branches([branch], list(self)))
             # Kernels need no vectors: without NanoEvents' behaviours every operation is cheaper.
-            self._read[name] = ak.Array(ak.materialize(column).layout)
+            self._read[name] = ak.Array(column.materialize())
         return self._read[name]
 
-    def _find(self, branch: str) -> ak.Array | None:
-        if branch in self._events.fields:
-            return self._events[branch]
+    def _find(self, branch: str) -> Content | None:
+        fields = self._events.fields
+        if branch in fields:
+            return self._events[branch].layout
         collection, _, field = branch.partition("_")
         # Kept, because coffea checks a collection's fields each time that it is taken.
-        if collection not in self._collections and collection in self._events.fields:
-            self._collections[collection] = self._events[collection]
+        if collection not in self._collections and collection in fields:
+            self._collections[collection] = self._events[collection].layout
         objects = self._collections.get(collection)
         return objects[field] if objects is not None and field in objects.fields else None
 

@@ -115,7 +115,7 @@ def test_branches_of_a_collection_share_their_offsets(tmp_path: Path) -> None:
     """Also where coffea takes a column: it makes 64 bits of offsets that have them."""
     path = tmp_path / "lists.root"
     lists = ak.Array([[1.0, 2.0], [], [3.0]])
-    write(path, "none", [{"Jet_pt": lists, "Jet_eta": -lists}])
+    write(path, "none", [{"Jet": ak.zip({"pt": lists, "eta": -lists})}])
     read, _ = both(path)
     pt, eta = (read[f"Jet_{name}"].layout.to_ListOffsetArray64(True) for name in ("pt", "eta"))  # noqa: FBT003
     assert pt.offsets.data is eta.offsets.data

@@ -9,22 +9,30 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+import awkward as ak
 import hist
 import numpy as np
 from coffea import processor
 
+from analysis.errors import InputError
 from analysis.files.columns import Columns
 from analysis.kernels import Implementation, bind, column
-from analysis.kernels._layout import flat, split
+from analysis.kernels._layout import flat
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from numpy.typing import NDArray
 
 BINS: Final = 100
 BTAGS: Final = ("Jet_btag", "Jet_btagCSVV2")
 """The b-tag branch: its name in the Open Data of 2012, and later."""
+LEPTONS_MIN: Final = 3
+"""Leptons of an event of query 8."""
+
+
+Entries = tuple[Any, Any]
+"""What a histogram is filled with: values, and which of them (None: all)."""
 
 
 @dataclass(frozen=True)
@@ -38,20 +46,16 @@ class Query:
     """Range of the histogram, in GeV except for the b-tag discriminant."""
     high: float
     inputs: tuple[str, ...]
-    values: Callable[[Mapping[str, Any], Callable[..., Any]], NDArray[np.float64]]
+    entries: Callable[[Mapping[str, Any], Callable[..., Any]], Entries]
     """Entries of the histogram, from columns of events and the kernels of an implementation."""
 
-    def run(
-        self, columns: Mapping[str, Any], implementation: Implementation
-    ) -> NDArray[np.float64]:
+    def run(self, columns: Mapping[str, Any], implementation: Implementation) -> NDArray[np.int64]:
         """Counts of the histogram of columns of events: underflow, 100 bins, overflow."""
         kernels = bind(implementation)
-        values = self.values(columns, kernels)
-        category, weights = np.zeros(len(values), np.int64), np.ones((len(values), 1))
-        sums = kernels(
-            "histogram", values, category, weights, bins=BINS, low=self.low, high=self.high
+        values, keep = self.entries(columns, kernels)
+        counts: NDArray[np.int64] = kernels(
+            "occupancy", values, keep, bins=BINS, low=self.low, high=self.high
         )
-        counts: NDArray[np.float64] = sums[0, 0, :, 0]
         return counts
 
     @property
@@ -60,76 +64,69 @@ class Query:
         return np.linspace(self.low, self.high, BINS + 1)
 
 
-def _contents(jagged: Any) -> NDArray[np.float64]:
-    """Values of all objects of all events, in double precision."""
-    return split(jagged).contents[0].astype(np.float64)
-
-
-def _met(columns: Mapping[str, Any], mask: NDArray[np.bool_] | None = None) -> Any:
-    met = flat(columns["MET_pt"]).astype(np.float64)
-    return met if mask is None else met[mask]
-
-
 def _p4(columns: Mapping[str, Any], collection: str) -> list[Any]:
-    return [column(columns, f"{collection}_{field}") for field in ("pt", "eta", "phi", "mass")]
+    return [column(columns, f"{collection}_{field}") for field in _P4]
 
 
-def _query_1(columns: Mapping[str, Any], _: Callable[..., Any]) -> Any:
-    return _met(columns)
+def _query_1(columns: Mapping[str, Any], _: Callable[..., Any]) -> Entries:
+    return columns["MET_pt"], None
 
 
-def _query_2(columns: Mapping[str, Any], _: Callable[..., Any]) -> Any:
-    return _contents(columns["Jet_pt"])
+def _query_2(columns: Mapping[str, Any], _: Callable[..., Any]) -> Entries:
+    return columns["Jet_pt"], None
 
 
-def _query_3(columns: Mapping[str, Any], kernels: Callable[..., Any]) -> Any:
+def _query_3(columns: Mapping[str, Any], kernels: Callable[..., Any]) -> Entries:
     pt = columns["Jet_pt"]
-    central = kernels("acceptance", pt, columns["Jet_eta"], eta_max=1.0)
-    return _contents(kernels("selected", pt, central, np.ones(len(pt), np.bool_)))
+    return pt, kernels("acceptance", pt, columns["Jet_eta"], eta_max=1.0)
 
 
-def _query_4(columns: Mapping[str, Any], kernels: Callable[..., Any]) -> Any:
-    hard = kernels("acceptance", columns["Jet_pt"], columns["Jet_eta"], pt_min=40.0)
-    return _met(columns, kernels("count", hard) >= 2)
+def _query_4(columns: Mapping[str, Any], kernels: Callable[..., Any]) -> Entries:
+    hard = kernels("acceptance", columns["Jet_pt"], pt_min=40.0)
+    return columns["MET_pt"], kernels("count", hard) >= 2
 
 
-def _query_5(columns: Mapping[str, Any], kernels: Callable[..., Any]) -> Any:
+def _query_5(columns: Mapping[str, Any], kernels: Callable[..., Any]) -> Entries:
     muons = _p4(columns, "Muon")
-    return _met(columns, kernels("charged_pair", *muons, columns["Muon_charge"]))
+    return columns["MET_pt"], kernels("charged_pair", *muons, columns["Muon_charge"])
 
 
-def _query_6a(columns: Mapping[str, Any], kernels: Callable[..., Any]) -> Any:
+def _query_6a(columns: Mapping[str, Any], kernels: Callable[..., Any]) -> Entries:
     indices, pt = kernels("trijet_mass", *_p4(columns, "Jet"))
-    return pt[indices[:, 0] >= 0]
+    return pt, indices[:, 0] >= 0
 
 
-def _query_6b(columns: Mapping[str, Any], kernels: Callable[..., Any]) -> Any:
+def _query_6b(columns: Mapping[str, Any], kernels: Callable[..., Any]) -> Entries:
     indices, _ = kernels("trijet_mass", *_p4(columns, "Jet"))
     btag = columns[next((name for name in BTAGS if name in columns), BTAGS[0])]
-    return kernels("largest", btag, indices)[indices[:, 0] >= 0]
+    return kernels("largest", btag, indices), indices[:, 0] >= 0
 
 
-def _query_7(columns: Mapping[str, Any], kernels: Callable[..., Any]) -> Any:
+def _query_7(columns: Mapping[str, Any], kernels: Callable[..., Any]) -> Entries:
     pt, eta, phi = (columns[f"Jet_{field}"] for field in ("pt", "eta", "phi"))
-    leptons = {field: column(columns, f"Lepton_{field}") for field in ("pt", "eta", "phi")}
     every = np.ones(len(pt), np.bool_)
-    hard = kernels("acceptance", leptons["pt"], leptons["eta"], pt_min=10.0)
-    lepton_eta, lepton_phi = (
-        kernels("selected", leptons[field], hard, every) for field in ("eta", "phi")
-    )
-    isolated = kernels("cleaning", eta, phi, lepton_eta, lepton_phi)
-    return kernels(
-        "ht",
-        kernels("selected", pt, isolated & kernels("acceptance", pt, eta, pt_min=30.0), every),
-    )
+    kept = kernels("acceptance", pt, pt_min=30.0)
+    for collection in ("Electron", "Muon"):
+        hard = kernels("acceptance", columns[f"{collection}_pt"], pt_min=10.0)
+        directions = (
+            kernels("selected", columns[f"{collection}_{field}"], hard, every)
+            for field in ("eta", "phi")
+        )
+        kept = kept & kernels("cleaning", eta, phi, *directions)
+    return kernels("ht", kernels("selected", pt, kept, every)), None
 
 
-def _query_8(columns: Mapping[str, Any], kernels: Callable[..., Any]) -> Any:
-    pt, eta, phi, mass = _p4(columns, "Lepton")
-    charge, flavour = column(columns, "Lepton_charge"), column(columns, "Lepton_flavour")
-    pair = kernels("z_pair", pt, eta, phi, mass, charge, flavour)
-    transverse = kernels("transverse_mass", pt, phi, pair, columns["MET_pt"], columns["MET_phi"])
-    return transverse[pair[:, 0] >= 0]
+def _query_8(columns: Mapping[str, Any], kernels: Callable[..., Any]) -> Entries:
+    # Few events have so many: electrons and muons of the others need not be put into one list.
+    number = ak.num(columns["Electron_pt"]) + ak.num(columns["Muon_pt"])
+    some = flat(number) >= LEPTONS_MIN
+    leptons = {name: kernels("skim", columns[name], some) for name in _LEPTONS}
+    pt, eta, phi, mass, charge, flavour = (
+        column(leptons, f"Lepton_{field}") for field in (*_P4, "charge", "flavour")
+    )
+    pair = kernels("z_pair", pt, eta, phi, mass, charge, flavour, leptons_min=LEPTONS_MIN)
+    met = (flat(columns[name])[some] for name in ("MET_pt", "MET_phi"))
+    return kernels("transverse_mass", pt, phi, pair, *met), pair[:, 0] >= 0
 
 
 def _of(collection: str, *fields: str) -> tuple[str, ...]:
@@ -150,7 +147,7 @@ QUERIES: Final[dict[str, Query]] = {
             "missing ET of events with two jets of pt > 40",
             0,
             2000,
-            ("MET_pt", "Jet_pt", "Jet_eta"),
+            ("MET_pt", "Jet_pt"),
             _query_4,
         ),
         Query(
@@ -205,25 +202,37 @@ INPUTS: Final = tuple(
 """Branches that the queries read, beside one of BTAGS."""
 
 
-class AdlProcessor(processor.ProcessorABC):
-    """All queries as a coffea processor, with kernels of one implementation.
+def branches(queries: Collection[str] = tuple(QUERIES)) -> list[str | tuple[str, ...]]:
+    """Branches that queries read, given by name; of a tuple any one will do."""
+    names = dict.fromkeys(name for query in queries for name in QUERIES[query].inputs)
+    return [BTAGS if name in BTAGS else name for name in names]
 
-    `replacements` names branches to read in the place of others.
+
+class AdlProcessor(processor.ProcessorABC):
+    """Queries as a coffea processor, with kernels of one implementation.
+
+    `replacements` names branches to read in the place of others; `queries` are names of QUERIES.
     """
 
     def __init__(
         self,
         implementation: Implementation = "columnar",
         replacements: Mapping[str, str] | None = None,
+        queries: Collection[str] = tuple(QUERIES),
     ) -> None:
+        if unknown := [name for name in queries if name not in QUERIES]:
+            msg = f"there is no query {unknown[0]}: use some of {', '.join(QUERIES)}"
+            raise InputError(msg)
         self.implementation = implementation
         self.replacements = dict(replacements or {})
+        self.queries = tuple(queries)
 
     def process(self, events: Any) -> dict[str, hist.Hist]:
         """Unweighted histograms of a chunk, by query."""
         columns = Columns(events, self.replacements)
         histograms = {}
-        for name, query in QUERIES.items():
+        for name in self.queries:
+            query = QUERIES[name]
             histogram = hist.Hist(
                 hist.axis.Regular(BINS, query.low, query.high, label=query.title)
             )

@@ -44,7 +44,7 @@ def adl(
     options: RunOptions,
 ) -> None:
     """Fill the histograms of the eight ADL queries."""
-    from analysis.adl import BTAGS, INPUTS, QUERIES, AdlProcessor
+    from analysis.adl import QUERIES, AdlProcessor, branches
     from analysis.files.fileset import FileSet
     from analysis.files.output import check, write_json
     from analysis.runner.job import Job
@@ -54,7 +54,7 @@ def adl(
     job = Job(
         FileSet.of({"adl": files}, tree=tree, name="the list of files"),
         AdlProcessor(implementation, replaced),
-        [*INPUTS, BTAGS],
+        branches(),
         replacements=replaced,
         **options.of_job,
     )

@@ -236,6 +236,7 @@ KERNELS: Final[dict[str, Kernel]] = {
             "events x variations",
             options={"categories": 3},
         ),
+        Kernel("occupancy", ("Jet_pt", "Jet_mask"), "jets"),
     )
 }
 """Every kernel, by name."""

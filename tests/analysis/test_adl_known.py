@@ -5,14 +5,23 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Final
 
+import awkward as ak
 import numpy as np
 import pytest
+import uproot
+from coffea.nanoevents import BaseSchema
+from coffea.processor import IterativeExecutor
 
-from analysis.adl import INPUTS, QUERIES, AdlProcessor
+from analysis.adl import INPUTS, QUERIES, AdlProcessor, branches
+from analysis.errors import InputError
+from analysis.synthetic.writer import collections_of
+from tests.support.jobs import run
 from tests.support.nanoevents import nano_events
 from tests.support.strategies import array_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from analysis.kernels import Implementation
 
 PI: Final = math.pi
@@ -75,10 +84,10 @@ HAND: Final[dict[str, tuple[list[dict[str, Any]], list[float]]]] = {
         ],
         [20.0, 40.0],
     ),
-    # two jets of pt > 40
+    # two jets of pt > 40, whatever their direction
     "4": (
         [
-            {"MET_pt": 30.0, "Jet": [jet(40.3), jet(40.3, 5.0)]},
+            {"MET_pt": 30.0, "Jet": [jet(40.3), jet(40.3, math.inf)]},
             {"MET_pt": 50.0, "Jet": [jet(40.0), jet(41.0)]},
             {"MET_pt": 70.0, "Jet": [jet(41.0)]},
             {"MET_pt": 90.0, "Jet": [jet(41.0), jet(42.0), jet(43.0)]},
@@ -185,3 +194,40 @@ def test_processor_fills_every_query(implementation: Implementation) -> None:
     for name, histogram in got.items():
         assert histogram.view(flow=True).tolist() == QUERIES[name].run(read, "reference").tolist()
         assert histogram.axes[0].edges[[0, -1]].tolist() == list(AXES[name])
+
+
+@pytest.mark.parametrize("name", HAND)
+def test_query_reads_its_branches_and_no_other(name: str, tmp_path: Path) -> None:
+    """A file of these alone is enough, and each of them is missed."""
+    read = columns(*HAND[name][0])
+    needed = [one if isinstance(one, str) else one[1] for one in branches([name])]
+    some = {branch: read[branch] for branch in needed}
+    flat = {branch: ak.to_numpy(one) for branch, one in some.items() if one.ndim == 1}
+    counters = {
+        f"n{branch.partition('_')[0]}": ak.to_numpy(ak.num(one))
+        for branch, one in some.items()
+        if branch not in flat
+    }
+    grouped = collections_of(some | flat | counters)
+    types = {
+        branch: one.dtype if isinstance(one, np.ndarray) else one.type.content
+        for branch, one in grouped.items()
+    }
+    path = tmp_path / "events.root"
+    with uproot.recreate(path) as file:
+        file.mktree("Events", types).extend(grouped)
+    processor = AdlProcessor("compiled", queries=[name])
+    files = {"adl": {"files": {str(path): "Events"}}}
+    executor = IterativeExecutor(status=False)
+    result = run(files, processor, executor, branches([name]), schema=BaseSchema)
+    assert list(result.accumulated) == [name]
+    assert result.accumulated[name].values(flow=True).tolist() == filled(name)
+    for branch in needed:
+        others = {other: column for other, column in some.items() if other != branch}
+        with pytest.raises(InputError):
+            processor.process(nano_events(others or {"other": read["MET_pt"]}))
+
+
+def test_a_query_that_there_is_not() -> None:
+    with pytest.raises(InputError, match="no query 9: use some of 1, 2, 3, 4, 5, 6a, 6b, 7, 8"):
+        AdlProcessor(queries=["1", "9"])

@@ -677,6 +677,29 @@ KNOWN: Final[dict[str, tuple[Known, ...]]] = {
             options={"bins": 2, "low": 0.0, "high": 1.0},
         ),
     ),
+    "occupancy": (
+        # The rule of the histogram: 4 bins of 10 from 20, underflow first; what is left out is not
+        # there.
+        Known(
+            {
+                "Jet_pt": [
+                    [20.0, below(20.0), -INF],
+                    [],
+                    [29.9, 30.0, 30.0],
+                    [59.9, 60.0, INF, NAN],
+                ],
+                "Jet_mask": [[1, 1, 1], [], [1, 1, 0], [1, 1, 1, 1]],
+            },
+            [2, 2, 1, 0, 1, 3],
+            options={"bins": 4, "low": 20.0, "high": 60.0},
+        ),
+        # Without options: 100 bins of 2 from 0.
+        Known(
+            {"Jet_pt": [[1.9, 2.0, 200.0], [199.0, -1.0]], "Jet_mask": [[1, 1, 1], [1, 1]]},
+            [1, 1, 1, *[0] * 97, 1, 1],
+            options={},
+        ),
+    ),
 }
 """By kernel: answers computed by hand, the arithmetic beside them."""
 
@@ -794,6 +817,13 @@ def _jet_resolution(run: Any, block: Any, event: Any, pt: Any) -> Any:
     return jagged(smeared, np.float64)
 
 
+def _occupancy(values: ak.Array, keep: ak.Array) -> Any:
+    import hist
+
+    filled = hist.Hist(hist.axis.Regular(100, 0.0, 200.0)).fill(ak.flatten(values[keep != 0]))
+    return filled.values(flow=True).astype(np.int64)
+
+
 def _histogram(values: Any, category: Any, weights: Any) -> Any:
     import hist
 
@@ -820,5 +850,6 @@ INDEPENDENT: Final[dict[str, Callable[..., Any]]] = {
     "transverse_mass": _transverse_mass,
     "jet_resolution": _jet_resolution,
     "histogram": _histogram,
+    "occupancy": _occupancy,
 }
 """By kernel: the result by vector, hist, Python's library or another formula."""

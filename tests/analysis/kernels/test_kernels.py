@@ -141,6 +141,19 @@ def test_agrees_with_reference(
     assert [contents_of(argument) for argument in arguments] == before, "an input was changed"
 
 
+@of("acceptance")
+@each_implementation
+@given(data=st.data())
+def test_acceptance_need_not_be_given_eta(
+    kernel: Kernel, implementation: Implementation, data: st.DataObject
+) -> None:
+    pt, _ = kernel.arguments(data.draw(samples(kernel)).columns)
+    edge = data.draw(st.sampled_from([30.0, *(ak.flatten(pt).to_list() or [30.0])]))
+    got = getattr(kernel.module, implementation)(pt, pt_min=edge)
+    assert got.to_list() == [[one > edge for one in event] for event in pt.to_list()]
+    assert str(got.type.content).endswith("* bool")
+
+
 @each_kernel
 @pytest.mark.parametrize("precision", ["float32", "float64"])
 def test_agrees_with_reference_where_any_two_special_values_meet(

@@ -67,7 +67,10 @@ class RunOptions:
     ] = 60
     reader: Annotated[
         Literal["bulk", "uproot"],
-        typer.Option(help="What reads branches that are known; uproot takes longer."),
+        typer.Option(
+            help="What reads branches of TTrees that are known; uproot takes longer. Of no effect on "
+            "RNTuples and Parquet."
+        ),
     ] = "bulk"
     traceback: Annotated[
         bool, typer.Option("--traceback", help="Print the traceback of an error in a chunk, too.")

@@ -62,18 +62,25 @@ class Columns(Mapping[str, ak.Array]):
         return sum(1 for _ in self)
 
 
-def missing_branches(branches: Collection[str], available: Collection[str]) -> str:
-    """One sentence that lists missing branches and likely substitutes."""
+def missing_branches(
+    branches: Collection[str], available: Collection[str], *, replaceable: bool = True
+) -> str:
+    """One sentence that lists missing branches and what is like them.
+
+    If they are not `replaceable` by --map, it is --branches that is to be corrected.
+    """
     parts = []
     for branch in branches:
         candidates = substitutes(branch, available)
-        advice = (
-            f"one of {', '.join(candidates)} could serve: --map {branch}={candidates[0]}"
-            if candidates
-            else "none of its branches looks like a substitute"
-        )
+        if not candidates:
+            advice = f"none of its branches looks like {'a substitute' if replaceable else 'it'}"
+        elif replaceable:
+            advice = f"one of {', '.join(candidates)} could serve: --map {branch}={candidates[0]}"
+        else:
+            advice = f"one of {', '.join(candidates)} could be meant"
         parts.append(f"no branch {branch} ({advice})")
-    return f"there is {' and '.join(parts)}"
+    found = f"there is {' and '.join(parts)}"
+    return found if replaceable else f"{found}: correct --branches"
 
 
 def substitutes(branch: str, available: Collection[str]) -> list[str]:

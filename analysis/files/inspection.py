@@ -91,6 +91,7 @@ def inspect(
     branches: Collection[str | tuple[str, ...]],
     *,
     replacements: Mapping[str, str] | None = None,
+    replaceable: bool = True,
     allow_empty: bool = False,
     bad: list[LeftOut] | None = None,
     timeout: float = remote.TIMEOUT,
@@ -99,7 +100,8 @@ def inspect(
 
     The result is in the order of the file set. Of a tuple of branches, any one is enough. Files
     that cannot be used are appended to `bad` and left out; without it, the first ends in an
-    InputError that says what to do. `timeout` is in seconds, for each answer of a server.
+    InputError that says what to do: to replace a missing branch if it is `replaceable`. `timeout` is
+    in seconds, for each answer of a server.
     """
     fileset = FileSet.of(fileset)
     wanted = [
@@ -126,7 +128,7 @@ def inspect(
             events = file.events
             # A delivered file may have had no event worth delivering.
             empty = allow_empty or CUT_IN_DELIVERY in dataset.metadata
-            _check(file, listed, found, wanted, allow_empty=empty)
+            _check(file, listed, found, wanted, replaceable=replaceable, allow_empty=empty)
         except InputError as error:
             return LeftOut(name, listed.path, error, events)
         return file
@@ -187,6 +189,7 @@ def _check(
     branches: set[str],
     wanted: list[list[str]],
     *,
+    replaceable: bool,
     allow_empty: bool,
 ) -> None:
     """Whether a file can be used as it was listed."""
@@ -205,7 +208,7 @@ def _check(
         raise InputError(msg)
     missing = [names[0] for names in wanted if branches.isdisjoint(names)]
     if missing:
-        msg = f"{file.path}: {missing_branches(missing, branches)}"
+        msg = f"{file.path}: {missing_branches(missing, branches, replaceable=replaceable)}"
         raise InputError(msg)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from coffea.processor.executor import WorkItem
 
 from analysis.errors import ChangedError, ChunkError, UnreadableError
 from analysis.files import bulk, inspection
+from analysis.files.parquet import ChunkFile
 from analysis.runner.column_cache import of_file
 from analysis.runner.counting import Chunk
 from analysis.runner.failures import chunk_error
@@ -26,6 +27,8 @@ class Item(WorkItem):
     """A chunk of coffea's Runner, with the stamp of its file."""
 
     stamp: inspection.Stamp | None = field(default=None, compare=False)
+    form: Collection[str] | None = field(default=None, compare=False)
+    """Columns that events of a Parquet file have; None for all."""
 
     @classmethod
     def of(
@@ -35,6 +38,7 @@ class Item(WorkItem):
         stop: int,
         metadata: Mapping[str, Any],
         preload: Collection[str] | None,
+        form: Collection[str] | None,
     ) -> Item:
         """A range of events of a file, and the branches that are read when it is opened."""
         return cls(
@@ -47,6 +51,7 @@ class Item(WorkItem):
             usermeta=dict(metadata),
             preload=preload,
             stamp=file.stamp,
+            form=form,
         )
 
     @property
@@ -63,14 +68,16 @@ class ChunkRunner(Runner):
         *settings: Any, processor_instance: Any, cache_function: Any, **options: Any
     ) -> Any:
         """Process a chunk, on a worker."""
-        given = settings[-1]
-        item = given[0] if isinstance(given, tuple) else given
+        *first, given = settings
+        item, *heavy = given if isinstance(given, tuple) else (given,)
         _check_stamp(item)
         file = f"{item.filename} {item.fileuuid!r} {item.stamp}"
         bulk.counted(anew=True)
         try:
+            opened = _opened(item) if first[0] == "parquet" else item
             out = Runner._work_function(
-                *settings,
+                *first,
+                (opened, *heavy) if heavy else opened,
                 processor_instance=processor_instance,
                 cache_function=partial(of_file, cache_function, file),
                 **options,
@@ -80,6 +87,7 @@ class ChunkRunner(Runner):
         except (Exception, SystemExit) as error:  # noqa: BLE001  (sorted out in there)
             raise chunk_error(item, error) from None
         _check_stamp(item)
+        out["processed"] = {item}
         out["metrics"]["read ahead"] = dict(bulk.counted())
         return out
 
@@ -105,6 +113,23 @@ class ChunkRunner(Runner):
                     return None
                 raise
         return None  # pragma: no cover  (there is at least one try)
+
+
+def _opened(item: Item) -> Item:
+    """A chunk of a Parquet file with that file open, in the place of its name.
+
+    This is how it comes to `NanoEventsFactory.from_parquet`; events have its name all the same.
+    """
+    try:
+        file = ChunkFile(
+            item.filename, item.entrystart, item.entrystop, item.preload or (), item.form
+        )
+    except Exception as error:
+        msg = f"Failed to open file: {item!r}"  # as coffea begins
+        raise RuntimeError(msg) from error
+    about = {"filename": item.filename, **(item.usermeta or {})}
+    other: dict[str, Any] = {"filename": file, "usermeta": about}
+    return replace(item, **other)
 
 
 def _check_stamp(item: Item) -> None:

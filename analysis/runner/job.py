@@ -64,8 +64,8 @@ class Job:
         metadata.
     branches
         Branches that it reads, if they are known; of a tuple any one will do. Events then have no
-        others, which spares making the form of a thousand; and TTrees are read in one go when a
-        chunk is opened, which takes less time than a branch at a time.
+        others, which spares making the form of a thousand; and TTrees and Parquet are read in one
+        go for each chunk, which takes less time than a branch at a time.
     replacements
         Branch to read in the place of another.
     schema
@@ -88,10 +88,13 @@ class Job:
         Seconds that a server of files may take to answer.
     reader
         What reads branches in one go: ``bulk`` or ``uproot``. They give the same, and uproot takes
-        longer; it reads in any case what is not a number or a list of numbers.
+        longer; it reads in any case what is not a number or a list of numbers, and RNTuples. Of no
+        effect on Parquet, which Arrow reads.
     normalised
         Whether histograms of the ttbar analysis are saved, scaled to the luminosity, rather than
         what the processor gave.
+    replaceable
+        Whether a missing branch can be replaced by another with ``--map``.
     """
 
     fileset: FileSet
@@ -107,6 +110,7 @@ class Job:
     timeout: float = remote.TIMEOUT
     reader: Reader = "bulk"
     normalised: bool = False
+    replaceable: bool = True
 
     @classmethod
     def of_ttbar(
@@ -152,6 +156,7 @@ class Job:
             read_fileset(fileset, analysis=False, tree=tree),
             processors.load(processor, arguments),
             schema=processors.schema(schema),
+            replaceable=False,
             **how,
         )
 
@@ -179,6 +184,7 @@ class Job:
             self.fileset,
             self.branches,
             replacements=self.replacements,
+            replaceable=self.replaceable,
             allow_empty=self.allow_empty,
             bad=left_out,
             timeout=self.timeout,
@@ -265,32 +271,36 @@ class Inspected:
             cachestrategy=partial(of_worker, column_cache) if column_cache else None,
         )
         options: dict[str, Any] = {}
-        preload: dict[str, frozenset[str]] = {}
-        traced: dict[str, Traced] = {}
-        if job.fileset.data_format == "root":
+        branches = job.branch_names
+        form = form_of(branches) if branches else None
+        root = job.fileset.data_format == "root"
+        if root:
             # uproot keeps up to 100 MB of arrays for each open file. Here they are never asked for
             # again, and the file is part of a reference cycle: with that cache the memory of a
             # worker grows with every chunk, until Python's collector comes by.
             # (`python -m perf claims` measures it.)
             options["uproot_options"] = {"array_cache": None, **self._opening(handler)}
-            branches = job.branch_names
-            if job.trace:
-                traced = trace(
-                    self.processed(),
-                    self.files,
-                    processor,
-                    runner.schema,
-                    options["uproot_options"],
-                )
-                preload = {name: read.branches for name, read in traced.items()}
-            # coffea preloads RNTuples by an argument that uproot is about to drop.
-            elif branches and not column_cache and all(file.ttree for file in self.files):
-                preload = dict.fromkeys(job.fileset, frozenset({*branches, *counters(branches)}))
-            if branches:
-                options["iteritems_options"] = {"filter_name": form_of(branches)}
+            if form:
+                options["iteritems_options"] = {"filter_name": form}
+        preload: dict[str, frozenset[str]] = {}
+        traced: dict[str, Traced] = {}
+        if job.trace:
+            uproot_options = options.get("uproot_options", {})
+            traced = trace(self.processed(), self.files, processor, runner.schema, uproot_options)
+            preload = {name: read.branches for name, read in traced.items()}
+        # coffea preloads RNTuples by an argument that uproot is about to drop.
+        elif branches and not column_cache and not (root and any(not f.ttree for f in self.files)):
+            preload = dict.fromkeys(job.fileset, frozenset({*branches, *counters(branches)}))
         usable = self.processed().datasets
         items = [
-            Item.of(file, start, stop, usable[file.dataset].metadata, preload.get(file.dataset))
+            Item.of(
+                file,
+                start,
+                stop,
+                usable[file.dataset].metadata,
+                preload.get(file.dataset),
+                None if root else form,
+            )
             for file, start, stop in chunks
         ]
         with counting.tally(job.scratch) as tally:

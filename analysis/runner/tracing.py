@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from uuid import UUID
 
@@ -12,8 +13,10 @@ from coffea.nanoevents import NanoEventsFactory
 from coffea.nanoevents import trace as coffea_trace
 from coffea.processor import ProcessorABC
 
+from analysis.files.fileset import is_parquet
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
     from coffea.nanoevents import BaseSchema
 
@@ -57,18 +60,23 @@ def trace(
             "entrystop": 0,
             "fileuuid": str(UUID(bytes=file.uuid)),
         }
-        with uproot.open({file.path: None}, **options) as opened:
-            events = NanoEventsFactory.from_root(
-                file=opened,
-                treepath=file.tree,
-                schemaclass=schema,
-                metadata=about,
-                mode="virtual",
-                entry_start=0,
-                entry_stop=0,
-            ).events()
+        how = {"schemaclass": schema, "metadata": about, "mode": "virtual"}
+        with _without_events(file, options, how) as events:
             traced[file.dataset] = _traced(processor, events)
     return traced
+
+
+@contextmanager
+def _without_events(
+    file: File, options: Mapping[str, Any], how: Mapping[str, Any]
+) -> Iterator[Any]:
+    """No events of a file."""
+    none = {"entry_start": 0, "entry_stop": 0, **how}
+    if is_parquet(file.path):
+        yield NanoEventsFactory.from_parquet(file.path, **none).events()
+        return
+    with uproot.open({file.path: None}, **options) as opened:
+        yield NanoEventsFactory.from_root(file=opened, treepath=file.tree, **none).events()
 
 
 def _traced(processor: ProcessorABC | Callable[[Any], Any], events: Any) -> Traced:

@@ -348,3 +348,25 @@ def loud(events: Any) -> dict[str, int]:
 
 def fails(events: Any) -> dict[str, int]:
     return {"events": len(events) // 0}
+
+
+@pytest.mark.parametrize(
+    ("branches", "words"),
+    [
+        ("Jet_pt, Yet_pt", "there is no branch Yet_pt (none of its branches looks like it)"),
+        (
+            "Jet_btagDeepB",
+            "there is no branch Jet_btagDeepB (one of Jet_btagCSVV2 could be meant)",
+        ),
+    ],
+)
+def test_branches_that_files_do_not_have(
+    synthetic: Path, tmp_path: Path, branches: str, words: str
+) -> None:
+    """There is no --map for a processor of the user's: another branch is to be named."""
+    how = ("--processor", "tests.support.faults:Plain", "--branches", branches)
+    outcome = analysis("run", synthetic / "fileset.json", *how, "-o", tmp_path / "out.coffea")
+    assert outcome.exit_code == 2
+    assert f"{words}: correct --branches" in outcome.error
+    assert "--map" not in outcome.error
+    assert len(outcome.error.splitlines()) == 1

@@ -1,4 +1,4 @@
-"""Reading: the same events from this machine, by XRootD and by HTTP, at a distance.
+"""Reading: the same events from this machine, by XRootD and by HTTP at a distance, and in other formats.
 
 The servers are real and run on this machine; `perf.servers.latency_proxy` adds the latency of a
 network. By chunk size too, since every chunk opens its file anew.

@@ -18,7 +18,7 @@ from perf.cases.limits import limits
 from perf.cases.nanoevents import nano_cases
 from perf.cases.peers import peer_cases
 from perf.cases.processor import many_files, processors, recoveries, scalings
-from perf.cases.reading import readings
+from perf.cases.reading import formats, readings
 from perf.cases.workflow import stages
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ SUITES: Final[dict[str, Callable[[Scale], Sequence[Case]]]] = {
     "nanoevents": nano_cases,
     "peers": peer_cases,
     "processor": in_process,
-    "reading": readings,
+    "reading": lambda scale: [*readings(scale), *formats(scale)],
     "whole": stages,
 }
 """Cases by the module that measures them, `perf/bench_*.py`."""

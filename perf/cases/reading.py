@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, cast, get_args
 
 from perf.cases.case import BASE
+from perf.cases.data import Store
 from perf.cases.processor import Named, ProcessorCase
 from perf.servers import file_servers
 from perf.servers.latency_proxy import delayed
@@ -18,8 +19,11 @@ from perf.servers.latency_proxy import delayed
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from perf.cases.case import Inputs
     from perf.cases.scales import Scale
+    from perf.records.record_file import Input
 
+Format = Literal["rntuple", "parquet"]
 Route = Literal["local", "servicex", "xrootd", "http"]
 Handler = Literal["default", "fsspec", "uproot"]
 """The one that `Inspected.run` chooses; uproot's default; uproot's client of the protocol."""
@@ -100,6 +104,35 @@ class ReadingCase(ProcessorCase):
     def _served(self, fileset: dict[str, Any]) -> Iterator[tuple[dict[str, Any], type | None]]:
         with served(fileset, self.route, self.milliseconds / 1000) as reached:
             yield reached, source(self.handler, self.route)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FormatCase(ProcessorCase):
+    """The processor over the same events in files of another format."""
+
+    format: Format
+
+    def _named(self) -> Named:
+        return f"read_{self.format}", "reading, formats", {"format": self.format}
+
+    def _fileset(self, inputs: Inputs) -> tuple[dict[str, Any], Input]:
+        usual = inputs.store
+        store = Store(usual.directory, usual.file_events, format=self.format)
+        return store.fileset(self.size), usual.fileset_identity(self.size)
+
+
+def formats(scale: Scale) -> list[FormatCase]:
+    """Each format beside TTrees, in compiled kernels and the largest chunks."""
+    return [
+        FormatCase(
+            BASE,
+            implementation="compiled",
+            chunksize=scale.chunksizes[-1],
+            size=scale.processor_events,
+            format=format_,
+        )
+        for format_ in get_args(Format)
+    ]
 
 
 def readings(scale: Scale) -> list[ReadingCase]:

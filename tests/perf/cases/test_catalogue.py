@@ -31,7 +31,7 @@ from perf.cases.processor import (
     processors,
     scalings,
 )
-from perf.cases.reading import readings
+from perf.cases.reading import formats, readings
 from perf.cases.scales import SCALES, Scale
 from perf.cases.workflow import stages
 from perf.measure import clocks
@@ -161,6 +161,7 @@ def test_everything_is_each_case_once(scale: Scale) -> None:
         *limits(scale),
         *nano_cases(scale),
         *readings(scale),
+        *formats(scale),
         *inferences(scale),
         *deliveries(scale),
         *stages(scale),
@@ -217,6 +218,19 @@ def test_reading_is_measured_by_route_latency_and_chunk_size(scale: Scale) -> No
         if scale.details
     }
     assert len({(c.size, c.executor, c.workers, c.implementation) for c in cases}) == 1
+
+
+@EACH_SCALE
+def test_formats_beside_ttrees_have_the_same_events(scale: Scale, tmp_path: Path) -> None:
+    cases = formats(scale)
+    assert [case.format for case in cases] == ["rntuple", "parquet"]
+    assert {case.chunksize for case in cases} == {scale.chunksizes[-1]}
+    stores = [Store(tmp_path, 300, format=format_) for format_ in ("ttree", "rntuple", "parquet")]
+    ttree, rntuple, parquet = (
+        set(store.fileset(300)["ttbar__nominal"]["files"]) for store in stores
+    )
+    assert not ttree & rntuple
+    assert all(path.endswith(".parquet") for path in parquet)
 
 
 @pytest.mark.parametrize("implementation", [*IMPLEMENTATIONS, "fused", "idiomatic"])

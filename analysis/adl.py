@@ -117,12 +117,14 @@ def _query_7(columns: Mapping[str, Any], kernels: Callable[..., Any]) -> Entries
 
 
 def _query_8(columns: Mapping[str, Any], kernels: Callable[..., Any]) -> Entries:
-    # Few events have so many: electrons and muons of the others need not be put into one list.
+    # Leptons of other events need not be put into one list.
     number = ak.num(columns["Electron_pt"]) + ak.num(columns["Muon_pt"])
     some = flat(number) >= LEPTONS_MIN
-    leptons = {name: kernels("skim", columns[name], some) for name in _LEPTONS}
     pt, eta, phi, mass, charge, flavour = (
-        column(leptons, f"Lepton_{field}") for field in (*_P4, "charge", "flavour")
+        kernels(
+            "joined", *(column(columns, f"{one}_{field}") for one in ("Electron", "Muon")), some
+        )
+        for field in (*_P4, "charge", "flavour")
     )
     pair = kernels("z_pair", pt, eta, phi, mass, charge, flavour, leptons_min=LEPTONS_MIN)
     met = (flat(columns[name])[some] for name in ("MET_pt", "MET_phi"))

@@ -18,6 +18,7 @@ import awkward as ak
 import numpy as np
 
 from analysis.errors import InputError
+from analysis.kernels._layout import join, split
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -161,7 +162,11 @@ def _leptons(field: str) -> Callable[[Mapping[str, Any]], ak.Array]:
 
 
 def _constant(like: str, value: int) -> Callable[[Mapping[str, Any]], ak.Array]:
-    return lambda columns: ak.values_astype(ak.full_like(column(columns, like), value), np.int32)
+    def derive(columns: Mapping[str, Any]) -> ak.Array:
+        offsets, (contents,) = split(column(columns, like))
+        return join(offsets, np.full(len(contents), value, np.int32))
+
+    return derive
 
 
 def _selected_events(columns: Mapping[str, Any]) -> Any:
@@ -211,6 +216,7 @@ KERNELS: Final[dict[str, Kernel]] = {
         ),
         Kernel("count", ("Jet_mask",), "events + jets"),
         Kernel("skim", ("Jet_pt", "one_lepton"), "events + kept jets"),
+        Kernel("joined", ("Electron_pt", "Muon_pt", "one_lepton"), "events + kept leptons"),
         Kernel("selected", ("Jet_pt", "Jet_mask", "one_lepton"), "events + selected jets"),
         Kernel(
             "cleaning", _of("Jet", "eta", "phi") + _of("Lepton", "eta", "phi"), "jets x leptons"

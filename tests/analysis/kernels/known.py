@@ -285,6 +285,16 @@ KNOWN: Final[dict[str, tuple[Known, ...]]] = {
             [[1.0, 2.0], [], [3.0, 4.0, 5.0], [7.0, 8.0]],
         ),
     ),
+    "joined": (
+        Known(
+            {
+                "Electron_pt": [[9.0], [1.0, 2.0], [], [3.0], [], [7.0]],
+                "Muon_pt": [[8.0], [0.5], [4.0, 5.0], [], [], [6.0]],
+                "one_lepton": [False, True, True, True, True, False],
+            },
+            [[1.0, 2.0, 0.5], [4.0, 5.0], [3.0], []],
+        ),
+    ),
     "selected": (
         Known(
             {

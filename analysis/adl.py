@@ -18,6 +18,7 @@ from analysis.errors import InputError
 from analysis.files.columns import Columns
 from analysis.kernels import Implementation, bind, column
 from analysis.kernels._layout import flat
+from analysis.kernels.occupancy import numbers_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -57,6 +58,13 @@ class Query:
             "occupancy", values, keep, bins=BINS, low=self.low, high=self.high
         )
         return counts
+
+    def values(
+        self, columns: Mapping[str, Any], kernels: Callable[..., Any]
+    ) -> NDArray[np.float64]:
+        """What the histogram is filled with, in double precision."""
+        values, keep = numbers_of(*self.entries(columns, kernels))
+        return values[keep].astype(np.float64)
 
     @property
     def edges(self) -> NDArray[np.float64]:

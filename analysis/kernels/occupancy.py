@@ -43,7 +43,7 @@ def reference(
         Underflow, bins, overflow.
     """
     counts = [0] * (bins + 2)
-    numbers, keeps = _numbers(values, keep)
+    numbers, keeps = numbers_of(values, keep)
     for value, kept in zip(numbers.tolist(), keeps.tolist(), strict=True):
         position = (value - low) / (high - low)
         if position < 0:
@@ -60,7 +60,7 @@ def columnar(
     values: Any, keep: Any = None, *, bins: int = BINS, low: float = LOW, high: float = HIGH
 ) -> NDArray[np.int64]:
     """As `reference`, in boost-histogram."""
-    numbers, keeps = _numbers(values, keep)
+    numbers, keeps = numbers_of(values, keep)
     histogram = bh.Histogram(bh.axis.Regular(bins, low, high), storage=bh.storage.Int64())
     histogram.fill(
         numbers.astype(np.float64) if keep is None else numbers[keeps].astype(np.float64)
@@ -73,13 +73,13 @@ def compiled(
     values: Any, keep: Any = None, *, bins: int = BINS, low: float = LOW, high: float = HIGH
 ) -> NDArray[np.int64]:
     """As `reference`, in numba."""
-    numbers, keeps = _numbers(values, keep)
+    numbers, keeps = numbers_of(values, keep)
     counts: NDArray[np.int64] = _count(numbers, keeps, bins, float(low), float(high))
     return counts
 
 
-def _numbers(values: Any, keep: Any) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Values and whether each is kept, of all events."""
+def numbers_of(values: Any, keep: Any) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Values of all objects of all events, and whether each is filled."""
     if isinstance(values, ak.Array) and values.ndim > 1:
         numbers, *keeps = split(values, *([] if keep is None else [keep])).contents
     else:

@@ -14,6 +14,7 @@ from coffea.processor import IterativeExecutor
 
 from analysis.adl import INPUTS, QUERIES, AdlProcessor, branches
 from analysis.errors import InputError
+from analysis.kernels import bind
 from analysis.synthetic.writer import collections_of
 from tests.support.jobs import run
 from tests.support.nanoevents import nano_events
@@ -169,8 +170,10 @@ def filled(name: str) -> list[float]:
 
 @pytest.mark.parametrize("name", HAND)
 def test_query_fills_what_is_computed_by_hand(name: str, implementation: Implementation) -> None:
-    got = QUERIES[name].run(columns(*HAND[name][0]), implementation)
-    assert got.tolist() == filled(name)
+    events = columns(*HAND[name][0])
+    assert QUERIES[name].run(events, implementation).tolist() == filled(name)
+    values = QUERIES[name].values(events, bind(implementation))
+    np.testing.assert_allclose(values, HAND[name][1], rtol=1e-14)
 
 
 @pytest.mark.parametrize("name", HAND)

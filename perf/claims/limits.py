@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, get_args
+from typing import TYPE_CHECKING, Final, Literal, Self, get_args
 
 from analysis import ttbar
 from analysis.errors import InputError, NotInstalledError
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from perf.limits.rounds import Allocator
+    from perf.limits.rounds import Allocator, Samples
 
 ROUNDS: Final = 9
 """Processes: the interval then leaves out the least and the largest ratio of them."""
@@ -77,20 +77,27 @@ MAX_PROCESSOR: Final = 0.55
 """CPU time of compiled over that of columnar and idiomatic."""
 
 
+@dataclass
 class Measured:
     """A cell that was measured, and verdicts on it."""
 
-    def __init__(self, cell: Cell, rng: np.random.Generator) -> None:
-        self.cell, self._rng = cell, rng
-        (self.samples,) = measure([cell], int(rng.integers(2**31)))
-        self._told: set[Side] = set()
+    cell: Cell
+    samples: Samples
+    rng: np.random.Generator
+    _told: set[Side] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, cell: Cell, rng: np.random.Generator) -> Self:
+        """Measure a cell."""
+        (samples,) = measure([cell], int(rng.integers(2**31)))
+        return cls(cell, samples, rng)
 
     def over(self, claim: str, bound: float, side: Side, others: Iterable[Side]) -> Verdict:
         """At most `bound`: CPU time of a side over the sum of that of others."""
         others = tuple(others)
         cpu = self.samples.cpu
         total = [sum(each) for each in zip(*(cpu[other] for other in others), strict=True)]
-        estimate = ratio(cpu[side], total, self._rng)
+        estimate = ratio(cpu[side], total, self.rng)
         return Verdict(
             f"{claim} ({TOLD[self.cell.allocator]})",
             "at most",
@@ -111,7 +118,7 @@ class Measured:
             f"{claim} ({TOLD[self.cell.allocator]})",
             "at most",
             bound,
-            ratio(each, [1.0] * len(each), self._rng),
+            ratio(each, [1.0] * len(each), self.rng),
             "milliseconds",
             self.arms((base, side)),
         )
@@ -142,7 +149,7 @@ def limit(store: Store, rng: np.random.Generator, rounds: int = ROUNDS) -> list[
     varied: tuple[Literal["nominal"], Literal["all"]] = ("nominal", "all")
     everything = [side for variations in varied for side in parts(variations)]
     cell = _cell(store, LIMIT_EVENTS, (*everything, *MAX_OF_LIMIT), rounds)
-    found = Measured(cell, rng)
+    found = Measured.of(cell, rng)
     return [
         found.over(
             f"ttbar {side.variations}, chunk {side.chunksize:,}, zstd: {side.name} / reading, "
@@ -158,7 +165,7 @@ def limit(store: Store, rng: np.random.Generator, rounds: int = ROUNDS) -> list[
 def implementations(store: Store, rng: np.random.Generator, rounds: int = ROUNDS) -> list[Verdict]:
     """The nominal processor: compiled over what it is an alternative to."""
     compiled, others = processor("compiled"), [processor(n) for n in ("idiomatic", "columnar")]
-    found = Measured(_cell(store, READING_EVENTS, (compiled, *others), rounds), rng)
+    found = Measured.of(_cell(store, READING_EVENTS, (compiled, *others), rounds), rng)
     return [
         found.over(
             f"ttbar nominal, chunk {CHUNK:,}, zstd: compiled / {other.name}",
@@ -176,7 +183,7 @@ def reading(
     """With branches read in bulk, reading and every processor take less CPU time than by uproot."""
     pairs = [(side, side.model_copy(update={"reader": "uproot"})) for side in READ_BY]
     cell = _cell(store, READING_EVENTS, [one for pair in pairs for one in pair], rounds, allocator)
-    found = Measured(cell, rng)
+    found = Measured.of(cell, rng)
     return [
         found.over(
             f"{told}, ttbar nominal, chunk {CHUNK:,}, zstd: read in bulk / by uproot",
@@ -200,7 +207,7 @@ def held_out(store: Store, rng: np.random.Generator, rounds: int = ROUNDS) -> li
         for name in HELD_OUT
     ]
     full = Store(store.directory, FULL_EVENTS, branches="full")
-    found = Measured(
+    found = Measured.of(
         _cell(full, FULL_EVENTS, [one for pair in pairs for one in pair], rounds), rng
     )
     return [
@@ -237,7 +244,7 @@ def real_file(rng: np.random.Generator, rounds: int = ROUNDS) -> list[Verdict]:
         codec="real",
         rounds=rounds,
     )
-    found = Measured(cell, rng)
+    found = Measured.of(cell, rng)
     return [
         found.more(
             f"real file of 1,479 branches, {name}: a chunk of {REAL_CHUNK} events after the first",

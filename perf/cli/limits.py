@@ -206,10 +206,10 @@ def _records(
 def _print(found: Sequence[Record], console: Any) -> None:
     from perf.limits import table
     from perf.records.limits import cells
-    from perf.records.table import footnote
+    from perf.records.table import footnote, plain
 
     made = cells(found)
     for cell in made:
-        console.print(table.table(cell))
+        _console.say(plain(table.table(cell)), on=console)
     memory = [record for record in found if record.what.parameters["codec"] == "memory"]
     _console.say(*table.bandwidth(memory, made[0].parts["data"]), footnote(found[-1]), on=console)

@@ -96,7 +96,7 @@ def table(cell: Cell) -> Table:
     made.add_column("", no_wrap=True)
     for heading in (
         *("chunk", "CPU ns/event", "times the limit", f"{CONFIDENCE:.0%} interval"),
-        "times with all",
+        "with whole baskets",
     ):
         made.add_column(heading, justify="right", no_wrap=True)
     shown: int | None = None

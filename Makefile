@@ -11,7 +11,7 @@ MARP := @marp-team/marp-cli@4.5.1
 # Workers share the machine; tests that measure, or look at all of the machine, follow alone.
 PARALLEL := --numprocesses auto --dist worksteal
 
-.PHONY: help install bench test test-all structure mutants smoke claims limits report executors advise history trials signals damage site-budget publish written slides pictures browser valgrind java xrootd dask-awkward peers peers-report lint format clean
+.PHONY: help install bench test test-all structure mutants smoke claims limits report executors advise history trials signals damage upstream site-budget publish written slides pictures browser valgrind java xrootd dask-awkward peers peers-report lint format clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets
@@ -108,6 +108,9 @@ signals: $(VENV)/.ready ## Signals at random moments of commands on five executo
 damage: $(VENV)/.ready ## Files that are damaged at random (ten minutes), in reports/
 	mkdir -p $(REPORTS)
 	$(BIN)/python -m tests.campaigns.damage > $(REPORTS)/damaged.txt
+
+upstream: $(VENV)/.ready ## What changes of other projects are worth (five minutes), in reports/upstream/
+	$(BIN)/python $(REPORTS)/upstream/measure.py --write
 
 site-budget: $(VENV)/.ready ## How long the site of 1,500 benchmarks takes to build and to show (two minutes), in reports/
 	mkdir -p $(REPORTS)

@@ -1,0 +1,47 @@
+"""Dask: `as_completed` goes to sleep beside a result that has come."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from distributed import Client, LocalCluster, as_completed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+WHAT = "times that it sleeps beside a result, of 1,000 results"
+UNIT = "sleeps"
+
+
+def turns(_folder: Path, _side: str) -> Iterator[tuple[float, Any]]:
+    """Count how often it waits for its condition to the end while its queue has a result."""
+    slept = 0
+
+    def watch(done: Any) -> None:
+        wait = done.thread_condition.wait
+
+        def waits(timeout: float) -> bool:
+            nonlocal slept
+            ready = not done.queue.empty()
+            notified = bool(wait(timeout=timeout))
+            slept += ready and not notified
+            return notified
+
+        done.thread_condition.wait = waits
+
+    with (
+        LocalCluster(
+            n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        while True:
+            slept = 0
+            result = 0
+            for number in range(100):
+                futures = client.map(lambda x, y=number: x + y, range(10), pure=False)
+                done = as_completed(futures)
+                watch(done)
+                result += sum(one.result() for one in done)
+            yield slept, result

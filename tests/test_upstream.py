@@ -113,7 +113,7 @@ def test_only_the_side_with_the_change_has_it_and_nothing_is_left(tmp_path: Path
     found = ROW.search(done.stdout.splitlines()[-1])
     assert found, done.stdout
     assert (float(found["before"]), float(found["after"])) == (1, 2)
-    assert found["over"] == "2.00 (2.00 to 2.00)"
+    assert found["over"] == "2.000 (2.000 to 2.000)"
     assert (tmp_path / "toy_library.py").read_text() == LIBRARY
     # Nor does a compiled file have the change.
     code = "import toy_library; print(toy_library.VALUE)"

@@ -66,7 +66,7 @@ def timed(call: Callable[[], Any]) -> tuple[float, Any]:
 def nanoaod(
     path: Path, events: int, compression: object, *, baskets: int = 8, flags: int = 0
 ) -> None:
-    """Write made-up NanoAOD: three collections, two other columns, and flags as of triggers."""
+    """Write made-up NanoAOD: three collections, a few columns, and flags as of triggers."""
     import awkward as ak
     import uproot
 
@@ -91,7 +91,10 @@ def nanoaod(
         return {
             **{name: collection(count, mean) for name, mean in means.items()},
             "MET_pt": numbers(count),
+            "MET_phi": numbers(count),
             "run": np.ones(count, np.uint32),
+            "luminosityBlock": np.ones(count, np.uint32),
+            "event": np.arange(count, dtype=np.uint64),
             **{f"HLT_path{number}": rng.random(count) < 0.01 for number in range(flags)},
         }
 
@@ -277,7 +280,7 @@ def lines(name: str, *, quick: bool) -> Iterator[str]:
     before, after = found["before"], found["after"]
     over = "-"
     if min(before) > 0:
-        over = "{:.2f} ({:.2f} to {:.2f})".format(*ratio(before, after))
+        over = "{:.3f} ({:.3f} to {:.3f})".format(*ratio(before, after))
     yield (
         f"{name:<18} {module.WHAT:<64} {module.UNIT:<10} {np.median(before):>8.1f} "
         f"{np.median(after):>8.1f}  {over:<22} {len(before):>2} equal"
@@ -287,8 +290,9 @@ def lines(name: str, *, quick: bool) -> Iterator[str]:
 def heading() -> Iterator[str]:
     """Say where and with what, and what the columns are."""
     cpu = Path("/proc/cpuinfo")
-    models = re.findall(r"model name\s*: (.*)", cpu.read_text()) if cpu.exists() else []
-    yield f"{platform.system()}, Python {platform.python_version()}, {os.cpu_count()} x {models[:1]}"
+    model = re.search(r"model name\s*: (.*)", cpu.read_text()) if cpu.exists() else None
+    kind = model[1] if model else platform.machine()
+    yield f"{platform.system()}, Python {platform.python_version()}, {os.cpu_count()} x {kind}"
     versions = []
     for package in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):

@@ -216,5 +216,5 @@ def table(folder: Path, *, quick: bool) -> Iterator[str]:
         for (name, way), cost in costs.items():
             # zlib cannot reuse memory: who can is over its fresh memory that is dropped.
             base = costs.get((first, way), costs[first, "fresh"])
-            over = "{:.2f} ({:.2f} to {:.2f})".format(*ratio(base, cost))
+            over = "{:.3f} ({:.3f} to {:.3f})".format(*ratio(base, cost))
             yield f"codec_table  {codec:<6} {name:<18} {way:<12} {np.median(cost) * 1e6 / size:>9.2f}  {over}"

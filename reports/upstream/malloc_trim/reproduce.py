@@ -33,7 +33,7 @@ def turns(_folder: Path, side: str) -> Iterator[tuple[float, Any]]:
     kept = {} if side == "before" else {TRIM: {"MALLOC_TRIM_THRESHOLD_": None}}
     with (
         dask.config.set(kept),
-        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as cluster,
         Client(cluster) as client,
     ):
         while True:

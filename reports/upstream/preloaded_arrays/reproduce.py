@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 WHAT = "from_root and 4 columns of 200,000 events that are in memory"
 UNIT = "ms of CPU"
+EVENT = ["run", "luminosityBlock", "event"]
 NAMES = ["nJet", "Jet_pt", "Jet_eta", "Jet_phi", "Jet_mass"]
 
 
@@ -39,7 +40,7 @@ def turns(folder: Path, side: str) -> Iterator[tuple[float, Any]]:
                 file,
                 treepath="Events",
                 schemaclass=Schema,
-                iteritems_options={"filter_name": NAMES},
+                iteritems_options={"filter_name": [*EVENT, *NAMES]},
                 preload=preload,
             ).events()
             return [events.Jet.pt + 0, events.Jet.eta + 0, events.Jet.phi + 0, events.Jet.mass + 0]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-NAMES = ["nJet", "Jet_pt", "Jet_eta", "Jet_phi", "Jet_charge", "MET_pt"]
+NAMES = ["nJet", "Jet_pt", "Jet_eta", "Jet_phi", "Jet_quality", "MET_pt"]
 KEY = struct.Struct(">ihiIhh")
 HEADER = {"zstd": 9, "zlib": 9, "lzma": 9, "lz4": 17}
 """Bytes of ROOT's header of a block, with the checksum of lz4."""

@@ -18,7 +18,7 @@ import pytest
 FOLDER: Final = Path(__file__).parents[1] / "reports" / "upstream"
 NAMES: Final = sorted(path.parent.name for path in FOLDER.glob("*/reproduce.py"))
 PATCHES: Final = sorted(path.parent.name for path in FOLDER.glob("*/change.patch"))
-ROW: Final = re.compile(r"(?P<before>[\d.]+) +(?P<after>[\d.]+)  (?P<over>\S.*?) +3 equal$")
+ROW: Final = re.compile(r"(?P<before>[\d.]+) +(?P<after>[\d.]+)  (?P<over>\S.*?) +3 +\d+ +\d+$")
 CODECS: Final = {"zstd", "zlib", "lz4", "lzma"}
 LIBRARY: Final = "VALUE = 1\nOTHER = 2\n"
 PATCH: Final = "--- a/src/toy_library.py\n+++ b/src/toy_library.py\n@@ -1,2 +1,2 @@\n"

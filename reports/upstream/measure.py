@@ -190,7 +190,7 @@ def digest(result: Any) -> str:
         return digest("".join(map(digest, result)))
     if isinstance(result, np.ndarray):
         whole = hashlib.sha256(f"{result.dtype}{result.shape}".encode())
-        whole.update(np.ascontiguousarray(result))
+        whole.update(np.ascontiguousarray(result).data)
     else:
         whole = hashlib.sha256(repr(result).encode())
     return whole.hexdigest()

@@ -7,6 +7,7 @@ rows are compared by what both took over the iterative one.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Any, Final
 
 from analysis.allocator import ALLOCATOR
@@ -133,11 +134,27 @@ SETTINGS: Final = (
 )
 
 
-def of(executors: Sequence[str]) -> list[Setting]:
-    """Settings of some executors; an InputError if there are none of one."""
+def of(executors: Sequence[str], only: Sequence[str] = ()) -> list[Setting]:
+    """Settings of some executors whose names match a pattern (shell's), by default all.
+
+    The executor as it comes is always among them: others are compared with it. An InputError if an
+    executor has no settings, or a pattern matches none.
+    """
     known = sorted({setting.executor for setting in SETTINGS})
     for name in executors:
         if name not in known:
             msg = f"the executor {name!r} has no settings to disable: use {', '.join(known)}"
             raise InputError(msg)
-    return [setting for setting in SETTINGS if setting.executor in executors]
+    found = [setting for setting in SETTINGS if setting.executor in executors]
+    for pattern in only:
+        if not any(fnmatch(setting.without, pattern) for setting in found):
+            names = ", ".join(dict.fromkeys(setting.without for setting in found))
+            msg = f"there is no setting {pattern!r}: there are {names}"
+            raise InputError(msg)
+    return [
+        setting
+        for setting in found
+        if not only
+        or setting.without == TUNED
+        or any(fnmatch(setting.without, pattern) for pattern in only)
+    ]

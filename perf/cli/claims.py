@@ -79,6 +79,7 @@ def ablation(
         int | None,
         typer.Option(min=1, help="Events of a run, about. By default those of the claims."),
     ] = None,
+    only: OnlyOption = None,
     records: RecordsOption = Path(record_file.DEFAULT_PATH),
     data: DataOption = Path(DEFAULT_DIRECTORY),
     machine: MachineOption = None,
@@ -93,7 +94,8 @@ def ablation(
 
     console, store, rng = _console.console(), Store(data), np.random.default_rng(seed)
     chosen = {
-        f"{each.executor}, {each.without}": each for each in settings.of(executors.split(","))
+        f"{each.executor}, {each.without}": each
+        for each in settings.of(executors.split(","), only or ())
     }
     events = events or EVENTS
     pending = {

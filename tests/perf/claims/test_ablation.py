@@ -43,6 +43,10 @@ def test_settings_are_chosen_by_executor() -> None:
     assert {one.executor for one in ablation.of(["dask", "spark"])} == {"dask", "spark"}
     with pytest.raises(InputError, match="'ray' has no settings to disable: use dask, "):
         ablation.of(["dask", "ray"])
+    one = ablation.of(["dask"], ["a task*"])
+    assert [each.without for each in one] == [TUNED, "a task a chunk"]
+    with pytest.raises(InputError, match=r"there is no setting 'nosuch': there are as it comes, "):
+        ablation.of(["dask"], ["nosuch"])
 
 
 @pytest.mark.slow

@@ -72,6 +72,14 @@ class Basket:
             raise BasketError(msg)
         return cls(content[:every], header, size, border, entries)
 
+    def decompressed(self) -> Basket:
+        """The same without header and compression: copying it is quick."""
+        if not self.header:
+            return self
+        data = memoryview(bytearray(self.border))
+        self.read_into(data)
+        return Basket(data, 0, self.border, self.border, self.entries)
+
     def read_into(self, target: memoryview) -> None:
         """Decompress the data into a target of just their size."""
         if len(target) != self.border:

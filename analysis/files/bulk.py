@@ -40,6 +40,10 @@ NUMBERS: Final = frozenset("biuf")
 """Kinds of numpy's types that are read."""
 
 
+Cut = dict[tuple[str, int], Basket]
+"""By branch and number, baskets in which a chunk ended, decompressed: the next one begins in them."""
+
+
 @dataclass(frozen=True)
 class Branch:
     """Where the baskets of a branch are, and what they have."""
@@ -89,10 +93,13 @@ def find(tree: Any, name: str) -> Branch | None:
     return Branch(branch, dtype, None if counter is None else counter.name, starts, places)
 
 
-def read(tree: Any, branches: Mapping[str, Branch], start: int, stop: int) -> dict[str, ak.Array]:
+def read(
+    tree: Any, branches: Mapping[str, Branch], start: int, stop: int, cut: Cut | None = None
+) -> dict[str, ak.Array]:
     """Columns of branches, from entry `start` to `stop`.
 
-    `branches` has the counters of those that have one. Raises BasketError if a basket is damaged.
+    `branches` has the counters of those that have one. `cut` has what the last call left in it.
+    Raises BasketError if a basket is damaged.
     """
     entries = dict.fromkeys(branches, (start, stop))
     # Where the first basket of a list begins before `start`, objects before it have to be counted.
@@ -100,7 +107,7 @@ def read(tree: Any, branches: Mapping[str, Branch], start: int, stop: int) -> di
         if branch.counter is not None:
             (low, high), (first, last) = branch.covered(start, stop), entries[branch.counter]
             entries[branch.counter] = min(first, low), max(last, high)
-    baskets = _baskets(tree, branches, entries)
+    baskets = _baskets(tree, branches, entries, stop, {} if cut is None else cut)
     columns, counts = {}, {}
     for name, branch in branches.items():
         if branch.counter is None:
@@ -151,17 +158,34 @@ class _Lists:
 
 
 def _baskets(
-    tree: Any, branches: Mapping[str, Branch], entries: Mapping[str, tuple[int, int]]
+    tree: Any,
+    branches: Mapping[str, Branch],
+    entries: Mapping[str, tuple[int, int]],
+    stop: int,
+    cut: Cut,
 ) -> dict[str, list[Basket]]:
-    """Baskets of each branch with its entries, read in one call."""
+    """Baskets of each branch with its entries, read in one call.
+
+    Those that go on after `stop`, where the next chunk begins, are left in `cut`.
+    """
     wanted = {name: branch.baskets(*entries[name]) for name, branch in branches.items()}
-    places = sorted(branches[name].places[i] for name, numbers in wanted.items() for i in numbers)
+    places = sorted(
+        branches[name].places[i]
+        for name, numbers in wanted.items()
+        for i in numbers
+        if (name, i) not in cut
+    )
     chunks = tree.file.source.chunks(places, queue.Queue()) if places else []
     read = {chunk.start: np.ascontiguousarray(chunk.raw_data).data for chunk in chunks}
-    return {
-        name: [Basket.of(read[branches[name].places[i][0]]) for i in numbers]
+    found = {
+        name: [cut.get((name, i)) or Basket.of(read[branches[name].places[i][0]]) for i in numbers]
         for name, numbers in wanted.items()
     }
+    cut.clear()
+    for name, numbers in wanted.items():
+        if numbers and branches[name].starts[numbers.stop] > stop:
+            found[name][-1] = cut[name, numbers[-1]] = found[name][-1].decompressed()
+    return found
 
 
 def _joined(
@@ -231,6 +255,7 @@ class BulkTree:
         self._found: dict[str, dict[str, Branch]] = {}
         self._items: dict[tuple[str, ...] | None, list[tuple[str, Any]]] = {}
         self._typenames: dict[str, str] | None = None
+        self._cut: Cut = {}
 
     def find(self, name: str) -> dict[str, Branch]:
         """A branch and its counter, by name; empty if one of them cannot be read in bulk."""
@@ -292,7 +317,7 @@ class BulkTree:
         bulk = {name: found for name in names if plain and (found := self.find(name))}
         every = {key: one for found in bulk.values() for key, one in found.items()}
         start, stop, _ = slice(entry_start, entry_stop).indices(self._tree.num_entries)
-        columns = read(self._tree, every, start, max(start, stop))
+        columns = read(self._tree, every, start, max(start, stop), self._cut)
         rest = set(names) - bulk.keys()
         if rest:
             columns |= theirs(

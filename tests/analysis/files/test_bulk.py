@@ -121,6 +121,35 @@ def test_branches_of_a_collection_share_their_offsets(tmp_path: Path) -> None:
     assert pt.offsets.data is eta.offsets.data
 
 
+@given(tree=trees(), data=st.data())
+def test_chunks_of_one_tree(
+    tree: Any, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """One after the other and in any order: a basket in which a chunk ended is not read again."""
+    codec, pieces, _ = tree
+    path = tmp_path_factory.mktemp("trees") / "tree.root"
+    write(path, codec, pieces)
+    entries = sum(len(next(iter(piece.values()))) for piece in pieces)
+    edges = sorted({0, entries, *data.draw(st.lists(st.integers(0, entries), max_size=4))})
+    chunks = list(itertools.pairwise(edges))
+    more = data.draw(st.lists(st.sampled_from(chunks), max_size=3))
+    with uproot.open({path: "Events"}, object_cache=BulkTrees()) as one:
+        places = [found(one, name).places for name in one.keys()]  # noqa: SIM118
+        every = sum(stop - start for each in places for start, stop in each)
+        for rest in (chunks, more):
+            before = one.file.source.num_requested_bytes
+            for start, stop in rest:
+                got = one.arrays(
+                    filter_branch=lambda _: True, entry_start=start, entry_stop=stop, how=dict
+                )
+                assert_equal(got, both(path, start, stop)[1])
+                for column in got.values():
+                    # What is read is its reader's.
+                    np.asarray(ak.flatten(column, axis=None).layout.data)[:] = 0
+            if rest is chunks:
+                assert one.file.source.num_requested_bytes - before == every
+
+
 @pytest.mark.parametrize("codec", CODECS)
 def test_a_basket_of_several_blocks(codec: str, tmp_path: Path) -> None:
     """ROOT compresses 16 MB at a time."""

@@ -17,7 +17,8 @@ import zstandard
 
 from analysis.errors import ChangedError, InputError
 from analysis.executors import open_executor
-from analysis.files import kept
+from analysis.files import bulk, kept
+from analysis.files.nanoevents import counters
 from analysis.files.remote import TIMEOUT
 from tests.support.faults import damage
 from tests.support.jobs import inspected, run
@@ -235,12 +236,14 @@ def read_anew(events: Any) -> dict[str, Any]:
 def test_each_chunk_counts_what_it_reads(
     files: list[Path], name: str, options: dict[str, Any]
 ) -> None:
-    """The first of a file that a thread reads counts the tree, the others what they have alone."""
+    """The first of a file that a thread reads counts the tree, the others what is new to them."""
     fileset = {"d": [str(path) for path in files[:2]]}
     looked = inspected(fileset, read, BRANCHES, chunksize=CHUNK)
     with open_executor("iterative") as executor:
         alone = inspected(fileset, read_anew, BRANCHES, chunksize=CHUNK).run(executor)
     trees = {str(path): size(path) for path in files}
+    shared = {chunk: shares(*chunk) for chunk in alone.accumulated["bytes"]}
+    assert all(bool(begun) == bool(chunk[1] % 1000) for chunk, (begun, _) in shared.items())
     with open_executor(name, workers=1 if name == "iterative" else 2, **options) as executor:
         for _ in range(2):
             got = looked.run(executor)
@@ -249,10 +252,17 @@ def test_each_chunk_counts_what_it_reads(
             assert len(counted) >= 8
             assert got.bytes_read == sum(counted.values())
             spared = {chunk: whole[chunk] - counted[chunk] for chunk in whole}
-            assert all(spared[chunk] in {0, trees[chunk[0]]} for chunk in whole)
+            for chunk, spare in spared.items():
+                tree = trees[chunk[0]]
+                assert spare in {0, tree, *(tree + one for one in shared[chunk])}
             assert list(spared.values()).count(0) <= 2 * len(fileset["d"])
             if name == "iterative":
                 assert [chunk[1] for chunk in whole if not spared[chunk]] == [0, 0]
+                assert all(
+                    spare == trees[chunk[0]] + shared[chunk][0]
+                    for chunk, spare in spared.items()
+                    if chunk[1]
+                )
 
 
 def size(path: Path) -> int:
@@ -261,6 +271,20 @@ def size(path: Path) -> int:
         before = file.file.source.num_requested_bytes
         file["Events"]
         return int(file.file.source.num_requested_bytes - before)
+
+
+def shares(path: str, start: int) -> tuple[int, int]:
+    """Bytes of baskets with an entry: of those that the chunk before has begun, and of all."""
+    begun = every = 0
+    with uproot.open({path: "Events"}) as tree:
+        for name in {*BRANCHES, *counters(BRANCHES)} & {*tree.keys(recursive=False)}:
+            branch = bulk.find(tree, name)
+            assert branch is not None
+            for i in branch.baskets(start, start + 1):
+                size = branch.places[i][1] - branch.places[i][0]
+                every += size
+                begun += size * int(branch.starts[i] < start)
+    return begun, every
 
 
 def test_uproot_alone_keeps_nothing(files: list[Path]) -> None:

@@ -111,6 +111,7 @@ damage: $(VENV)/.ready ## Files that are damaged at random (ten minutes), in rep
 
 upstream: $(VENV)/.ready ## What changes of other projects are worth (five minutes), in reports/upstream/
 	$(BIN)/python $(REPORTS)/upstream/measure.py --write
+	$(BIN)/python -m perf report
 
 site-budget: $(VENV)/.ready ## How long the site of 1,500 benchmarks takes to build and to show (two minutes), in reports/
 	mkdir -p $(REPORTS)

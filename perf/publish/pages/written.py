@@ -55,7 +55,7 @@ _FINDING: Final = re.compile(
 )
 _EFFECT: Final = re.compile(
     r"^(?P<name>\w+) .{64} (?P<unit>.{10}) +(?P<before>[\d.]+) +(?P<after>[\d.]+)  "
-    r"(?:(?P<value>[\d.]+) \((?P<low>[\d.]+) to (?P<high>[\d.]+)\)|-) +\d+ equal$",
+    r"(?:(?P<value>[\d.]+) \((?P<low>[\d.]+) to (?P<high>[\d.]+)\)|-) +\d+ +\d+ +\d+$",
     re.MULTILINE,
 )
 """A row of the table of findings, and of what was measured of them (reports/upstream/measure.py)."""

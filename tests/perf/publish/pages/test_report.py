@@ -306,7 +306,7 @@ def test_findings_have_the_effect_that_was_measured(tmp_path: Path) -> None:
     assert [one.effect for one in written.findings(tmp_path)] == [None, None]
     (tmp_path / "measured.txt").write_text(
         f"{'memory_map':<18} {'what is done':<64} {'ms':<10} {10:>8.1f} {7:>8.1f}  "
-        f"{'0.70 (0.60 to 0.80)':<22} {25:>2} equal\n"
+        f"{'0.70 (0.60 to 0.80)':<22} {25:>6} {100:>8} {90:>8}\n"
     )
     first, second = written.findings(tmp_path)
     assert first.effect == written.Number(0.7, 0.6, 0.8)

@@ -28,6 +28,7 @@ from uproot.interpretation.jagged import AsJagged
 from uproot.interpretation.numerical import AsDtype
 
 from analysis.files.baskets import Basket, BasketError
+from analysis.kernels._compile import loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -133,6 +134,16 @@ class _Shared(Index64):
         return self
 
 
+@loop
+def _sum_up(counts, ends) -> Any:  # type: ignore[no-untyped-def]
+    """Write numbers of objects before each entry, and before the end."""
+    total = np.int64(0)
+    for i in range(len(counts)):
+        ends[i] = total
+        total += np.int64(counts[i])  # of unsigned and signed numba makes floats
+    ends[len(counts)] = total
+
+
 class _Lists:
     """The lists of a collection, from an entry on."""
 
@@ -141,8 +152,8 @@ class _Lists:
             msg = "a list has fewer than no objects"
             raise BasketError(msg)
         self._first = first
-        self._ends = np.zeros(len(counts) + 1, dtype=np.int64)
-        np.cumsum(counts, out=self._ends[1:])
+        self._ends = np.empty(len(counts) + 1, dtype=np.int64)
+        _sum_up(counts, self._ends)
         self._offsets: Index64 | None = None
 
     def before(self, entry: int) -> int:

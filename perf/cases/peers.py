@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from perf.cases.case import Case, Ready
@@ -59,10 +60,11 @@ def what(peer: Peer, query: str, events: int, prefix: str = "") -> What:
     )
 
 
+@cache
 def written(directory: Path, events: int, format: Format) -> tuple[Path, Input]:
     """One file with these synthetic events, written unless it is there, and its identity.
 
-    Files of both formats have the same events.
+    Files of both formats have the same events. To identify them is to read them, once.
     """
     (sample,) = Store(directory, events, COMPRESSION, format=format).fileset(events).values()
     (path,) = sample["files"]
@@ -124,7 +126,8 @@ class PeerCase(Case):
 def peer_cases(scale: Scale) -> list[PeerCase]:
     """Every query in every tool; those of a tool follow each other, and share its process."""
     return [
-        PeerCase(peer, query, min(scale.file_events, MOST_EVENTS.get(query, scale.file_events)))
-        for peer in PEERS
+        PeerCase(name, query, min(scale.file_events, MOST_EVENTS.get(query, scale.file_events)))
+        for name, peer in PEERS.items()
         for query in queries()
+        if peer.answers(query)
     ]

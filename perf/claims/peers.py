@@ -96,7 +96,7 @@ class Campaign:
     ) -> Iterator[tuple[Query, list[Answer]]]:
         """Each query with the answers of a fresh process, all checked."""
         with opened(peer) as running:
-            for query in self.asked.values():
+            for query in filter(lambda query: peer.answers(query.name), self.asked.values()):
                 path, _ = cases.written(self.directory, self.events_of(query.name), peer.format)
                 asked = query._replace(edges=edges or query.edges)
                 answers = [running.ask(path, asked) for _ in range(times)]
@@ -127,7 +127,7 @@ class Campaign:
     def _verdicts(self, peers: Sequence[Peer], rng: np.random.Generator) -> Iterator[Verdict]:
         for query in self.asked:
             ours = self.answers[OURS.name, query]
-            for number, peer in enumerate(peers):
+            for number, peer in enumerate(peer for peer in peers if peer.answers(query)):
                 theirs = self.answers[peer.name, query]
                 arms = (self._arm(peer, query),)
                 yield Verdict(

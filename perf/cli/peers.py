@@ -93,6 +93,7 @@ def _costs(campaign: Campaign, verdicts: Sequence[Verdict]) -> Table:
     for name, peer in PEERS.items():
         if name in found:
             kind = "Parquet" if peer.format == "parquet" else "TTree"
-            cells = (f"{found[name][query]:,.0f}" for query in campaign.asked)
+            costs_of = (found[name].get(query) for query in campaign.asked)
+            cells = ("-" if cost is None else f"{cost:,.0f}" for cost in costs_of)
             table.add_row(f"{peer.title} ({kind})", *cells)
     return table

@@ -23,16 +23,27 @@ from perf.records import provenance
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from analysis.ttbar import Implementation
+
 
 def run(path: str, query: Query) -> list[float]:
     """Counts of the histograms of a query, of the events of a NanoAOD file."""
-    job = _job(path, query)
-    with open_executor("iterative") as executor:
-        accumulated = job.inspect().run(executor).accumulated
-    if query.name != TTBAR:
-        return [*accumulated["counts"]]
-    (histogram,) = accumulated["histograms"].values()
+    if query.name == TTBAR:
+        return ttbar(path, "compiled")
+    job = Job(fileset(path), OneQuery(query), branches(query), chunksize=CHUNK)
+    return [*_accumulated(job)["counts"]]
+
+
+def ttbar(path: str, implementation: Implementation) -> list[float]:
+    """Counts of the histograms of ttbar, nominal."""
+    job = Job.of_ttbar(fileset(path), implementation, "nominal", chunksize=CHUNK)
+    (histogram,) = _accumulated(job)["histograms"].values()
     return of_ttbar(histogram)
+
+
+def _accumulated(job: Job) -> Any:
+    with open_executor("iterative") as executor:
+        return job.inspect().run(executor).accumulated
 
 
 def versions() -> dict[str, str]:
@@ -61,12 +72,6 @@ def fileset(path: str) -> FileSet:
 def branches(query: Query) -> list[str | tuple[str, ...]]:
     """Branches that an ADL query reads."""
     return [BTAGS if name in BTAGS else name for name in QUERIES[query.name].inputs]
-
-
-def _job(path: str, query: Query) -> Job:
-    if query.name == TTBAR:
-        return Job.of_ttbar(fileset(path), "compiled", "nominal", chunksize=CHUNK)
-    return Job(fileset(path), OneQuery(query), branches(query), chunksize=CHUNK)
 
 
 class OneQuery(processor.ProcessorABC):

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 from analysis.allocator import ALLOCATOR
 from analysis.errors import InputError, NotInstalledError
 from perf.measure.fresh_process import Process, ProcessError, python_call
+from perf.peers.query import TTBAR
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,6 +62,8 @@ class Peer:
         Whose rounding its histograms have.
     needs
         A program that must be installed.
+    only
+        The queries that it answers; by default all.
     """
 
     name: str
@@ -69,6 +72,11 @@ class Peer:
     home: Home = "here"
     edges: Edges = "boost-histogram"
     needs: str | None = None
+    only: tuple[str, ...] | None = None
+
+    def answers(self, query: str) -> bool:
+        """Whether it is asked a query of this name."""
+        return self.only is None or query in self.only
 
 
 OURS: Final = Peer("ours", "this suite, compiled")
@@ -79,6 +87,7 @@ PEERS: Final[dict[str, Peer]] = {
     peer.name: peer
     for peer in (
         OURS,
+        Peer("ours_fused", "this suite, fused", only=(TTBAR,)),
         Peer(
             "rdataframe_native",
             "RDataFrame, g++ -O3",

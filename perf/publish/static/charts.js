@@ -1,7 +1,7 @@
 // Kinds of charts: dots, lines and scaling; history.js has the fourth. Each takes a figure, its data and a width, and gives an element.
 "use strict";
 (() => {
-  const COLOURS = [1, 2, 3, 4, 5, 6, 7, 8].map((number) => `var(--c${number})`);
+  const COLOURS = [1, 2, 3, 4, 5, 6, 7, 8, 9].map((number) => `var(--c${number})`);
 
   /** A figure's svg, as one image with a name: the parts that Plot labels have no role of their own. */
   function image(svg, label) {

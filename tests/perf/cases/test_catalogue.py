@@ -175,7 +175,9 @@ def test_everything_is_each_case_once(scale: Scale) -> None:
 @EACH_SCALE
 def test_every_tool_answers_every_query(scale: Scale) -> None:
     cases = peer_cases(scale)
-    assert [(c.peer, c.query) for c in cases] == [(p, q) for p in PEERS for q in peer_queries()]
+    assert [(c.peer, c.query) for c in cases] == [
+        (name, query) for name, peer in PEERS.items() for query in (peer.only or peer_queries())
+    ]
     assert {c.query for c in cases} == {*QUERIES, "ttbar"}
     # All that is compared has the same events.
     assert len({(c.query, c.size) for c in cases}) == len(QUERIES) + 1

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
-from analysis import ttbar
+from analysis import adl, ttbar
 from analysis.runner.dask_awkward import run_lazily
 from analysis.runner.job import Job
 from perf.peers.coffea_idiomatic import counts, of
-from perf.peers.ours import branches, fileset
+from perf.peers.ours import fileset
 from perf.peers.query import CHUNK, TTBAR, Query
 
 
 def run(path: str, query: Query) -> list[float]:
     """Counts of the histograms of a query, of the events of a NanoAOD file."""
-    read = ttbar.branches("nominal") if query.name == TTBAR else branches(query)
+    read = ttbar.branches("nominal") if query.name == TTBAR else adl.branches((query.name,))
     job = Job(fileset(path), of(query), read, chunksize=CHUNK)
     return counts(run_lazily(job.inspect()).accumulated, query)
 

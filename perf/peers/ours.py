@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from coffea import processor
 
-from analysis.adl import BTAGS, QUERIES
+from analysis.adl import QUERIES, AdlProcessor, branches
 from analysis.executors import open_executor
 from analysis.files.columns import Columns
 from analysis.files.fileset import FileSet
@@ -30,8 +30,10 @@ def run(path: str, query: Query) -> list[float]:
     """Counts of the histograms of a query, of the events of a NanoAOD file."""
     if query.name == TTBAR:
         return ttbar(path, "compiled")
-    job = Job(fileset(path), OneQuery(query), branches(query), chunksize=CHUNK)
-    return [*_accumulated(job)["counts"]]
+    name = query.name
+    adl = ByRoot(query) if query.edges == "ROOT" else AdlProcessor("compiled", queries=(name,))
+    histogram = _accumulated(Job(fileset(path), adl, branches((name,)), chunksize=CHUNK))[name]
+    return [*(histogram.values(flow=True) if query.edges != "ROOT" else histogram)]
 
 
 def ttbar(path: str, implementation: Implementation) -> list[float]:
@@ -69,24 +71,16 @@ def fileset(path: str) -> FileSet:
     return FileSet.of({"ttbar": {"files": {path: "Events"}, "metadata": metadata}}, analysis=True)
 
 
-def branches(query: Query) -> list[str | tuple[str, ...]]:
-    """Branches that an ADL query reads."""
-    return [BTAGS if name in BTAGS else name for name in QUERIES[query.name].inputs]
-
-
-class OneQuery(processor.ProcessorABC):
-    """One ADL query, with compiled kernels."""
+class ByRoot(processor.ProcessorABC):
+    """One ADL query, counted as ROOT does: to check its histograms, and not timed."""
 
     def __init__(self, query: Query) -> None:
         self.query = query
 
     def process(self, events: Any) -> dict[str, NDArray[np.float64]]:
         """Counts of a chunk."""
-        query, columns = QUERIES[self.query.name], Columns(events)
-        if self.query.edges == "boost-histogram":
-            return {"counts": query.run(columns, "compiled")}
-        # Only to check histograms of ROOT; this is not timed.
-        return {"counts": by_root(query.values(columns, bind("compiled")), self.query)}
+        values = QUERIES[self.query.name].values(Columns(events), bind("compiled"))
+        return {self.query.name: by_root(values, self.query)}
 
     def postprocess(self, accumulator: Any) -> Any:
         """Nothing."""

@@ -342,7 +342,8 @@ def _peers(records: Sequence[Record]) -> dict[str, Any]:
     verdicts = judged(records, {"peer"}, "")["verdicts"]
     for each in verdicts:
         parts, one = _PEER.fullmatch(each["claim"]), Number.of(each)
-        if parts and one:
+        # The fused implementation stands among the tools, and is none.
+        if parts and one and not parts["tool"].startswith("this suite"):
             cells.setdefault(parts["tool"], {})[parts["query"]] = one
     queries = dict.fromkeys(query for of in cells.values() for query in of)
     every = [one for of in cells.values() for one in of.values()]

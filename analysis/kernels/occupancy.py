@@ -14,6 +14,7 @@ import numpy as np
 
 from analysis.kernels._compile import loop
 from analysis.kernels._layout import flat, split
+from analysis.kernels.histogram import bin_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -93,12 +94,5 @@ def numbers_of(values: Any, keep: Any) -> tuple[NDArray[Any], NDArray[np.bool_]]
 def _count(values, keep, bins, low, high) -> Any:  # type: ignore[no-untyped-def]
     counts = np.zeros(bins + 2, dtype=np.int64)
     for entry in range(len(values)):
-        position = (values[entry] - low) / (high - low)
-        if position < 0:
-            index = 0
-        elif position < 1:
-            index = 1 + int(position * bins)
-        else:
-            index = bins + 1
-        counts[index] += keep[entry]
+        counts[bin_of(values[entry], bins, low, high)] += keep[entry]
     return counts

@@ -154,6 +154,19 @@ def test_acceptance_need_not_be_given_eta(
     assert str(got.type.content).endswith("* bool")
 
 
+@of("occupancy")
+@each_implementation
+def test_occupancy_of_one_value_an_event(kernel: Kernel, implementation: Implementation) -> None:
+    """As an array of numpy or awkward; all are filled unless it is said which."""
+    function = getattr(kernel.module, implementation)
+    numbers = np.array([-1.0, 2.0, 3.0, 5.0, 3.0])
+    for values in (numbers, ak.Array(numbers)):
+        got = function(values, bins=2, low=2.0, high=4.0)
+        assert got.tolist() == [1, 1, 2, 1]
+        got = function(values, numbers < 5.0, bins=2, low=2.0, high=4.0)
+        assert got.tolist() == [1, 1, 2, 0]
+
+
 @each_kernel
 @pytest.mark.parametrize("precision", ["float32", "float64"])
 def test_agrees_with_reference_where_any_two_special_values_meet(

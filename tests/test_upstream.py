@@ -72,7 +72,7 @@ def test_each_finding_is_reproduced_with_equal_results(name: str) -> None:
     if any("not installed" in row for row in rows) and name != "codec_table":
         pytest.skip(rows[-1])
     if name == "codec_table":
-        measured = [row.split() for row in rows if "not installed" not in row]
+        measured = [row.split() for row in rows[1:] if "not installed" not in row]
         assert {row[1] for row in measured} == CODECS
         assert all(" to " in " ".join(row) for row in measured)
         return
@@ -82,7 +82,7 @@ def test_each_finding_is_reproduced_with_equal_results(name: str) -> None:
     # What is counted, not timed, is there before and gone after.
     if name in {"ascii_hash", "cache_cycle"}:
         assert float(found["before"]) > 0.4
-        assert float(found["after"]) < 0.2
+        assert float(found["after"]) < float(found["before"]) / 4
 
 
 @pytest.mark.parametrize("name", PATCHES)

@@ -21,7 +21,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		--constraint constraints.txt --editable ".[jax,minuit,parsl,remote,servicex,spark]" --group dev
+		--constraint constraints.txt --editable ".[facilities,jax,minuit,parsl,remote,servicex,spark]" --group dev
 	touch $@
 
 install: $(VENV)/.ready ## Set up .venv, as all targets do, and no more
@@ -157,6 +157,13 @@ xrootd: ## Install the servers of remote files with Debian's packages, where the
 		$$sudo apt-get install --yes --quiet=2 --no-install-recommends \
 			xrootd-server nginx-light openssl && \
 		{ test ! -d /run/systemd/system || $$sudo systemctl disable --now nginx; }; \
+	}
+
+slurm: ## Install Slurm with Debian's packages, where it is not: tests run the jobs of docs/facilities.md
+	PATH="$$PATH:/usr/sbin"; command -v slurmctld >/dev/null && command -v slurmd >/dev/null || { \
+		sudo=$$(command -v sudo || true); \
+		$$sudo apt-get update --quiet=2 && \
+		$$sudo apt-get install --yes --quiet=2 --no-install-recommends slurmctld slurmd slurm-client munge; \
 	}
 
 valgrind: ## Install valgrind, which counts instructions, with Debian's package, where there is none

@@ -30,6 +30,7 @@ from analysis.executors.batches import (
     process_batch,
     split,
 )
+from analysis.executors.worker import environment as worker_environment
 from analysis.executors.worker import warm
 
 if TYPE_CHECKING:
@@ -326,6 +327,25 @@ class _Run:
             raise WorkerLostError(msg) from error
         self.executor.statistics.lost += 1
         self._submit([[item] for item in items])
+
+
+def job_environment() -> dict[str, str]:
+    """Environment variables for workers of a Dask cluster that is not started here.
+
+    A batch system's job script exports them before it starts a worker: the allocator, which must
+    be set when a process starts, and the settings of `_dask_cluster.CONFIGURATION`, which Dask
+    reads from variables. Without them a worker that keeps its memory would be paused for it.
+
+    Returns
+    -------
+    dict of str to str
+        Values by name. None has blanks or quotes, so that any shell takes them as they are.
+    """
+    settings = clusters.CONFIGURATION.items()
+    return worker_environment() | {
+        f"DASK_{name.upper().replace('.', '__').replace('-', '_')}": str(value)
+        for name, value in settings
+    }
 
 
 @contextmanager

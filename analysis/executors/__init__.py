@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 DEFAULT_CHUNKSIZE: Final = 250_000
 """Events a chunk: at coffea's 100,000 the cost of opening files and building forms shows."""
 
-EXECUTORS: Final = ("iterative", "futures", "dask", "parsl", "spark", "taskvine")
+EXECUTORS: Final = ("iterative", "futures", "dask", "parsl", "spark", "taskvine", "compute")
 """Names of executors; each is a module of this package."""
 
 

@@ -165,6 +165,16 @@ class IterativeOptions(Options):
     name = "iterative"
 
 
+class ComputeOptions(Options):
+    """Options of coffea.compute, whose workers are threads of this process."""
+
+    name = "compute"
+    install = "a coffea that has coffea.compute, as its branch compute; no release does"
+
+    fan_in: FanIn = 4
+    """Results that a thread merges in one task."""
+
+
 class EngineOptions(Options):
     """Options of every executor with workers."""
 
@@ -418,6 +428,7 @@ MODELS: Final[dict[str, type[Options]]] = {
         ParslOptions,
         SparkOptions,
         TaskvineOptions,
+        ComputeOptions,
     )
 }
 """Models by the name of the executor."""

@@ -287,7 +287,8 @@ def gateway(tmp_path: Path) -> Iterator[None]:
 @pytest.mark.usefixtures("gateway")
 def test_the_analysis_runs_through_a_gateway(working_folder: Path, expected: Expected) -> None:
     cluster = evaluated("gateway-client")["cluster"]
-    run("run-dask", working_folder, expected, cluster=cluster)
+    with cluster.gateway:
+        run("run-dask", working_folder, expected, cluster=cluster)
 
 
 # --- Parsl

@@ -69,7 +69,11 @@ def _context(material: Material) -> Mapping[str, Any]:
         "scaling": _scaling(material.records),
         "scheduler": _scheduler(material.records),
         "faults": executor_facts.FAULTS,
-        "executors": list(EXECUTORS),
+        "executors": [
+            name
+            for name in EXECUTORS
+            if any(name in shown for shown in executor_facts.FAULTS.values())
+        ],
         "tests": executor_facts.TESTS,
         "dask": [_statement(one, claims) for one in executor_facts.DASK],
         "claims": judged(

@@ -117,6 +117,10 @@ site-budget: $(VENV)/.ready ## How long the site of 1,500 benchmarks takes to bu
 	mkdir -p $(REPORTS)
 	$(BIN)/python -m tests.campaigns.site_budget > $(REPORTS)/site-budget.txt
 
+free-threading: $(VENV)/.ready ## Which packages have no wheel for free-threaded CPython, in reports/
+	mkdir -p $(REPORTS)
+	$(BIN)/python -m tests.campaigns.free_threading > $(REPORTS)/free-threading.txt
+
 publish: $(VENV)/.ready ## Publish the site of all that was measured in reports/site/
 	$(BIN)/python -m perf publish
 

@@ -11,7 +11,7 @@ MARP := @marp-team/marp-cli@4.5.1
 # Workers share the machine; tests that measure, or look at all of the machine, follow alone.
 PARALLEL := --numprocesses auto --dist worksteal
 
-.PHONY: help install bench test test-all structure mutants smoke claims limits report executors advise history trials signals damage upstream site-budget publish written slides pictures browser valgrind java xrootd dask-awkward peers peers-report lint format clean
+.PHONY: help install bench test test-all structure mutants smoke claims limits report executors advise history trials signals damage upstream site-budget free-threading publish written slides pictures browser valgrind java xrootd slurm dask-awkward peers peers-report lint format clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets

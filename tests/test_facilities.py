@@ -7,13 +7,12 @@ import json
 import os
 import re
 import shlex
-import socket
-import subprocess
 import sys
 import time
 import zipfile
 from contextlib import contextmanager
 from functools import cache
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -245,50 +244,10 @@ def test_the_gateway_starts_workers_with_this_image_and_environment() -> None:
     assert of_cluster.image == "REGISTRY/coffea-scaling:1"
     assert of_cluster.worker_memory == 2 << 30
     assert of_cluster.worker_cores == 1
+    commands = of_cluster.scheduler_cmd, of_cluster.worker_cmd
+    known = {one.name for one in entry_points(group="dask_cli")}
+    assert all(first == "dask" and second in known for first, second in commands)
     assert set(configuration.KubeClusterConfig) <= set(of_cluster.trait_names())
-
-
-def _answers(port: int) -> bool:
-    with socket.socket() as one:
-        return one.connect_ex(("127.0.0.1", port)) == 0
-
-
-@pytest.fixture
-def gateway(tmp_path: Path) -> Iterator[None]:
-    """A gateway of this machine: with the page's configuration, but of local processes."""
-    port = slurm.free_port()
-    address = f"http://127.0.0.1:{port}"
-    text = blocks()["gateway-server"]
-    text = text.replace("kubernetes.KubeBackend", "local.UnsafeLocalBackend")
-    text = text.replace("KubeClusterConfig.image", "LocalClusterConfig.nothing")
-    text = text.replace("KubeClusterConfig", "LocalClusterConfig")
-    path = tmp_path / "dask_gateway_config.py"
-    path.write_text(f"{text}c.Proxy.address = '127.0.0.1:{port}'\n")
-    scripts = str(Path(sys.executable).parent)
-    with (tmp_path / "gateway.log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "dask_gateway_server", "--config", str(path)],
-            env={**os.environ, "PATH": f"{scripts}:{os.environ['PATH']}"},
-            cwd=tmp_path,
-            stdout=log,
-            stderr=log,
-        )
-        try:
-            slurm.wait_for(lambda: _answers(port), tmp_path)
-            settings = {"gateway.address": address, "gateway.auth.type": "basic"}
-            with dask.config.set(settings):
-                yield
-        finally:
-            process.terminate()
-            process.wait(30)
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("gateway")
-def test_the_analysis_runs_through_a_gateway(working_folder: Path, expected: Expected) -> None:
-    cluster = evaluated("gateway-client")["cluster"]
-    with cluster.gateway:
-        run("run-dask", working_folder, expected, cluster=cluster)
 
 
 # --- Parsl

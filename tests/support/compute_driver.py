@@ -1,6 +1,6 @@
-"""Runs the executor `compute` where coffea.compute is: ``python -m tests.support.compute_driver FILESET``.
+"""Runs the executor `compute`: ``python -m tests.support.compute_driver FILESET FOLDER``.
 
-It prints one line of JSON.
+coffea.compute is in FOLDER, not in the coffea that is installed. It prints one line of JSON.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ import json
 import sys
 from pathlib import Path
 from typing import Any
+
+import coffea
 
 from analysis.errors import InputError
 from analysis.executors import open_executor
@@ -25,7 +27,8 @@ def fails_in_the_second_chunk(events: Any) -> Any:
 
 def main() -> None:
     """Compare with the iterative executor."""
-    fileset = Path(sys.argv[1])
+    fileset, folder = map(Path, sys.argv[1:])
+    coffea.__path__.append(str(folder))
     job = Job.of_ttbar(fileset, chunksize=1000)
     wanted = execute(job, "iterative")
     runs = [execute(job, "compute", workers=workers) for workers in (1, 2, 2)]

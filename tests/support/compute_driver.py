@@ -29,7 +29,7 @@ def main() -> None:
     """Compare with the iterative executor."""
     fileset, folder = map(Path, sys.argv[1:])
     coffea.__path__.append(str(folder))
-    job = Job.of_ttbar(fileset, chunksize=1000)
+    job = Job.of_ttbar(fileset, variations="nominal", chunksize=1000)
     wanted = execute(job, "iterative")
     runs = [execute(job, "compute", workers=workers) for workers in (1, 2, 2)]
     failing = Job(job.fileset, fails_in_the_second_chunk, chunksize=1000).inspect()

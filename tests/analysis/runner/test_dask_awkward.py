@@ -146,8 +146,9 @@ def test_same_as_the_iterative_executor(
         (ttbar.TtbarProcessor("compiled"), ttbar.INPUTS),
         (adl.AdlProcessor("compiled"), ADL_BRANCHES),
     )
+    # uproot opens a file for every chunk, as it does for dask-awkward: they read the same bytes.
     jobs = [
-        call(some, processor, chunksize=chunksize, branches=branches)
+        call(some, processor, chunksize=chunksize, branches=branches, reader="uproot")
         for (processor, branches), chunksize in zip(processors, chunksizes, strict=True)
     ]
     for one, got in zip(jobs, drive(jobs), strict=True):

@@ -74,7 +74,7 @@ def test_no_claim_is_made_of_an_executor_that_loses_tasks(
 ) -> None:
     rng = np.random.default_rng(0)
     losing = Losing(status=False)
-    subject = claims._Measured("dask", rounds=2)
+    subject = claims._Measured("dask", rounds=2, events=2_000)
     # Not the check that all workers are there, which says so already.
     monkeypatch.setattr("perf.cases.tasks.wait_for_workers", lambda *_: set())
     with pytest.raises(InputError, match="49 of 50 tasks"):

@@ -160,6 +160,8 @@ class _OfThread(threading.local):
         """The one that was used last is at the end."""
         self.current: _File | None = None
         """The one that was opened last."""
+        self.run = ""
+        """Of the chunk that was begun last."""
 
     def open(self, path: str, timeout: float, options: dict[str, Any]) -> Source:
         """Source of a file; it was opened before, or is now."""
@@ -191,6 +193,13 @@ os.register_at_fork(after_in_child=_THREAD.close)
 
 close: Final = _THREAD.close
 """Close the files of this thread."""
+
+
+def begin(run: str) -> None:
+    """Begin a chunk: what an earlier run has open is closed, so that no run profits from another."""
+    if run != _THREAD.run:
+        _THREAD.close()
+        _THREAD.run = run
 
 
 class KeptSource(Source):

@@ -10,7 +10,7 @@ from coffea.processor import Runner
 from coffea.processor.executor import WorkItem
 
 from analysis.errors import ChangedError, ChunkError, UnreadableError
-from analysis.files import bulk, inspection
+from analysis.files import bulk, inspection, kept
 from analysis.files.parquet import ChunkFile
 from analysis.runner.column_cache import of_file
 from analysis.runner.counting import Chunk
@@ -29,6 +29,8 @@ class Item(WorkItem):
     stamp: inspection.Stamp | None = field(default=None, compare=False)
     form: Collection[str] | None = field(default=None, compare=False)
     """Columns that events of a Parquet file have; None for all."""
+    run: str = field(default="", compare=False)
+    """Tells chunks of one run from those of another."""
 
     @classmethod
     def of(
@@ -39,6 +41,7 @@ class Item(WorkItem):
         metadata: Mapping[str, Any],
         preload: Collection[str] | None,
         form: Collection[str] | None,
+        run: str,
     ) -> Item:
         """A range of events of a file, and the branches that are read when it is opened."""
         return cls(
@@ -52,6 +55,7 @@ class Item(WorkItem):
             preload=preload,
             stamp=file.stamp,
             form=form,
+            run=run,
         )
 
     @property
@@ -73,6 +77,7 @@ class ChunkRunner(Runner):
         _check_stamp(item)
         file = f"{item.filename} {item.fileuuid!r} {item.stamp}"
         bulk.counted(anew=True)
+        kept.begin(item.run)
         try:
             opened = _opened(item) if first[0] == "parquet" else item
             out = Runner._work_function(

@@ -11,6 +11,7 @@ import hashlib
 import json
 import sys
 import time
+import uuid
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -292,6 +293,7 @@ class Inspected:
         elif branches and not column_cache and not (root and any(not f.ttree for f in self.files)):
             preload = dict.fromkeys(job.fileset, frozenset({*branches, *counters(branches)}))
         usable = self.processed().datasets
+        run = uuid.uuid4().hex
         items = [
             Item.of(
                 file,
@@ -300,6 +302,7 @@ class Inspected:
                 usable[file.dataset].metadata,
                 preload.get(file.dataset),
                 None if root else form,
+                run,
             )
             for file, start, stop in chunks
         ]
@@ -311,7 +314,7 @@ class Inspected:
             except Exception as error:  # noqa: BLE001  (explained in one sentence)
                 raise explain(error, tally, processor) from error.__cause__
             finally:
-                # Those of workers stay open for the next run.
+                # Those of workers stay open until the next run begins.
                 kept.close()
             wall = time.perf_counter() - started
             asked = {item.chunk for item in items}

@@ -299,3 +299,12 @@ def test_a_missing_file_is_told(tmp_path: Path) -> None:
         opened(tmp_path / "none.root")
     with pytest.raises(InputError, match="there is no such file"):
         inspected({"d": [str(tmp_path / "none.root")]}, count)
+
+
+def test_a_run_has_nothing_of_an_earlier_one(files: list[Path]) -> None:
+    kept.begin("first")
+    source, _ = opened(files[0])
+    kept.begin("first")
+    assert not source.closed
+    kept.begin("second")
+    assert source.closed

@@ -109,7 +109,7 @@ damage: $(VENV)/.ready ## Files that are damaged at random (ten minutes), in rep
 	mkdir -p $(REPORTS)
 	$(BIN)/python -m tests.campaigns.damage > $(REPORTS)/damaged.txt
 
-upstream: $(VENV)/.ready ## What changes of other projects are worth (five minutes), in reports/upstream/
+upstream: $(VENV)/.ready ## What changes of other projects are worth, in reports/upstream/
 	$(BIN)/python $(REPORTS)/upstream/measure.py --write
 	$(BIN)/python -m perf report
 
@@ -193,7 +193,7 @@ $(PEERS)/.ready: pyproject.toml constraints.txt
 	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --group peers
 	touch $@
 
-peers-report: $(VENV)/.ready $(PEERS)/.ready ## Measure other tools beside this suite, alone on the machine (ten minutes), and publish it in reports/
+peers-report: $(VENV)/.ready $(PEERS)/.ready ## Measure other tools beside this suite, alone on the machine, and publish it in reports/
 	mkdir -p $(REPORTS)
 	$(BIN)/python -m perf peers > $(REPORTS)/peers.txt
 	$(BIN)/python -m perf keep

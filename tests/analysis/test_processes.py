@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
@@ -14,7 +15,7 @@ from analysis.processes import end_children, kill_family
 from tests.support.process_helpers import wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 FORKS = """
 import os, sys, time
@@ -35,20 +36,35 @@ end_with(int(sys.argv[1]))
 """
 
 
+MARK = f"mark-of-{os.getpid()}"
+"""Last argument of the programs of this test, by which they and what they forked are found."""
+
+
 @pytest.fixture
-def mark() -> Iterator[str]:
-    """Last argument of the programs of this test, by which they are found; what is left is killed."""
-    text = f"mark-of-{os.getpid()}"
-    yield text
-    for process in _marked(text):
-        process.kill()
+def start() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """Start a program, and end it and all that it forked after the test, also if that fails."""
+    with ExitStack() as programs:
+        programs.callback(lambda: [process.kill() for process in _marked()])
+
+        def started(text: str, *arguments: str) -> subprocess.Popen[bytes]:
+            program = subprocess.Popen([sys.executable, "-c", text, *arguments])
+            programs.callback(program.wait)
+            programs.callback(program.kill)
+            return program
+
+        yield started
 
 
-def _marked(mark: str) -> list[psutil.Process]:
+def _left(*pids: int) -> bool:
+    """Whether these processes alone are left: one that was killed ends a moment later."""
+    return [one.pid for one in _marked()] == list(pids)
+
+
+def _marked() -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         try:
-            if process.cmdline()[-1:] == [mark] and process.status() != psutil.STATUS_ZOMBIE:
+            if process.cmdline()[-1:] == [MARK] and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
         except psutil.Error:
             continue
@@ -56,31 +72,29 @@ def _marked(mark: str) -> list[psutil.Process]:
 
 
 @pytest.mark.parametrize("attempt", range(3))
-def test_nothing_is_left_of_a_process_that_forks(mark: str, attempt: int) -> None:
+def test_nothing_is_left_of_a_process_that_forks(start: Any, attempt: int) -> None:
     del attempt
-    program = subprocess.Popen([sys.executable, "-c", FORKS, mark])
-    wait_for("children", lambda: len(_marked(mark)) > 5)
+    program = start(FORKS, MARK)
+    wait_for("children", lambda: len(_marked()) > 5)
     kill_family(psutil.Process(program.pid))
     program.wait()
-    assert _marked(mark) == []
+    wait_for("the end of all", _left)
 
 
-def test_a_process_whose_children_are_ended_goes_on(mark: str) -> None:
-    program = subprocess.Popen([sys.executable, "-c", FORKS, mark])
-    wait_for("children", lambda: len(_marked(mark)) > 5)
+def test_a_process_whose_children_are_ended_goes_on(start: Any) -> None:
+    program = start(FORKS, MARK)
+    wait_for("children", lambda: len(_marked()) > 5)
     end_children([program.pid])
-    wait_for("other children", lambda: len(_marked(mark)) > 5)
+    wait_for("other children", lambda: len(_marked()) > 5)
     end_children([program.pid], go_on=False)
-    assert [one.pid for one in _marked(mark)] == [program.pid]
-    program.kill()
-    program.wait()
+    wait_for("the end of the children", lambda: _left(program.pid))
 
 
-def test_a_process_ends_with_another_and_leaves_nothing(mark: str) -> None:
-    other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    program = subprocess.Popen([sys.executable, "-c", ENDS_WITH, str(other.pid), mark])
-    wait_for("children", lambda: len(_marked(mark)) > 5)
+def test_a_process_ends_with_another_and_leaves_nothing(start: Any) -> None:
+    other = start("import time; time.sleep(600)")
+    program = start(ENDS_WITH, str(other.pid), MARK)
+    wait_for("children", lambda: len(_marked()) > 5)
     other.kill()
     other.wait()
     program.wait()
-    wait_for("the end of all", lambda: _marked(mark) == [])
+    wait_for("the end of all", _left)

@@ -130,8 +130,8 @@ def test_a_chunk_that_kills_is_named(fileset: dict[str, Any], vine: Any) -> None
 def vine_workers() -> list[psutil.Process]:
     return [
         one
-        for one in psutil.Process().children(recursive=True)
-        if "vine_worker" in " ".join(one.cmdline()) and one.parent() == psutil.Process()
+        for one in psutil.Process().children()
+        if one.status() != psutil.STATUS_ZOMBIE and "vine_worker" in " ".join(one.cmdline())
     ]
 
 

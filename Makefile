@@ -11,7 +11,7 @@ MARP := @marp-team/marp-cli@4.5.1
 # Workers share the machine; tests that measure, or look at all of the machine, follow alone.
 PARALLEL := --numprocesses auto --dist worksteal
 
-.PHONY: help install bench test test-all structure mutants smoke claims limits report executors advise history trials signals damage upstream site-budget free-threading publish written slides pictures browser valgrind java xrootd slurm dask-awkward peers peers-report lint format clean
+.PHONY: help install bench test test-all structure mutants smoke claims limits report executors advise history trials signals damage upstream site-budget free-threading publish written slides pictures browser valgrind java xrootd slurm hosts dask-awkward peers peers-report lint format clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets
@@ -168,6 +168,13 @@ slurm: ## Install Slurm with Debian's packages, where it is not: tests run the j
 		sudo=$$(command -v sudo || true); \
 		$$sudo apt-get update --quiet=2 && \
 		$$sudo apt-get install --yes --quiet=2 --no-install-recommends slurmctld slurmd slurm-client munge; \
+	}
+
+hosts: ## Install what makes hosts of namespaces with Debian's package, where it is not: tests put engines on hosts
+	PATH="$$PATH:/usr/sbin"; command -v ip >/dev/null && command -v tc >/dev/null || { \
+		sudo=$$(command -v sudo || true); \
+		$$sudo apt-get update --quiet=2 && \
+		$$sudo apt-get install --yes --quiet=2 --no-install-recommends iproute2; \
 	}
 
 valgrind: ## Install valgrind, which counts instructions, with Debian's package, where there is none

@@ -1,6 +1,8 @@
-"""Real file servers on loopback: XRootD and nginx, from Debian's packages (``make xrootd``).
+"""Real file servers: XRootD and nginx, from Debian's packages (``make xrootd``).
 
-Each runs until its context ends, on a free port unless one is named.
+Each runs until its context ends, on loopback and a free port unless others are named.
+``python -m perf.servers.file_servers http|root FOLDER ADDRESS`` says its port, and ends with its
+standard input.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from contextlib import contextmanager, suppress
@@ -53,17 +56,19 @@ AS_SERVER_USER: Final = (
 
 @dataclass(frozen=True)
 class Server:
-    """A server of a folder, by protocol, port of loopback and process number."""
+    """A server of a folder, by protocol, port, process number and address."""
 
     protocol: Protocol
     port: int
     process: int
+    host: str = HOST
 
     def url(self, name: str, through: Running | None = None) -> str:
         """Address of a file below the folder, directly or through a proxy."""
         # A second slash makes a path of XRootD absolute.
         slashes = "//" if self.protocol == "root" else "/"
-        return f"{self.protocol}://{HOST}:{(through or self).port}{slashes}{name}"
+        host = self.host if through is None else HOST
+        return f"{self.protocol}://{host}:{(through or self).port}{slashes}{name}"
 
     def kill(self) -> None:
         """End it as a crash would."""
@@ -72,7 +77,7 @@ class Server:
 
 
 @contextmanager
-def xrootd(folder: Path, port: int | None = None) -> Iterator[Server]:
+def xrootd(folder: Path, port: int | None = None, host: str = HOST) -> Iterator[Server]:
     """Serve a folder with XRootD, read-only."""
     command = [_find("xrootd", "xrootd-server")]
     if os.geteuid() == 0:
@@ -86,6 +91,7 @@ def xrootd(folder: Path, port: int | None = None) -> Iterator[Server]:
 
         def configure(free: int) -> list[str]:
             # It listens on all addresses, and can be told only whom to answer.
+            allowed = f"xrd.allow host {HOST}\nxrd.allow host localhost\n" if host == HOST else ""
             (home / "xrootd.cfg").write_text(
                 f"all.role server\n"
                 f"all.export / r/o\n"
@@ -93,19 +99,21 @@ def xrootd(folder: Path, port: int | None = None) -> Iterator[Server]:
                 f"all.pidpath {home}\n"
                 f"oss.localroot {home}/data\n"
                 f"xrd.port {free}\n"
-                f"xrd.allow host {HOST}\n"
-                f"xrd.allow host localhost\n"
+                f"{allowed}"
                 f"xrd.network nodnr\n"
             )
             return [*command, "-c", f"{home}/xrootd.cfg", "-n", "coffea"]
 
-        with _listening(configure, "root", home / "log", port) as server:
+        with _listening(configure, "root", home / "log", port, host) as server:
             yield server
 
 
 @contextmanager
 def nginx(
-    folder: Path, port: int | None = None, certificate: tuple[Path, Path] | None = None
+    folder: Path,
+    port: int | None = None,
+    certificate: tuple[Path, Path] | None = None,
+    host: str = HOST,
 ) -> Iterator[Server]:
     """Serve a folder with nginx; with TLS if files of a certificate and its key are given."""
     program = _find("nginx", "nginx-light")
@@ -128,19 +136,23 @@ def nginx(
                 f"daemon off; pid {home}/pid; error_log {home}/log; {user}\n"
                 f"events {{ worker_connections 512; }}\n"
                 f"http {{ access_log off; sendfile on; tcp_nodelay on; {temporary}\n"
-                f"server {{ listen {HOST}:{free}{' ssl' if certificate else ''}; {tls}\n"
+                f"server {{ listen {host}:{free}{' ssl' if certificate else ''}; {tls}\n"
                 f"root {home}/data; max_ranges 1024; }} }}\n"
             )
             return [program, "-p", own, "-e", f"{home}/log", "-c", f"{home}/nginx.conf"]
 
         protocol: Protocol = "https" if certificate else "http"
-        with _listening(configure, protocol, home / "log", port) as server:
+        with _listening(configure, protocol, home / "log", port, host) as server:
             yield server
 
 
 @contextmanager
 def _listening(
-    configure: Callable[[int], Sequence[str]], protocol: Protocol, log: Path, port: int | None
+    configure: Callable[[int], Sequence[str]],
+    protocol: Protocol,
+    log: Path,
+    port: int | None,
+    host: str,
 ) -> Iterator[Server]:
     """Start a server, with another port if one was taken in the meantime."""
     said = ""
@@ -155,7 +167,7 @@ def _listening(
                 # Ctrl-C is for this process, which then ends the server.
                 start_new_session=True,
             )
-        server = Server(protocol, chosen, process.pid)
+        server = Server(protocol, chosen, process.pid, host)
         try:
             if _listens(process, chosen):
                 yield server
@@ -195,3 +207,11 @@ def _find(program: str, package: str) -> str:
         return executable
     msg = f"there is no {program} here: install it with `make xrootd` (Debian's {package})"
     raise NotInstalledError(msg)
+
+
+if __name__ == "__main__":
+    _serve = nginx if sys.argv[1] == "http" else xrootd
+    with _serve(Path(sys.argv[2]), host=sys.argv[3]) as _server:
+        sys.stdout.write(f"{_server.port}\n")
+        sys.stdout.flush()
+        sys.stdin.read()

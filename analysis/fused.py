@@ -22,7 +22,7 @@ from analysis.kernels._layout import flat, split
 from analysis.kernels.btag_weights import VARIATIONS as BTAG_VARIATIONS
 from analysis.kernels.btag_weights import weigh
 from analysis.kernels.electrons import electron_mask
-from analysis.kernels.histogram import BINS, add, bin_of
+from analysis.kernels.histogram import BINS, add, bin_of_compiled
 from analysis.kernels.ht import sum_pt
 from analysis.kernels.jet_resolution import smear_pt
 from analysis.kernels.jet_scale import scale_pt
@@ -144,7 +144,7 @@ def _pass(  # type: ignore[no-untyped-def]
             else:
                 continue
             category = region - FOUR_JETS_ONE_B + N_REGIONS * (channel[event] - ELECTRON)
-            index = bin_of(value)
+            index = bin_of_compiled(value)
             if shift > 0:
                 add(sums, category, index, sums.shape[3] - shifts + shift, 1.0)
                 continue

@@ -61,17 +61,24 @@ def reference(
         for _ in range(2)
     ]
     for value, one, row in zip(values.tolist(), category.tolist(), weights.tolist(), strict=True):
-        position = (value - low) / (high - low)
-        if position < 0:
-            index = 0
-        elif position < 1:
-            index = 1 + int(position * bins)
-        else:
-            index = bins + 1
+        index = bin_of(value, bins, low, high)
         for k, weight in enumerate(row):
             sums[0][one][index][k] += weight
             sums[1][one][index][k] += weight * weight
     return np.array(sums, dtype=np.float64).reshape(2, categories, bins + 2, n_variations)
+
+
+def bin_of(value: float, bins: int = BINS, low: float = LOW, high: float = HIGH) -> int:
+    """Bin of a value: 0 for the underflow, bins + 1 for the overflow."""
+    position = (value - low) / (high - low)
+    if position < 0:
+        return 0
+    if position < 1:
+        return 1 + int(position * bins)
+    return bins + 1
+
+
+bin_of_compiled = loop(bin_of)
 
 
 @quiet
@@ -118,21 +125,10 @@ def _fill(values, category, weights, categories, bins, low, high) -> Any:  # typ
     n_variations = weights.shape[1]
     sums = np.zeros((2, categories, bins + 2, n_variations), dtype=np.float64)
     for entry in range(len(values)):
-        index = bin_of(values[entry], bins, low, high)
+        index = bin_of_compiled(values[entry], bins, low, high)
         for k in range(n_variations):
             add(sums, category[entry], index, k, weights[entry, k])
     return sums
-
-
-@loop
-def bin_of(value, bins=BINS, low=LOW, high=HIGH) -> Any:  # type: ignore[no-untyped-def]
-    """Bin of a value: 0 for the underflow, bins + 1 for the overflow."""
-    position = (value - low) / (high - low)
-    if position < 0:
-        return 0
-    if position < 1:
-        return 1 + int(position * bins)
-    return bins + 1
 
 
 @loop

@@ -14,7 +14,7 @@ import numpy as np
 
 from analysis.kernels._compile import loop
 from analysis.kernels._layout import flat, split
-from analysis.kernels.histogram import bin_of
+from analysis.kernels.histogram import bin_of, bin_of_compiled
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -46,14 +46,7 @@ def reference(
     counts = [0] * (bins + 2)
     numbers, keeps = numbers_of(values, keep)
     for value, kept in zip(numbers.tolist(), keeps.tolist(), strict=True):
-        position = (value - low) / (high - low)
-        if position < 0:
-            index = 0
-        elif position < 1:
-            index = 1 + int(position * bins)
-        else:
-            index = bins + 1
-        counts[index] += bool(kept)
+        counts[bin_of(value, bins, low, high)] += bool(kept)
     return np.array(counts, dtype=np.int64)
 
 
@@ -94,5 +87,5 @@ def numbers_of(values: Any, keep: Any) -> tuple[NDArray[Any], NDArray[np.bool_]]
 def _count(values, keep, bins, low, high) -> Any:  # type: ignore[no-untyped-def]
     counts = np.zeros(bins + 2, dtype=np.int64)
     for entry in range(len(values)):
-        counts[bin_of(values[entry], bins, low, high)] += keep[entry]
+        counts[bin_of_compiled(values[entry], bins, low, high)] += keep[entry]
     return counts

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal, Self, get_args
 from analysis import ttbar
 from analysis.errors import InputError, NotInstalledError
 from analysis.files.bulk import Reader
-from perf.cases.case import REAL_EVENTS, REAL_PROCESSOR
+from perf.cases.case import REAL_EVENTS, REAL_PROCESSOR, cross_check
 from perf.cases.data import Store, find_shared, real_identity, why_no_shared
 from perf.claims.verdict import Arm, Verdict
 from perf.limits.held_out import HELD_OUT
@@ -257,9 +257,13 @@ def real_file(rng: np.random.Generator, rounds: int = REAL_ROUNDS) -> list[Verdi
 
 
 def memory(store: Store, name: str) -> Verdict:
-    """The processor with all variations: the largest memory of a worker."""
+    """The processor with all variations: the largest memory of a worker.
+
+    Its result is that of another implementation, which runs once the memory is known.
+    """
     side = processor(name, variations="all")
-    cell = replace(_cell(store, MEMORY_EVENTS, [side], 1), repeats=1)
+    other = processor(cross_check(name, MEMORY_EVENTS), variations="all")
+    cell = replace(_cell(store, MEMORY_EVENTS, [side], 1), repeats=1, beside=(other,))
     (samples,) = measure([cell], 0)
     if samples.peak_memory is None:
         msg = "peak memory is read from /proc, which this system does not have: run on Linux"

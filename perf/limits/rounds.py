@@ -58,6 +58,8 @@ class Cell:
         Number of processes.
     repeats
         Calls of each side in a process, besides the one whose result is compared.
+    beside
+        Sides whose results are compared with those of the others, and no more.
     """
 
     fileset: Mapping[str, Any]
@@ -67,6 +69,7 @@ class Cell:
     codec: str = "zstd"
     rounds: int = 1
     repeats: int = REPEATS
+    beside: tuple[Side, ...] = ()
 
     def what(self, side: Side, prefix: str = PREFIX) -> What:
         """What a record of a side is of, its name beginning with the prefix."""
@@ -136,7 +139,11 @@ def measure(
 
 def _in_fresh_process(cell: Cell, seed: int) -> Answer:
     request = Request(
-        fileset=dict(cell.fileset), sides=cell.sides, repeats=cell.repeats, seed=seed
+        fileset=dict(cell.fileset),
+        sides=cell.sides,
+        beside=cell.beside,
+        repeats=cell.repeats,
+        seed=seed,
     )
     # Not only the new variables of the process: this one may have been started with others.
     with environment(ALLOCATORS[cell.allocator]):

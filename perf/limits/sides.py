@@ -59,10 +59,18 @@ class Side(pydantic.BaseModel):
 
 
 class Request(pydantic.BaseModel):
-    """Sides on a file set: each is called `repeats` times, in a random order."""
+    """Sides on a file set: each is called `repeats` times, in a random order.
+
+    Attributes
+    ----------
+    beside
+        Sides that are not timed and whose memory is not measured: they run last, and have to give
+        what the others gave.
+    """
 
     fileset: dict[str, Any]
     sides: tuple[Side, ...]
+    beside: tuple[Side, ...] = ()
     repeats: int
     seed: int
 

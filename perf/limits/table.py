@@ -9,8 +9,7 @@ from rich import box
 from rich.table import Table
 
 from perf.limits.rounds import TOLD
-from perf.measure import estimate
-from perf.measure.estimate import median_confidence, of_median
+from perf.measure.estimate import of_median, sure
 from perf.measure.paired import CONFIDENCE, ratio
 from perf.records.limits import PARTS, SUMS
 
@@ -66,8 +65,8 @@ def rows(cell: Cell) -> list[Row]:
         times = (
             {} if chunksize is None else {of: ratio(seconds, cell.limit(of), rng) for of in SUMS}
         )
-        sure = median_confidence(len(seconds)) >= estimate.CONFIDENCE
-        return Row(name, chunksize, 1e9 * of_median(seconds).value / events, times, sure)
+        nanoseconds = 1e9 * of_median(seconds).value / events
+        return Row(name, chunksize, nanoseconds, times, sure(len(seconds)))
 
     parts = [row(NAMES[part], None, cell.parts[part].cpu_seconds) for part in PARTS]
     limits = [row(name, None, cell.limit(of)) for of, name in LIMITS.items()]
@@ -117,7 +116,7 @@ def table(cell: Cell) -> Table:
 
 
 def _interval(times: Estimate, *, sure: bool) -> str:
-    return f"{times.low:.2f} to {times.high:.2f}" if sure else "too few processes"
+    return f"{times.low:.2f} to {times.high:.2f}" + ("" if sure else " (range)")
 
 
 def bandwidth(memory: Iterable[Record], data: Record) -> list[str]:

@@ -74,12 +74,12 @@ class _Prepared(NamedTuple):
 
 
 def measured(request: Request) -> Answer:
-    """Compare the results of all sides, then time them; an InputError if results differ."""
+    """Compare the results of all sides and time them; an InputError if results differ."""
     with ExitStack() as stack:
         sides = _Sides(request.fileset, stack.enter_context(open_executor("iterative")), stack)
         prepared = [sides.prepare(side) for side in request.sides]
-        contents = [one.content() for one in prepared]
-        require_equal(dict(zip(request.sides, contents, strict=True)), sides.expected(request))
+        contents = {side: one.content() for side, one in zip(request.sides, prepared, strict=True)}
+        require_equal(contents, sides.expected(request))
         wall: dict[int, list[float]] = defaultdict(list)
         cpu: dict[int, list[float]] = defaultdict(list)
         given: dict[int, Any] = {}
@@ -92,6 +92,9 @@ def measured(request: Request) -> Answer:
                 end, cpu_end = time.perf_counter(), time.process_time()
                 wall[number].append(end - begin)
                 cpu[number].append(cpu_end - cpu_begin)
+        peak = peak_memory()
+        beside = {side: sides.prepare(side).content() for side in request.beside}
+        require_equal(contents | beside, {})
     return Answer(
         timed=tuple(
             Timed(
@@ -100,9 +103,9 @@ def measured(request: Request) -> Answer:
                 check=result_digest(content),
                 bytes=given[number] if isinstance(given[number], int) else 0,
             )
-            for number, content in enumerate(contents)
+            for number, content in enumerate(contents.values())
         ),
-        peak_memory=peak_memory(),
+        peak_memory=peak,
         allocator={name: os.environ.get(name) for name in ALLOCATOR},
     )
 

@@ -66,6 +66,11 @@ def median_confidence(samples: int) -> float:
     return _order_interval(samples)[1]
 
 
+def sure(samples: int) -> bool:
+    """Whether `of_median` of so many holds it at CONFIDENCE; of fewer it gives their range."""
+    return median_confidence(samples) >= CONFIDENCE
+
+
 def _order_interval(n: int) -> tuple[int, float]:
     """Samples left out at each end, and the confidence of what remains."""
     outside, skipped = 2 / 2**n, 0

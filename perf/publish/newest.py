@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from perf.measure import paired
-from perf.measure.estimate import CONFIDENCE, Estimate, median_confidence, of_median
+from perf.measure import estimate, paired
+from perf.measure.estimate import of_median
 from perf.records.table import made_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
 
+    from perf.measure.estimate import Estimate
     from perf.publish.page import Material
     from perf.records.record_file import Record
 
@@ -20,7 +21,7 @@ CLOCKS: Final = {"wall": "wall_seconds", "CPU": "cpu_seconds"}
 
 @dataclass(frozen=True)
 class Measured:
-    """Median of samples, with an interval where there are enough of them."""
+    """Median of samples, with an interval where there are enough of them, or else their range."""
 
     record: Record
     estimate: Estimate
@@ -28,18 +29,23 @@ class Measured:
 
     @property
     def sure(self) -> bool:
-        """Whether the interval holds the median at CONFIDENCE; otherwise it has no meaning."""
-        return median_confidence(self.samples) >= CONFIDENCE
+        """Whether there are enough samples for an interval."""
+        return estimate.sure(self.samples)
 
     def as_json(self) -> dict[str, Any]:
-        """Value, and the ends of its interval or None."""
+        """As `estimated`, with the number of samples."""
         return estimated(self.estimate, sure=self.sure) | {"samples": self.samples}
 
 
-def estimated(estimate: Estimate, *, sure: bool) -> dict[str, Any]:
-    """An estimate for templates and charts: without an interval the ends are None."""
-    low, high = (estimate.low, estimate.high) if sure else (None, None)
-    return {"value": estimate.value, "low": low, "high": high}
+def estimated(found: Estimate, *, sure: bool) -> dict[str, Any]:
+    """An estimate for templates and charts.
+
+    `low` and `high` are the ends of its interval, None without one; `least` and `most` those of
+    the interval or else of the range.
+    """
+    least, most = found.low, found.high
+    low, high = (least, most) if sure else (None, None)
+    return {"value": found.value, "low": low, "high": high, "least": least, "most": most}
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 from analysis.errors import InputError
 from analysis.executors import EXECUTORS
 from perf.claims.executors import QUANTITIES
-from perf.measure.estimate import of_median
+from perf.measure.estimate import Estimate, of_median, sure
 from perf.publish import executor_facts
-from perf.publish.newest import Measured, how, judged, newest
+from perf.publish.newest import Measured, estimated, how, judged, newest
 from perf.publish.page import Data, Material, Page
 from perf.records.record_file import Claimed
 from perf.scaling import advice, advice_fit, laws, scheduler_cost, scheduler_records
@@ -265,17 +265,16 @@ def _scaled(machine: str, newest: Record, measured: Sequence[Row]) -> dict[str, 
             fits.append({"group": engine, "points": _curve(law)})
         for row in members:
             rate = row.events_per_second
-            sure = row.rounds > 1
-            ends = [row.measured[0].events / end for end in (row.wall.high, row.wall.low)]
-            point = {"group": engine, "x": row.configuration.workers, "y": rate}
-            points.append({**point, "lo": ends[0], "hi": ends[1]} if sure else point)
+            ends = (row.measured[0].events / end for end in (row.wall.high, row.wall.low))
+            shown = estimated(Estimate(rate, *ends), sure=sure(row.rounds))
+            interval = {} if shown["low"] is None else {"lo": shown["low"], "hi": shown["high"]}
+            points.append({"group": engine, "x": row.configuration.workers, "y": rate, **interval})
             table.append(
                 {
                     "engine": engine,
                     "workers": row.configuration.workers,
                     "rate": rate,
-                    "low": ends[0] if sure else None,
-                    "high": ends[1] if sure else None,
+                    **shown,
                     "rounds": row.rounds,
                     "ns": 1e9 * row.cpu_per_event.value,
                     "start": row.median(lambda one: one.start_wall),

@@ -319,7 +319,7 @@ def _many(scaling: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
     most = max((row["workers"] for row in tuned), default=0)
     rows = {row["engine"]: row for row in tuned if row["workers"] == most}
     rates = {
-        name: Number.of({"value": row["rate"], "low": row["low"], "high": row["high"]})
+        name: Number.of({"value": row["rate"], "low": row["least"], "high": row["most"]})
         for name, row in rows.items()
     }
     return {

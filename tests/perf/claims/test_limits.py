@@ -110,6 +110,12 @@ def test_every_claim_can_be_measured(
     assert bounds(claims.reading(store, rng, "workers", 1)) == [0.72, 0.85, 0.78, 0.72]
     assert bounds(claims.held_out(store, rng, 1)) == [1.02, 1.02]
     assert bounds(claims.real_file(rng, 1)) == [80, 40, 40, 40]
+    asked: list[Cell] = []
+    measure = claims.measure
+    monkeypatch.setattr(
+        claims, "measure", lambda cells, seed: asked.extend(cells) or measure(cells, seed)
+    )
     memory = claims.memory(store, "compiled")
+    assert [side.name for side in asked[0].beside] == ["reference"]
     assert bounds([memory]) == [450e6]
     assert 1e8 < memory.measured.value < 1e10

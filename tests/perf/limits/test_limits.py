@@ -213,9 +213,16 @@ def test_an_implementation_that_gives_something_else_is_not_timed(
         return result
 
     monkeypatch.setattr(IdiomaticProcessor, "process", wrong)
-    sides = processor("compiled", 1_000), processor("idiomatic", 1_000)
-    with pytest.raises(InputError, match=r"idiomatic gives another result .*4j2b"):
-        worker.measured(request(nominal, *sides))
+    compiled, idiomatic = processor("compiled", 1_000), processor("idiomatic", 1_000)
+    asked = request(nominal, compiled)
+    for wrong_request in (
+        request(nominal, compiled, idiomatic),
+        asked.model_copy(update={"beside": (idiomatic,)}),
+    ):
+        with pytest.raises(InputError, match=r"idiomatic gives another result .*4j2b"):
+            worker.measured(wrong_request)
+    right_ones = asked.model_copy(update={"beside": (processor("columnar", 1_000),)})
+    assert len(worker.measured(right_ones).timed) == 1
 
 
 def test_readers_and_parts_are_compared_too() -> None:

@@ -88,9 +88,16 @@ def test_the_stages_of_the_whole_are_in_order_with_their_sum(shown: Shown) -> No
     table = page.table("2,000 events of each sample")
     assert table.caption.endswith(f"{measured(total, 'seconds')} in all")
     assert table.column("stage") == list(STAGES)
-    by_stage = {one.what.subject: one.wall_median for one in made}
-    assert table.column("wall time") == [measured(by_stage[name], "seconds") for name in STAGES]
-    assert table.column("interval") == ["too few samples"] * len(STAGES)
+    by_stage = {one.what.subject: one for one in made}
+    assert table.column("wall time") == [
+        measured(by_stage[name].wall_median, "seconds") for name in STAGES
+    ]
+    # Three samples are too few for an interval.
+    assert table.column("interval") == [
+        span(by_stage[name].wall_seconds[0], by_stage[name].wall_seconds[-1], "seconds")
+        + " (range)"
+        for name in STAGES
+    ]
     assert "Not measured:" not in page.text
 
 
@@ -114,7 +121,9 @@ def test_readers_are_shown_by_distance(shown: Shown) -> None:
             more, each = one.what.parameters, one.wall_median / 4_000
             assert [
                 *(str(more["route"]), str(more["handler"]), str(more["milliseconds"])),
-                *(measured(each, "seconds"), "too few samples", figures(1 / each), "3"),
+                measured(each, "seconds"),
+                span(*(one.wall_seconds[end] / 4_000 for end in (0, -1)), "seconds") + " (range)",
+                *(figures(1 / each), "3"),
             ] in table.rows
 
 

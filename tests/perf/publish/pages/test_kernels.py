@@ -100,10 +100,10 @@ def test_the_chart_has_the_numbers_of_the_table() -> None:
                 )
 
 
-def test_few_samples_give_a_ratio_without_an_interval(shown: Shown) -> None:
+def test_few_samples_give_a_ratio_with_a_range(shown: Shown) -> None:
     pair = [of("ht", name, 1_000, 0, cpu_seconds=(1e-4, 2e-4, 3e-4)) for name in PAIR]
     (row,) = shown(PAGE, Material.of(pair)).table("CPU time an event, 1,000").rows
-    assert row[3:5] == ["1.00", "too few samples"]
+    assert row[3:5] == ["1.00", "0.333 to 3.00 (range)"]
 
 
 def test_two_runs_or_inputs_make_no_ratio(shown: Shown) -> None:

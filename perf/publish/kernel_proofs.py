@@ -77,15 +77,23 @@ def _source(module: ModuleType, name: str) -> str:
         }
         todo = (used & functions.keys()) - wanted
     # The implementation first, then what it calls, in the order of the module.
-    order = sorted(wanted, key=lambda one: (one != name, functions[one].lineno))
+    defined = {functions[one].name for one in wanted}
+    order = sorted(defined, key=lambda one: (one != name, functions[one].lineno))
     return "\n\n\n".join(_text(lines, functions[one]) for one in order)
 
 
 @cache
 def _functions(module: ModuleType) -> tuple[list[str], dict[str, ast.FunctionDef]]:
     text = inspect.getsource(module)
-    nodes = ast.parse(text).body
-    return text.splitlines(), {n.name: n for n in nodes if isinstance(n, ast.FunctionDef)}
+    functions: dict[str, ast.FunctionDef] = {}
+    for node in ast.parse(text).body:
+        match node:
+            case ast.FunctionDef(name=name):
+                functions[name] = node
+            # One function that is compiled under another name.
+            case ast.Assign([ast.Name(id=name)], ast.Call(ast.Name(id="loop"), [ast.Name(id=of)])):
+                functions[name] = functions[of]
+    return text.splitlines(), functions
 
 
 def _text(lines: list[str], node: ast.FunctionDef) -> str:

@@ -241,6 +241,8 @@ def test_sources_are_the_implementations_with_what_they_call() -> None:
             compile(source, kernel.name, "exec")
     assert "@loop\ndef _sum(" in kernel_proofs.sources(KERNELS["ht"])["compiled"]
     assert "_sum" not in kernel_proofs.sources(KERNELS["ht"])["columnar"]
+    # A function that is compiled under another name.
+    assert "def bin_of(" in kernel_proofs.sources(KERNELS["histogram"])["compiled"]
 
 
 def test_sources_are_shown_as_they_are(shown: Shown) -> None:

@@ -48,6 +48,12 @@ def timed(cases: Iterable[Case], events: int = 0, samples: int = 3) -> list[Reco
     return made
 
 
+def ranged(one: Record, events: int = 1) -> str:
+    """What is shown of samples that are too few for an interval."""
+    least, most = (one.wall_seconds[end] / events for end in (0, -1))
+    return f"{span(least, most, 'seconds')} (range)"
+
+
 def test_each_fit_is_shown_by_task_and_backend(shown: Shown) -> None:
     made = timed(inferences(SMALL), samples=7)
     page = shown(PAGE, Material.of(made))
@@ -93,11 +99,7 @@ def test_the_stages_of_the_whole_are_in_order_with_their_sum(shown: Shown) -> No
         measured(by_stage[name].wall_median, "seconds") for name in STAGES
     ]
     # Three samples are too few for an interval.
-    assert table.column("interval") == [
-        span(by_stage[name].wall_seconds[0], by_stage[name].wall_seconds[-1], "seconds")
-        + " (range)"
-        for name in STAGES
-    ]
+    assert table.column("interval") == [ranged(by_stage[name]) for name in STAGES]
     assert "Not measured:" not in page.text
 
 
@@ -122,7 +124,7 @@ def test_readers_are_shown_by_distance(shown: Shown) -> None:
             assert [
                 *(str(more["route"]), str(more["handler"]), str(more["milliseconds"])),
                 measured(each, "seconds"),
-                span(*(one.wall_seconds[end] / 4_000 for end in (0, -1)), "seconds") + " (range)",
+                ranged(one, 4_000),
                 *(figures(1 / each), "3"),
             ] in table.rows
 

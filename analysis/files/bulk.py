@@ -220,16 +220,67 @@ def _joined(
         if basket.border != (high - low) * size:
             msg = f"a basket of {branch.branch.name} has {basket.border:,} bytes of data, not {(high - low) * size:,}"
             raise BasketError(msg)
-    found = np.empty(edges[-1] - edges[0], dtype=branch.dtype)
-    data = found.view(np.uint8).data
+    first, last = before(start), before(stop)
+    found = np.empty(last - first, dtype=branch.dtype.newbyteorder("="))
     for basket, low, high in zip(baskets, edges, edges[1:], strict=False):
-        basket.read_into(data[(low - edges[0]) * size : (high - edges[0]) * size])
-    found = found[before(start) - edges[0] : before(stop) - edges[0]]
-    if found.dtype.isnative:
-        return found
-    # In place, which needs no fresh memory, unless that would keep much that is not wanted.
-    whole = 2 * len(found) > edges[-1] - edges[0]
-    return found.byteswap(inplace=whole).view(found.dtype.newbyteorder("="))
+        begin, end = max(low, first), min(high, last)
+        if branch.dtype.isnative and (begin, end) == (low, high):
+            basket.read_into(found[begin - first : end - first].view(np.uint8).data)
+            continue
+        # By memory that the cache still has when the numbers are turned into the machine's order.
+        data = _scratch(basket.border)
+        basket.read_into(data.data)
+        numbers = data.view(branch.dtype)[begin - low : end - low]
+        _copy(numbers, found[begin - first : end - first])
+    return found
+
+
+def _copy(numbers: NDArray[Any], target: NDArray[Any]) -> None:
+    """Copy numbers in the byte order of a file to ones in that of the machine."""
+    size = numbers.dtype.itemsize
+    if numbers.dtype.isnative or size not in (4, 8):
+        target[:] = numbers
+    else:
+        unsigned = np.dtype(f"u{size}")
+        (_swap_4 if size == 4 else _swap_8)(numbers.view(unsigned), target.view(unsigned))
+
+
+@loop
+def _swap_4(source, target) -> None:  # type: ignore[no-untyped-def]
+    """Copy numbers of four bytes, their bytes the other way round: numpy takes three times as long."""
+    for i in range(len(source)):
+        x = source[i]
+        inner = ((x >> np.uint32(8)) & np.uint32(0xFF00)) | ((x & np.uint32(0xFF00)) << np.uint32(8))
+        target[i] = (x >> np.uint32(24)) | inner | (x << np.uint32(24))
+
+
+@loop
+def _swap_8(source, target) -> None:  # type: ignore[no-untyped-def]
+    """Copy numbers of eight bytes, their bytes the other way round."""
+    for i in range(len(source)):
+        x = source[i]
+        x = (x >> np.uint64(32)) | (x << np.uint64(32))
+        low = np.uint64(0x0000FFFF0000FFFF)
+        x = ((x >> np.uint64(16)) & low) | ((x & low) << np.uint64(16))
+        low = np.uint64(0x00FF00FF00FF00FF)
+        target[i] = ((x >> np.uint64(8)) & low) | ((x & low) << np.uint64(8))
+
+
+class _OfThread(threading.local):
+    def __init__(self) -> None:
+        self.branches: Counter[str] = Counter()
+        self.columns: dict[str, ak.Array] = {}
+        self.scratch = np.empty(0, np.uint8)
+
+
+_THREAD: Final = _OfThread()
+
+
+def _scratch(size: int) -> NDArray[np.uint8]:
+    """Memory of this thread, whatever is in it; the next call gives the same."""
+    if len(_THREAD.scratch) < size:
+        _THREAD.scratch = np.empty(size, np.uint8)
+    return _THREAD.scratch[:size]
 
 
 class BulkTrees(MutableMapping[str, Any]):
@@ -329,6 +380,12 @@ class BulkTree:
         every = {key: one for found in bulk.values() for key, one in found.items()}
         start, stop, _ = slice(entry_start, entry_stop).indices(self._tree.num_entries)
         columns = read(self._tree, every, start, max(start, stop), self._cut)
+        # NanoAODSchema makes lists of a collection by the counter of this name, whatever theirs is.
+        _THREAD.columns = {
+            name: column
+            for name, column in columns.items()
+            if every[name].counter in {None, f"n{name.partition('_')[0]}"}
+        }
         rest = set(names) - bulk.keys()
         if rest:
             columns |= theirs(
@@ -336,20 +393,21 @@ class BulkTree:
                 **limits,
                 **options,
             )
-        _COUNTED.branches = Counter(bulk=len(bulk), uproot=len(rest)) + counted()
+        _THREAD.branches = Counter(bulk=len(bulk), uproot=len(rest)) + counted()
         return {name: columns[name] for name in names}
 
 
-class _OfThread(threading.local):
-    def __init__(self) -> None:
-        self.branches: Counter[str] = Counter()
+def counted() -> Counter[str]:
+    """Branches that this thread read in bulk for a chunk, and those that it left to uproot."""
+    return _THREAD.branches
 
 
-_COUNTED: Final = _OfThread()
+def taken() -> Mapping[str, ak.Array]:
+    """What this thread read in bulk last for a chunk, by the names of branches; then it has it no more."""
+    columns, _THREAD.columns = _THREAD.columns, {}
+    return columns
 
 
-def counted(*, anew: bool = False) -> Counter[str]:
-    """Branches that this thread read in bulk, and those that it left to uproot."""
-    if anew:
-        _COUNTED.branches = Counter()
-    return _COUNTED.branches
+def begin() -> None:
+    """Begin a chunk: nothing is read of it."""
+    _THREAD.branches, _THREAD.columns = Counter(), {}

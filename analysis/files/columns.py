@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
 
 import awkward as ak
 
@@ -13,6 +15,29 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
     from awkward.contents import Content
+
+
+class _OfThread(threading.local):
+    layout: Content | None = None
+    """Of the events that are processed."""
+    columns: Mapping[str, ak.Array] = {}  # noqa: RUF012  (never changed)
+
+
+_AHEAD: Final = _OfThread()
+
+
+@contextmanager
+def ahead(events: Any, columns: Mapping[str, ak.Array]) -> Iterator[None]:
+    """While events are processed, give columns that were read before as they are.
+
+    NanoEvents would look for each of them, and sum up the numbers of objects once more. Events
+    that a processor changed or selected have another layout, and all of their columns from there.
+    """
+    _AHEAD.layout, _AHEAD.columns = events.layout, columns
+    try:
+        yield
+    finally:
+        _AHEAD.layout, _AHEAD.columns = None, {}
 
 
 class Columns(Mapping[str, ak.Array]):
@@ -26,12 +51,17 @@ class Columns(Mapping[str, ak.Array]):
         self._events = events
         self._replacements = dict(replacements or {})
         self._read: dict[str, ak.Array] = {}
+        self._ahead = (
+            _AHEAD.columns if _AHEAD.layout is not None and events.layout is _AHEAD.layout else {}
+        )
         self._collections: dict[str, Content] = {}
 
     def __getitem__(self, name: str) -> ak.Array:
         """Column `name`, materialised and without behaviours."""
         if name not in self._read:
             branch = self._replacements.get(name, name)
+            if branch in self._ahead:
+                return self._ahead[branch]
             column = self._find(branch)
             if column is None:
                 raise InputError(missing_branches([branch], list(self)))

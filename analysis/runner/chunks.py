@@ -76,7 +76,7 @@ class ChunkRunner(Runner):
         item, *heavy = given if isinstance(given, tuple) else (given,)
         _check_stamp(item)
         file = f"{item.filename} {item.fileuuid!r} {item.stamp}"
-        bulk.counted(anew=True)
+        bulk.begin()
         kept.begin(item.run)
         try:
             opened = _opened(item) if first[0] == "parquet" else item

@@ -24,6 +24,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from coffea.processor import ProcessorABC
 
 from analysis.errors import ChangedError, InputError
+from analysis.files import bulk
+from analysis.files.columns import ahead
 from analysis.files.fileset import is_parquet
 from analysis.files.inspection import changed
 from analysis.runner.merging import Output
@@ -111,7 +113,10 @@ class Counted(ProcessorABC):
         seen = self.tally.write("begin", chunk)
         processor = self.processor
         try:
-            out = (processor.process if isinstance(processor, ProcessorABC) else processor)(events)
+            with ahead(events, bulk.taken()):
+                out = (processor.process if isinstance(processor, ProcessorABC) else processor)(
+                    events
+                )
         except Exception:
             # It failed, but the worker lives.
             self.tally.write("end", chunk)

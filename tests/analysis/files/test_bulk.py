@@ -105,7 +105,7 @@ def test_made_up_trees(tree: Any, tmp_path_factory: pytest.TempPathFactory) -> N
     codec, pieces, (start, stop) = tree
     path = tmp_path_factory.mktemp("trees") / "tree.root"
     write(path, codec, pieces)
-    bulk.counted(anew=True)
+    bulk.begin()
     got, want = both(path, start, stop)
     assert_equal(got, want)
     assert bulk.counted() == Counter(bulk=len(want))
@@ -179,7 +179,7 @@ def test_what_uproot_reads(tmp_path: Path) -> None:
             "Many": "var * float64",
         }
         file.mktree("Events", types).extend(columns)
-    bulk.counted(anew=True)
+    bulk.begin()
     got, want = both(path, 1, 4, {"shaped", "plain", "text", "Many"})
     assert got["text"].to_list() == want.pop("text").to_list() == ["bc", "", "def"]
     del got["text"]
@@ -220,7 +220,7 @@ def test_real_files(shared_data: Path) -> None:
     for path in nanoaod(shared_data):
         with uproot.open({path: "Events"}) as tree:
             entries = tree.num_entries
-        bulk.counted(anew=True)
+        bulk.begin()
         assert_equal(*both(path, entries // 3, 2 * entries // 3 + 1))
         assert bulk.counted()["bulk"] > bulk.counted()["uproot"]
 

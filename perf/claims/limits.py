@@ -148,12 +148,14 @@ def limit(store: Store, rng: np.random.Generator, rounds: int = ROUNDS) -> list[
     """How many times above the limit the fused and the compiled processor are."""
     varied: tuple[Literal["nominal"], Literal["all"]] = ("nominal", "all")
     everything = [side for variations in varied for side in parts(variations)]
-    cell = _cell(store, LIMIT_EVENTS, (*everything, *MAX_OF_LIMIT), rounds)
+    # Of one file, as those of CMS have a million events: what opening it takes is part of it.
+    one_file = Store(store.directory, LIMIT_EVENTS)
+    cell = _cell(one_file, LIMIT_EVENTS, (*everything, *MAX_OF_LIMIT), rounds)
     found = Measured.of(cell, rng)
     return [
         found.over(
-            f"ttbar {side.variations}, chunk {side.chunksize:,}, zstd: {side.name} / reading, "
-            "decompressing the data, and computing",
+            f"ttbar {side.variations}, chunk {side.chunksize:,} of a file of {LIMIT_EVENTS:,} events, "
+            f"zstd: {side.name} / reading, decompressing the data, and computing",
             bound,
             side,
             (Side(task=part, variations=side.variations) for part in SUMS["data only"]),

@@ -230,8 +230,8 @@ def _joined(
         # By memory that the cache still has when the numbers are turned into the machine's order.
         data = _scratch(basket.border)
         basket.read_into(data.data)
-        numbers = data.view(branch.dtype)[begin - low : end - low]
-        _copy(numbers, found[begin - first : end - first])
+        ours = data.view(branch.dtype)[begin - low : end - low]
+        _copy(ours, found[begin - first : end - first])
     return found
 
 
@@ -250,7 +250,9 @@ def _swap_4(source, target) -> None:  # type: ignore[no-untyped-def]
     """Copy numbers of four bytes, their bytes the other way round: numpy takes three times as long."""
     for i in range(len(source)):
         x = source[i]
-        inner = ((x >> np.uint32(8)) & np.uint32(0xFF00)) | ((x & np.uint32(0xFF00)) << np.uint32(8))
+        inner = ((x >> np.uint32(8)) & np.uint32(0xFF00)) | (
+            (x & np.uint32(0xFF00)) << np.uint32(8)
+        )
         target[i] = (x >> np.uint32(24)) | inner | (x << np.uint32(24))
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class _OfThread(threading.local):
     layout: Content | None = None
     """Of the events that are processed."""
-    columns: Mapping[str, ak.Array] = {}  # noqa: RUF012  (never changed)
+    columns: Mapping[str, ak.Array] = {}
 
 
 _AHEAD: Final = _OfThread()

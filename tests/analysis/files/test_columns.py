@@ -52,8 +52,12 @@ def _ahead(of: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("reader", get_args(Reader))
-def test_a_run_has_them_for_each_chunk(synthetic_fileset: Mapping[str, Any], reader: Reader) -> None:
-    job = Job(FileSet.of(synthetic_fileset), _ahead, ("Jet_pt", "MET_pt"), chunksize=500, reader=reader)
+def test_a_run_has_them_for_each_chunk(
+    synthetic_fileset: Mapping[str, Any], reader: Reader
+) -> None:
+    job = Job(
+        FileSet.of(synthetic_fileset), _ahead, ("Jet_pt", "MET_pt"), chunksize=500, reader=reader
+    )
     with open_executor("iterative") as executor:
         result = job.inspect().run(executor).accumulated
     names = ("Jet_pt", "MET_pt", "nJet")

@@ -93,17 +93,21 @@ def environment(
             msg = "--pins cannot be combined with '.', whose dependencies are installed already"
             raise InputError(msg)
         return Environment(Path(sys.executable), HERE, installed_in(Path(sys.executable)))
-    named = os.environ.get(FOLDER_VARIABLE)
-    user = Path(named) if named else platformdirs.user_cache_path("coffea-scaling") / "env"
-    folder = (folder or user).absolute()
+    folder = folder_of(folder)
     fixed = _named_pins(pins) if pins is not None else None
-    if _is_checkout(path := Path(version)):
+    if is_checkout(path := Path(version)):
         # A folder changes: what it holds now is what is meant.
         return make(_of_tree(path.resolve(), _content(path), None, fixed), folder)
     if _RELEASE.fullmatch(version):
         return make(_of_release(version, fixed), folder)
-    ref, clone = _where(version)
-    return _of_commit(ref, clone or _clone(folder), fixed, folder)
+    ref, clone = where(version)
+    return _of_commit(ref, clone or clone_in(folder), fixed, folder)
+
+
+def folder_of(named: Path | None = None) -> Path:
+    """The folder that keeps environments, by default the user's."""
+    of_user = os.environ.get(FOLDER_VARIABLE) or platformdirs.user_cache_path("coffea-scaling") / "env"
+    return (named or Path(of_user)).absolute()
 
 
 @cache
@@ -242,7 +246,8 @@ def _project(tree: Path) -> str:
     return str(canonicalize_name(name.group(1))) if name else PROJECT
 
 
-def _is_checkout(path: Path) -> bool:
+def is_checkout(path: Path) -> bool:
+    """Whether a folder is one of a project's source."""
     return path.is_dir() and any(
         (path / name).is_file() for name in ("pyproject.toml", "setup.py")
     )
@@ -272,7 +277,7 @@ def _content(tree: Path) -> str:
 # --- commits
 
 
-def _clone(folder: Path) -> Path:
+def clone_in(folder: Path) -> Path:
     """The clone of coffea in which commits are looked up."""
     if named := os.environ.get(CLONE_VARIABLE):
         return Path(named)
@@ -295,7 +300,7 @@ def _clone(folder: Path) -> Path:
     return clone
 
 
-def _where(version: str) -> tuple[str, Path | None]:
+def where(version: str) -> tuple[str, Path | None]:
     """A commit and its clone, None where none is named: both may contain an @."""
     ref, at, clone = version.partition("@")
     while "@" in clone and not Path(clone).is_dir():

@@ -169,7 +169,10 @@ class ComputeOptions(Options):
     """Options of coffea.compute, whose workers are threads of this process."""
 
     name = "compute"
-    install = "a coffea that has coffea.compute, as its branch compute; no release does"
+    install = (
+        "a coffea that has coffea.compute, which no release has: "
+        "`coffea-perf scale --compute compute@CLONE` takes it of the branch of a clone"
+    )
 
     fan_in: FanIn = 4
     """Results that a thread merges in one task."""

@@ -40,7 +40,11 @@ WIDTH: Final = 150
 def scale(
     fileset: Annotated[Path | None, typer.Argument(metavar="FILESET.json")] = None,
     executors: Annotated[
-        str, typer.Option(help=f"Names with commas: {', '.join(EXECUTORS)}.")
+        str,
+        typer.Option(
+            help=f"Names with commas: {', '.join(EXECUTORS)}. NAME:KEY=VALUE is one with an option "
+            "of its own, such as futures:pool=threads beside futures."
+        ),
     ] = "iterative,futures",
     workers: Annotated[
         str, typer.Option(help="Numbers of worker processes, with commas.")
@@ -96,6 +100,14 @@ def scale(
             "such as dask.address=tcp://HOST:8786 (repeatable).",
         ),
     ] = None,
+    compute: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COMMIT-OR-CHECKOUT",
+            help="Put coffea.compute of this version of coffea, such as compute@../coffea, into "
+            "the coffea that is installed: the executor compute needs it, and no release has it.",
+        ),
+    ] = None,
     untuned: Annotated[
         bool,
         typer.Option("--untuned", help="Measure coffea's own executors with their defaults too."),
@@ -119,6 +131,7 @@ def scale(
     Exit status 1 if a configuration fails.
     """
     from analysis.cli._options import json_object
+    from perf import coffea_compute
     from perf.scaling import campaign as scaling
     from perf.scaling import shapes as scaling_shapes
     from perf.scaling.configurations import configurations
@@ -131,6 +144,8 @@ def scale(
     if fileset is None:
         msg = "name a file set to measure on, or a file of results with --show"
         raise InputError(msg)
+    if compute is not None:
+        coffea_compute.put_in(compute)
     chosen = configurations(
         _console.split(executors),
         _console.numbers(workers, "--workers"),

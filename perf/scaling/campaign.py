@@ -23,6 +23,7 @@ from analysis.allocator import ALLOCATOR
 from analysis.errors import InputError
 from analysis.files import output
 from analysis.folders import alone
+from perf import coffea_compute
 from perf.measure.fresh_process import Process, ProcessError, python_call
 from perf.measure.paired import in_rounds
 from perf.records import identity, provenance, record_file
@@ -110,6 +111,9 @@ class Campaign:
             digest=inspected.digest, events=inspected.events, source=str(self.job.fileset)
         )
         self.versions = provenance.versions(*ENGINES)
+        compute = coffea_compute.identity()
+        if compute is not None:
+            self.versions["coffea.compute"] = compute
         self.machine = provenance.machine()
         # All that could make a result another one, in value or in time, but for our own code.
         self.parts = {
@@ -118,6 +122,7 @@ class Campaign:
             "the machine": identity.digest(self.machine.model_dump()),
             **identity.environment(),
             **identity.modules(*self.job.modules),
+            **({"coffea.compute": compute} if compute else {}),
         }
         self.identity = identity.digest(self.parts)
         self.run = uuid.uuid4().hex
@@ -359,13 +364,13 @@ def last_campaign(path: Path) -> tuple[list[Done], Record]:
 
 def in_fresh_process(request: Request) -> Outcome:
     """Make a worker run in a process of its own, of which nothing is left however it ends."""
-    # Workers of the other executors are given these: whoever computes is to have them, or ratios
-    # would be of memory settings.
+    # Worker processes are given these: whoever computes is to have them, or ratios would be of
+    # memory settings.
     configuration = request.configuration
-    tuned = configuration.executor == BASELINE and configuration.tuned
+    computes = configuration.inside and configuration.tuned
     command = python_call("perf.scaling.worker.main")
     try:
-        with Process(command, ALLOCATOR if tuned else None, interrupt=GRACE) as process:
+        with Process(command, ALLOCATOR if computes else None, interrupt=GRACE) as process:
             return Outcome.model_validate_json(process.finish(request.model_dump_json()))
     except ProcessError as error:
         return Outcome(error=str(error))

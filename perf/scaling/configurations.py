@@ -27,7 +27,8 @@ def configurations(
     """Every executor x number of workers x chunk size; the iterative executor has one worker.
 
     Options are ``KEY=VALUE`` for all executors that have the option, ``EXECUTOR.KEY=VALUE`` for
-    one; values are JSON, or else text. `untuned` adds coffea's own executors with their defaults.
+    one; values are JSON, or else text. An executor is a name, or ``NAME:KEY=VALUE`` with an option
+    that others of the name have not. `untuned` adds coffea's own executors with their defaults.
 
     Raises
     ------
@@ -38,17 +39,20 @@ def configurations(
         if not numbers or min(numbers) < 1:
             msg = f"ask for at least one of {what}"
             raise InputError(msg)
-    known = {name: _known_options(name) for name in dict.fromkeys(executors)}
+    parted = {text: text.partition(":")[::2] for text in executors}
+    known = {name: _known_options(name) for name, _ in parted.values()}
     if not known:
         msg = f"name an executor: {', '.join(EXECUTORS)}"
         raise InputError(msg)
     given = _options(options, known)
     made = []
-    for name, has in known.items():
-        chosen = parse_options(name, given[name])
-        given[name].pop("tuned", None)
+    for name, own in parted.values():
+        has, of_one = known[name], dict(given[name]) | (dict([parse_pair(own)]) if own else {})
+        chosen = parse_options(name, of_one)
+        of_one.pop("tuned", None)
         # The iterative executor has no option for this (`perf.scaling.worker.opened`).
-        sides = (True, False) if untuned and (name == BASELINE or "tuned" in has) else (True,)
+        stock = untuned and not own and (name == BASELINE or "tuned" in has)
+        sides = (True, False) if stock else (True,)
         if not getattr(chosen, "tuned", True):
             sides = (False,)
         made += [
@@ -57,7 +61,7 @@ def configurations(
                 workers=count,
                 chunksize=chunksize,
                 tuned=tuned,
-                options=given[name],
+                options=of_one,
             )
             for tuned in sides
             for count in ((1,) if name == BASELINE else dict.fromkeys(workers))

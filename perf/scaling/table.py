@@ -304,9 +304,8 @@ def _table(
 
 
 def _head(configuration: Configuration) -> tuple[str, str, str]:
-    options = "".join(f", {key}={value}" for key, value in sorted(configuration.options.items()))
     return (
-        f"{configuration.engine}{options}",
+        configuration.label,
         label(configuration.chunksize),
         str(configuration.workers),
     )

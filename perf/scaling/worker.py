@@ -122,8 +122,18 @@ class Configuration(_Frozen):
         stock = not self.tuned and self.executor != "iterative"
         return {**self.options, **({"tuned": False} if stock else {})}
 
+    @property
+    def inside(self) -> bool:
+        """Whether chunks are processed in the process that starts it."""
+        return self.executor in {"iterative", "compute"} or self.options.get("pool") == "threads"
+
+    @property
+    def label(self) -> str:
+        """The engine, with its options."""
+        return ", ".join([self.engine, *(f"{k}={v}" for k, v in sorted(self.options.items()))])
+
     def __str__(self) -> str:
-        return f"{self.engine}, workers {self.workers}, chunk size {self.chunksize}"
+        return f"{self.label}, workers {self.workers}, chunk size {self.chunksize}"
 
 
 class Request(_Frozen):

@@ -235,7 +235,7 @@ def _scaling(records: Sequence[Record]) -> list[dict[str, Any]]:
         measured = rows(_numbered(read_all(of)))
         workers: dict[str, set[int]] = defaultdict(set)
         for row in measured:
-            workers[row.configuration.engine].add(row.configuration.workers)
+            workers[row.configuration.label].add(row.configuration.workers)
         if any(len(numbers) > 1 for numbers in workers.values()):
             found.append(_scaled(machine, of[-1], measured))
     return found
@@ -255,7 +255,7 @@ def _numbered(done: Sequence[Done]) -> list[Done]:
 def _scaled(machine: str, newest: Record, measured: Sequence[Row]) -> dict[str, Any]:
     engines: dict[str, list[Row]] = defaultdict(list)
     for row in measured:
-        engines[row.configuration.engine].append(row)
+        engines[row.configuration.label].append(row)
     points: list[dict[str, Any]] = []
     table, fits, fitted = [], [], []
     for engine, members in engines.items():

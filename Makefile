@@ -11,7 +11,7 @@ MARP := @marp-team/marp-cli@4.5.1
 # Workers share the machine; tests that measure, or look at all of the machine, follow alone.
 PARALLEL := --numprocesses auto --dist worksteal
 
-.PHONY: help install bench test test-all structure mutants smoke claims limits report executors advise history trials signals damage upstream site-budget free-threading publish written slides pictures browser valgrind java xrootd slurm hosts dask-awkward peers peers-report lint format clean
+.PHONY: help install bench test test-all structure mutants smoke claims limits report executors next-coffea advise history trials signals damage upstream site-budget free-threading publish written slides pictures browser valgrind java xrootd slurm hosts dask-awkward peers peers-report lint format clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets
@@ -75,6 +75,14 @@ executors: $(VENV)/.ready ## Measure executors alone on the machine (an hour), k
 	$(BIN)/python -m perf scale .perf/scale/fileset.json --executors iterative,futures,parsl,dask,spark \
 		--workers 1,2 --repeat 3 > $(REPORTS)/scale.txt
 	$(BIN)/python -m perf scheduler-load > $(REPORTS)/scheduler-load.txt
+	$(BIN)/python -m perf keep
+	$(BIN)/python -m perf report
+
+next-coffea: $(VENV)/.ready ## Measure coffea's branch compute (of the clone COFFEA_REPO) beside futures, alone on the machine (five minutes)
+	mkdir -p $(REPORTS)
+	$(BIN)/python -m analysis make-data .perf/next --events 1000000 --processes ttbar --variations nominal
+	$(BIN)/python -m perf scale .perf/next/fileset.json --executors iterative,futures,futures:pool=threads,compute --compute compute \
+		--workers 2 --chunksizes 50000 --repeat 6 --output .perf/next-coffea.jsonl > $(REPORTS)/next-coffea.txt
 	$(BIN)/python -m perf keep
 	$(BIN)/python -m perf report
 

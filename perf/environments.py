@@ -106,7 +106,9 @@ def environment(
 
 def folder_of(named: Path | None = None) -> Path:
     """The folder that keeps environments, by default the user's."""
-    of_user = os.environ.get(FOLDER_VARIABLE) or platformdirs.user_cache_path("coffea-scaling") / "env"
+    of_user = (
+        os.environ.get(FOLDER_VARIABLE) or platformdirs.user_cache_path("coffea-scaling") / "env"
+    )
     return (named or Path(of_user)).absolute()
 
 

@@ -5,9 +5,6 @@ coffea: a folder that has it, and nothing else, can be put into a coffea that ha
 history runs this module in environments of any coffea, so it imports nothing of this project.
 """
 
-# The folder comes before what is imported of it.
-# ruff: noqa: E402
-
 from __future__ import annotations
 
 import os
@@ -21,6 +18,7 @@ import coffea
 FOLDER: Final = "COFFEA_SCALING_COMPUTE"
 """Environment variable that names a folder whose `compute` is coffea.compute."""
 
+# Before what is imported of it.
 if _named := os.environ.get(FOLDER):
     coffea.__path__.insert(0, _named)
 

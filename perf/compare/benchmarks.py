@@ -52,6 +52,9 @@ not use."""
 EXECUTORS: Final = ("ttbar-futures", "ttbar-dask")
 """Workloads of the history that are compared by default with several workers."""
 
+POOLS: Final = ("futures", "dask", "compute")
+"""Executors that have workers; `perf.history.compat` has them too, and imports coffea."""
+
 CHUNK: Final = 100_000
 CHUNKS: Final = 4
 """Most events of a chunk of a processor, and least chunks for each of several workers."""
@@ -149,7 +152,7 @@ def workloads(data: Path, patterns: Sequence[str], workers: int = 1) -> list[Ben
     for workload in EVERY:
         if workload.kind in {"import", "kernel"} or not _matches(workload.name, patterns):
             continue
-        shared = workload.name in EXECUTORS
+        shared = workload.detail in POOLS
         if workload.group == "executors" and not (shared and workers > 1):
             continue
         events, used = (PROCESSOR_EVENTS, workers) if shared else (SIZE, 1)

@@ -309,7 +309,7 @@ class Campaign:
         )
 
     def _workers(self, way: str) -> int:
-        return self.settings.workers if way in {"futures", "dask"} else 1
+        return self.settings.workers if way in {"futures", "dask", "compute"} else 1
 
     def _ask(
         self, env: Environment, group: str, names: Collection[str], seconds: float | None

@@ -3,8 +3,8 @@
 Until 0.7.31 events are lazy (awkward 1), and a `Runner` maps a processor over chunks. From 2023.12
 to 2025.3 events are dask-awkward arrays, of which `apply_to_fileset` builds a graph, and there is
 no `Runner`. From 2025.7 on events are virtual arrays, the `Runner` is back, and the graph is an
-option. This module runs in the environments of all of them, so it imports nothing of this project
-and nothing that one of them lacks.
+option. A branch has `coffea.compute`, and no release. This module runs in the environments of all of
+them, so it imports nothing of this project that is not as portable, and nothing that one lacks.
 """
 
 from __future__ import annotations
@@ -41,8 +41,12 @@ HAS_RUNNER: Final = hasattr(coffea.processor, "Runner")
 DASK_AWKWARD: Final = "dask-awkward"
 """Name of the way by `apply_to_fileset`, from 2023.12 on, beside those of executors."""
 
-POOLS: Final = ("futures", "dask")
+POOLS: Final = ("futures", "dask", "compute")
 """Executors that have workers."""
+
+
+FAN_IN: Final = 4
+"""Results that coffea.compute merges in one task, by default."""
 
 
 class MissingError(Exception):
@@ -143,13 +147,12 @@ def ways() -> tuple[str, ...]:
     delayed = (DASK_AWKWARD,) if DASK in modes() else ()
     if not HAS_RUNNER:
         return delayed
-    pools = tuple(
-        name
-        for name in POOLS
-        if hasattr(coffea.processor, f"{name.title()}Executor")
-        and (name != "dask" or find_spec("distributed"))
-    )
-    return ("iterative", *pools, *delayed)
+    here = {
+        "futures": hasattr(coffea.processor, "FuturesExecutor"),
+        "dask": hasattr(coffea.processor, "DaskExecutor") and find_spec("distributed"),
+        "compute": find_spec("coffea.compute"),
+    }
+    return ("iterative", *(name for name in POOLS if here[name]), *delayed)
 
 
 @dataclass
@@ -218,6 +221,8 @@ class Job:
             return coffea.processor.IterativeExecutor(status=False)
         if way == "futures":
             return coffea.processor.FuturesExecutor(workers=self.workers, status=False)
+        if way == "compute":
+            return self._computed()
         from distributed import Client, LocalCluster  # noqa: PLC0415  (as above)
 
         cluster = self._open.enter_context(
@@ -231,6 +236,22 @@ class Job:
         client = self._open.enter_context(Client(cluster))
         client.wait_for_workers(self.workers)
         return coffea.processor.DaskExecutor(client=client, status=False)
+
+    def _computed(self) -> Any:
+        """An executor of coffea.compute."""
+        from analysis.executors._computable import threads, total  # noqa: PLC0415  (as above)
+
+        backend = self._open.enter_context(threads(self.workers))
+
+        class Computed(coffea.processor.IterativeExecutor):
+            def __call__(self, items: Sequence[Any], function: Any, accumulator: Any) -> Any:
+                def add(one: Any, other: Any) -> Any:
+                    return coffea.processor.accumulate([one, other])
+
+                found = total(backend, function, list(items), add, FAN_IN)
+                return coffea.processor.accumulate([found], accumulator), 0
+
+        return Computed(status=False)
 
     def _steps(self) -> Any:
         """File set with its chunks."""

@@ -73,7 +73,7 @@ WORKLOADS: Final[tuple[Workload, ...]] = (
     Workload(ONE_CORE, "ttbar", "processor", "ttbar", "ttbar"),
     *(
         Workload(f"ttbar-{way}", "executors", "processor", "ttbar", "ttbar", way)
-        for way in ("futures", "dask", "dask-awkward")
+        for way in ("futures", "dask", "compute", "dask-awkward")
     ),
 )
 GROUPS: Final[tuple[Group, ...]] = ("events", "queries", "ttbar", "executors")

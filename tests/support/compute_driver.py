@@ -1,19 +1,19 @@
-"""Runs the executor `compute`: ``python -m tests.support.compute_driver FILESET FOLDER``.
+"""Runs the executor `compute`: ``python -m tests.support.compute_driver FILESET``.
 
-coffea.compute is in FOLDER, not in the coffea that is installed. It prints one line of JSON.
+A folder that has coffea.compute is named as `perf.coffea_compute` does. It prints one line of JSON.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
-import coffea
-
 from analysis.errors import InputError
 from analysis.executors import open_executor
+from analysis.executors._computable import _Work, threads
 from analysis.runner.job import Job, execute
 
 
@@ -25,11 +25,18 @@ def fails_in_the_second_chunk(events: Any) -> Any:
     return {"events": len(events)}
 
 
+def on_threads(number: int, patience: float) -> dict[str, bool]:
+    """Whether a pool of so many threads processes an item, and is at work after `patience` seconds."""
+    seen = threading.Event()
+    work = _Work(lambda _: seen.set(), [0], lambda one, _: one)
+    with threads(number - 1) as backend:
+        task = backend.compute(work)
+        return {"processed": seen.wait(patience), "at work": not task.done()}
+
+
 def main() -> None:
     """Compare with the iterative executor."""
-    fileset, folder = map(Path, sys.argv[1:])
-    coffea.__path__.append(str(folder))
-    job = Job.of_ttbar(fileset, variations="nominal", chunksize=1000)
+    job = Job.of_ttbar(Path(sys.argv[1]), variations="nominal", chunksize=1000)
     wanted = execute(job, "iterative")
     runs = [execute(job, "compute", workers=workers) for workers in (1, 2, 2)]
     failing = Job(job.fileset, fails_in_the_second_chunk, chunksize=1000).inspect()
@@ -53,6 +60,8 @@ def main() -> None:
         "said": said,
         "ended": ended,
         "partial": partial,
+        "of one thread": on_threads(1, patience=1.0),
+        "of two threads": on_threads(2, patience=60.0),
     }
     sys.stdout.write(f"{json.dumps(answer)}\n")
 

@@ -23,7 +23,7 @@ from analysis.kernels import KERNELS
 from perf.claims import ablation
 from perf.claims import executors as claimed
 from perf.measure.estimate import CONFIDENCE, Estimate
-from perf.publish import executor_facts, numbers
+from perf.publish import executor_facts, next_coffea, numbers
 from perf.publish.newest import judged
 from perf.publish.pages import executors, inference, kernels, overview
 from perf.records.table import made_with
@@ -225,6 +225,7 @@ def _facts(material: Material) -> dict[str, Any]:
         "nearest": _nearest(of_kernels["limits"]),
         "peers": _peers(material.records),
         "releases": _releases(material),
+        "next": next_coffea.beside(material.records),
         "many": _many(of_executors["scaling"]),
         "findings": findings(),
         "head": partial(_head, material.records),

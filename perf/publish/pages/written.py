@@ -288,12 +288,13 @@ def _nearest(cells: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
 
 def _ablation(matrix: Iterable[Mapping[str, Any]], name: str) -> list[dict[str, Any]]:
     """A row for each setting that was disabled: what it took over what the executor takes with all."""
-    rows = {row["on"]: row for row in matrix if row["on"].startswith(f"{name} x")}
+    every = [row for row in matrix if row["on"].startswith(f"{name} x")]
     places = {one: claimed.QUANTITIES.index(one) for one in claimed.QUANTITIES}
-    base = next((rows[on] for on in rows if on.endswith(f" {ablation.TUNED}")), None)
+    base = next((row for row in every if row["on"].endswith(f" {ablation.TUNED}")), None)
     known = [each.without for each in ablation.of([name]) if each.without != ablation.TUNED]
     if base is None:
         return []
+    rows = {row["on"]: row for row in every if row["machine"] == base["machine"]}
     found = []
     for on, row in rows.items():
         without = on.partition(" x")[2].partition(" ")[2]

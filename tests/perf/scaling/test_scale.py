@@ -483,6 +483,9 @@ def test_empty_files_may_be_allowed(fileset: Path, tmp_path: Path) -> None:
         (("--chunksizes", "0"), "at least one of events a chunk"),
         (("--option", "retries"), "--option takes KEY=VALUE"),
         (("--option", "colour=red"), "none of iterative, futures has it"),
+        (("--executors", "futures:pool"), "--option takes KEY=VALUE"),
+        (("--executors", "futures:pool=tasks"), "option pool of the futures executor cannot be"),
+        (("--compute", "."), ". has no coffea.compute (src/coffea/compute)"),
         (("--option", "futures.colour=red"), "the futures executor has no option 'colour'"),
         (("--option", "dask.address=x"), "dask is not measured"),
         (("--processor", "mine:P", "--arguments", "{"), "--arguments must be a JSON object"),
@@ -553,6 +556,24 @@ def test_options_are_given_to_those_that_have_them() -> None:
         "iterative": {"retries": 0},
         "futures": {"retries": 0, "batch": 3, "environment": {"A": "1"}},
     }
+
+
+def test_an_executor_is_measured_beside_itself_with_an_option() -> None:
+    made = scaling_configurations.configurations(
+        ["iterative", "futures", "futures:pool=threads"],
+        [2],
+        [10],
+        options=["futures.retries=0"],
+        untuned=True,
+    )
+    assert [(one.label, one.inside) for one in made] == [
+        ("iterative", True),
+        ("iterative, coffea's own", True),
+        ("futures, retries=0", False),
+        ("futures, coffea's own, retries=0", False),
+        ("futures, pool=threads, retries=0", True),
+    ]
+    assert len({str(one) for one in made}) == len(made)
 
 
 def test_every_round_makes_every_configuration_in_another_order() -> None:

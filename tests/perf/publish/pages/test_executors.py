@@ -14,13 +14,14 @@ import pytest
 
 from analysis.errors import InputError
 from analysis.executors import EXECUTORS
-from perf.claims.executors import QUANTITIES
+from perf.claims.ablation import SETTINGS
+from perf.claims.executors import BASE, IDLE, QUANTITIES, TASK, _Measured
 from perf.claims.verdict import Verdict
 from perf.measure.estimate import Estimate
 from perf.publish import executor_facts, site
 from perf.publish.numbers import figures, measured
 from perf.publish.page import Material
-from perf.publish.pages.executors import CLAIMS_COMMAND, PAGE
+from perf.publish.pages.executors import CLAIM, CLAIMS_COMMAND, PAGE
 from perf.records import record_file
 from perf.scaling import advice, advice_fit, laws, scheduler_cost, scheduler_records
 from perf.scaling.scheduler_load import Load
@@ -319,6 +320,22 @@ def test_records_of_sixteen_cores_are_shown_and_give_no_law(shown: Shown) -> Non
     assert shown_rates["futures", 16] == f"{rate:,.0f}"
     assert "No law: it takes three numbers of workers" in page.text
     assert "make advise" in page.text
+
+
+def test_claims_about_settings_are_told_apart() -> None:
+    found = set()
+    for setting in SETTINGS:
+        on = str(_Measured(setting.executor, setting.without))
+        for text, quantity in (
+            (f"{on} / {BASE}: {QUANTITIES[0]}", QUANTITIES[0]),
+            (f"{on}, 10,000 tasks: {TASK}", TASK),
+            (f"{on}, idle: {IDLE}", IDLE),
+        ):
+            parts = CLAIM.fullmatch(text)
+            assert parts
+            assert (parts["on"], parts["quantity"]) == (on, quantity)
+        found.add(on)
+    assert len(found) == len(SETTINGS)
 
 
 def test_every_fact_has_a_test_that_is_there_or_a_claim_that_is_made() -> None:

@@ -136,6 +136,7 @@ def nothing() -> dict[str, str]:
         "coffea-perf ablation spark",
         "coffea-perf scale",
         "coffea-perf scheduler-load",
+        "make next-coffea",
         "coffea-perf peers",
         "coffea-perf history run",
         "coffea-perf claims --only fit",

@@ -219,14 +219,34 @@ def _of_machine(
 
 
 def _current(records: Sequence[Record]) -> list[Record]:
-    """Of each executor the records of the newest code and coffea: others are another executor."""
+    """Of each executor the records of the newest coffea and code: others are another executor.
 
-    def version(record: Record) -> tuple[object, ...]:
-        return record.what.parameters.get("code"), record.versions.get("coffea")
+    Newer code that ran on too few inputs for a law does not take away the law of the code before.
+    """
+    runs: dict[str | None, dict[object, list[Record]]] = defaultdict(lambda: defaultdict(list))
+    for record in sorted(records, key=lambda one: one.timestamp, reverse=True):
+        runs[record.what.executor][record.what.parameters.get("code")].append(record)
+    found = []
+    for codes in runs.values():
+        newest = next(iter(codes.values()))
+        coffea = newest[0].versions.get("coffea")
+        of_coffea = [
+            [one for one in members if one.versions.get("coffea") == coffea]
+            for members in codes.values()
+        ]
+        found += next((one for one in of_coffea if _inputs(one) >= LEAST_CELLS), of_coffea[0])
+    return sorted(found, key=lambda one: one.timestamp)
 
-    ordered = sorted(records, key=lambda record: record.timestamp)
-    newest = {record.what.executor: version(record) for record in ordered}
-    return [record for record in ordered if version(record) == newest[record.what.executor]]
+
+def _inputs(records: Iterable[Record]) -> int:
+    """How many inputs were measured, in chunks of each size and with each number of workers."""
+    return len(
+        {
+            (one.input.digest, one.what.chunksize, one.what.workers)
+            for one in records
+            if one.what.parameters.get("options") == "{}"
+        }
+    )
 
 
 def _seen(cell: Cell, measured: Sequence[Measured]) -> Seen:

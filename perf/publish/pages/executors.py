@@ -41,9 +41,7 @@ SCHEDULER_COMMAND: Final = "python -m perf scheduler-load"
 CHUNKS: Final = ((0.1, 1), (0.1, 8), (1.0, 1), (1.0, 8), (10.0, 1))
 """Seconds a chunk and chunks a task, for which the capacity of a scheduler is told."""
 
-CLAIM: Final = re.compile(
-    r"(?P<on>.+?)(?: / iterative|, [\d,]+ tasks|, idle)?: (?P<quantity>.+)"
-)
+CLAIM: Final = re.compile(r"(?P<on>.+?)(?: / iterative|, [\d,]+ tasks|, idle)?: (?P<quantity>.+)")
 """Text of a claim about an executor: of what, and which quantity."""
 
 RESAMPLES: Final = 200

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 from analysis.executors import EXECUTORS
-from perf.measure.estimate import of_median
+from perf.measure.estimate import CONFIDENCE, median_confidence, of_median
 from perf.records.table import made_with
 from perf.scaling.campaign import read_all
 from perf.scaling.configurations import BASELINE
@@ -39,6 +39,7 @@ def beside(records: Sequence[Record]) -> dict[str, Any] | None:
         return None
     newest = max(of_compute, key=lambda one: one.timestamp)
     what, every = newest.what, _rounds(newest, scaled)
+    rounds = min(len(of) for _, of in every)
     compute = next(of for one, of in every if one.executor == COMPUTE)
     return {
         "coffea": newest.versions["coffea"],
@@ -49,7 +50,8 @@ def beside(records: Sequence[Record]) -> dict[str, Any] | None:
         "events": newest.input.events,
         "chunksize": what.chunksize,
         "workers": what.workers,
-        "rounds": min(len(of) for _, of in every),
+        "rounds": rounds,
+        "enough": median_confidence(rounds) >= CONFIDENCE,
         "rows": [_row(one, [*of.values()]) for one, of in every],
         "over": {
             one.label: {

@@ -239,10 +239,10 @@ def _current(records: Sequence[Record]) -> list[Record]:
 
 
 def _inputs(records: Iterable[Record]) -> int:
-    """How many inputs were measured, in chunks of each size and with each number of workers."""
+    """How many cells these are."""
     return len(
         {
-            (one.input.digest, one.what.chunksize, one.what.workers)
+            (*(one.metrics[name] for name in ("events", "files", "chunks")), one.what.workers)
             for one in records
             if one.what.parameters.get("options") == "{}"
         }

@@ -32,11 +32,11 @@ def run(executor: str, turn: int, noise: float, workers: int = 2, **options: Any
     )
 
 
-def campaign(compute: float, drift: float = 0.0) -> list[Record]:
-    """Three rounds, each slower than the one before: only ratios within a round are alike."""
+def campaign(compute: float, drift: float = 0.0, rounds: int = 6) -> list[Record]:
+    """Rounds, each slower than the one before: only ratios within a round are alike."""
     return [
         one
-        for turn in range(3)
+        for turn in range(rounds)
         for slow in [1.5**turn]
         for one in (
             run("compute", turn, compute * slow * (1 + drift * turn)),
@@ -60,7 +60,7 @@ def test_ratios_are_of_the_same_round() -> None:
         assert [*of["cpu"].values()] == pytest.approx([ratio] * 3)
         assert [*of["task"].values()] == pytest.approx([ratio] * 3)
     assert [*found["over"]["futures"]["rate"].values()] == pytest.approx([1 / 1.2] * 3)
-    assert (found["rounds"], found["workers"], found["commit"]) == (3, 2, "c8840381ff")
+    assert (found["rounds"], found["workers"], found["commit"]) == (6, 2, "c8840381ff")
     # Two workers and a client, and one process.
     processes, threads = (row["memory"] for row in found["rows"][1:3])
     assert processes > 2 * threads
@@ -76,11 +76,11 @@ def test_without_compute_there_is_nothing() -> None:
 @pytest.mark.parametrize(
     ("compute", "sentence"),
     [
-        (1.2, "1.32 (1.20 to 1.44) times the CPU time an event (more)"),
-        (0.5, "0.550 (0.500 to 0.600) times the CPU time an event (less)"),
+        (1.2, "1.50 (1.20 to 1.80) times the CPU time an event (more)"),
+        (0.5, "0.625 (0.500 to 0.750) times the CPU time an event (less)"),
         (
-            0.9,
-            "0.990 (0.900 to 1.08) times the CPU time an event (no difference that can be told)",
+            0.8,
+            "1.00 (0.800 to 1.20) times the CPU time an event (no difference that can be told)",
         ),
     ],
 )
@@ -90,3 +90,6 @@ def test_the_report_says_what_it_costs(compute: float, sentence: str) -> None:
     assert sentence in section
     assert "coffea.compute of commit c8840381ff in coffea 2026.9.0" in section
     assert "Not measured" not in section
+    assert "**The next coffea:** its branch" in text.partition("## The analysis")[0]
+    few = written.render(Material.of(campaign(compute, drift=0.1, rounds=3)))[written.REPORT]
+    assert "times the CPU time an event (not judged: too few rounds)" in few

@@ -99,6 +99,19 @@ def test_the_worker_runs_of_a_cell_are_one_cell_and_only_the_newest_code_counts(
     assert one.laws.laws[0].costs.event == pytest.approx(COSTS.event, rel=1e-3)
 
 
+def test_newer_code_on_few_inputs_takes_away_no_law() -> None:
+    parameters = scaled(*SHAPES[0], CHUNKSIZES[0], 2).what.parameters | {"code": "old"}
+    old = records(["futures"], cells=12, parameters=parameters)
+    few = [scaled(*SHAPES[0], CHUNKSIZES[0], count, noise=9) for count in (1, 2)]
+    (one,) = advice_fit.fitted([*old, *few])
+    assert one.laws.laws[0].cells == 12
+    # But of another coffea nothing is told.
+    versions = few[0].versions | {"coffea": "2026.10.0"}
+    newer = [each.model_copy(update={"versions": versions}) for each in few]
+    (none,) = advice_fit.fitted([*old, *newer])
+    assert none.laws.laws == ()
+
+
 def test_too_few_cells_give_no_law_and_other_records_none_at_all() -> None:
     (one,) = advice_fit.fitted(records(["futures"], cells=7))
     assert one.laws.laws == ()

@@ -221,7 +221,7 @@ def test_default_settings(plain: tuple[float, float], sentence: str, title: str)
 
 @pytest.mark.parametrize(
     ("bound", "sentence"),
-    [(1.5, "**It scales to the cores"), (1.9, "**It does not use"), (1.75, "undecided")],
+    [(1.5, "**It uses both cores"), (1.9, "**It does not use"), (1.75, "undecided")],
 )
 def test_the_rate_of_two_workers_is_judged_by_its_claim(bound: float, sentence: str) -> None:
     rate = "dask x2 / iterative: events a second"

@@ -18,6 +18,7 @@ from coffea.processor import IterativeExecutor
 
 from analysis.errors import InputError
 from analysis.executors import open_executor
+from perf.environments import CLONE_VARIABLE
 from perf.records import identity, record_file
 from perf.scaling import campaign as scaling_campaign
 from perf.scaling import configurations as scaling_configurations
@@ -95,6 +96,29 @@ def test_end_to_end(measured: tuple[Path, cli.Outcome]) -> None:
         "with the stage timer",
     ):
         assert text in outcome.output
+
+
+@pytest.mark.slow
+def test_coffea_compute_is_measured_beside_threads(fileset: Path, tmp_path: Path) -> None:
+    if not os.environ.get(CLONE_VARIABLE):
+        pytest.skip(f"{CLONE_VARIABLE} names no clone of coffea")
+    path = tmp_path / "scale.jsonl"
+    executors = "iterative,futures:pool=threads,compute"
+    options = ("--workers", "2", "--chunksizes", "1000", "--repeat", "1", "--output", path)
+    # In a process of its own: coffea.compute stays in the coffea of this one.
+    command = [sys.executable, "-m", "perf", "scale", fileset, "--executors", executors]
+    done = subprocess.run(
+        [*command, "--compute", "compute", *options], capture_output=True, text=True, check=False
+    )
+    if "has no commit" in done.stderr:
+        pytest.skip(done.stderr)
+    assert done.returncode == 0, done.stderr
+    records = record_file.read(path)
+    assert {one.what.executor for one in records} == {"iterative", "futures", "compute"}
+    assert len({one.check for one in records}) == 1
+    assert all(len(one.versions["coffea.compute"]) == 10 for one in records)
+    for of in map(scaling_campaign.read, records):
+        assert (of.measured.chunks, of.measured.events, of.measured.workers_seen) == (4, 4000, 1)
 
 
 def test_again_measures_nothing_and_prints_the_same(

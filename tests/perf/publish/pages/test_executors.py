@@ -14,8 +14,9 @@ import pytest
 
 from analysis.errors import InputError
 from analysis.executors import EXECUTORS
+from perf.cases.case import BASE
 from perf.claims.ablation import SETTINGS
-from perf.claims.executors import BASE, IDLE, QUANTITIES, TASK, _Measured
+from perf.claims.executors import IDLE, QUANTITIES, TASK, _Measured
 from perf.claims.verdict import Verdict
 from perf.measure.estimate import Estimate
 from perf.publish import executor_facts, site

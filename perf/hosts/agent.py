@@ -12,8 +12,10 @@ import os
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from parsl.jobs.states import JobState, JobStatus
@@ -68,6 +70,7 @@ class HostsProvider(ExecutionProvider):
             except OSError as error:
                 reason = f"{address}: {error}"
                 continue
+            connection.settimeout(None)
             connection.sendall(json.dumps(f"{self.worker_init}\n{command}").encode() + b"\n")
             self._started += 1
             name = f"{job_name}-{self._started}"
@@ -110,13 +113,14 @@ def serve() -> None:
 
 def _run(connection: socket.socket) -> None:
     """The command of a connection."""
-    with connection, connection.makefile("rb") as lines:
+    log = Path(tempfile.gettempdir(), "block.log")
+    with connection, connection.makefile("rb") as lines, log.open("ab") as file:
         command = json.loads(lines.readline())
         process = subprocess.Popen(
             ["bash", "-c", command],
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
             start_new_session=True,
         )
         threading.Thread(target=_tell, args=(process, connection), daemon=True).start()

@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any
 import parsl
 from parsl.executors import HighThroughputExecutor
 from parsl.jobs.error_handlers import noop_error_handler
-from parsl.logconfigs.noop import NoopLogging
 
 from analysis.errors import InputError
 from analysis.executors import _parsl_kernel as kernels
@@ -30,6 +29,7 @@ from analysis.executors import open_executor
 from analysis.executors.worker import environment
 from analysis.runner.job import Job
 from perf.hosts.agent import HostsProvider
+from perf.hosts.network import traffic
 from perf.measure.fresh_process import answering
 
 if TYPE_CHECKING:
@@ -72,6 +72,11 @@ class Answer:
     events: int
     chunks: int
     wall: float
+    sent: int
+    """Bytes of the client while it ran, headers included; files were looked at before."""
+    received: int
+    results: int
+    """Payloads that the client received; 0 where it is not known."""
 
     @property
     def accumulated(self) -> Any:
@@ -100,7 +105,6 @@ def parsl_config(opening: Opening) -> Any:
         executors=[executor],
         run_dir=tempfile.mkdtemp(),
         strategy_period=0.5,
-        initialize_logging=NoopLogging(),
     )
 
 
@@ -152,12 +156,20 @@ def run(asked: Run, executor: Any, folder: Path) -> Answer:
         job = Job.of_processor(path, asked.processor)
     if not asked.ahead:
         job = replace(job, branches=(), reader="uproot")
-    result = job.inspect().run(executor, chunksize=asked.chunksize)
+    inspected = job.inspect()
+    statistics = getattr(executor, "statistics", None)
+    batches = statistics.batches if statistics else 0
+    before = traffic()
+    result = inspected.run(executor, chunksize=asked.chunksize)
+    used = traffic().since(before)
     return Answer(
         base64.b64encode(pickle.dumps(result.accumulated)).decode(),
         result.events,
         result.chunks,
         result.wall_seconds,
+        used.sent,
+        used.received,
+        statistics.batches - batches if statistics else 0,
     )
 
 

@@ -36,6 +36,15 @@ JAVA: Final = {
 }
 
 
+SPARK_LOST: Final = {
+    "spark.network.timeout": "30s",
+    "spark.network.timeoutInterval": "5s",
+    "spark.executor.heartbeatInterval": "5s",
+}
+"""After how long Spark gives up a host that it does not hear: as Dask does. By default it takes 2 to 3
+minutes."""
+
+
 @contextmanager
 def files(host: Host, folder: Path, protocol: str = "http") -> Iterator[str]:
     """Serve a folder that the host sees; gives the address below which its files are."""
@@ -77,9 +86,7 @@ def dask(
 
 
 @contextmanager
-def spark(
-    master: Host, workers: Sequence[Host], client: Host, configuration: Mapping[str, str]
-) -> Iterator[dict[str, Any]]:
+def spark(master: Host, workers: Sequence[Host], client: Host) -> Iterator[dict[str, Any]]:
     """A standalone master, and a worker of one core on each host; gives options."""
     import pyspark  # noqa: PLC0415  (an optional part)
 
@@ -102,7 +109,7 @@ def spark(
         yield {
             "master": url,
             "memory": "512m",
-            "configuration": {"spark.driver.host": client.address, **configuration},
+            "configuration": {"spark.driver.host": client.address, **SPARK_LOST},
         }
 
 

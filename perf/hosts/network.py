@@ -106,6 +106,14 @@ class Traffic(NamedTuple):
         return Traffic(*(now - then for now, then in zip(self, before, strict=True)))
 
 
+def traffic(pid: int | str = "self") -> Traffic:
+    """What the device of a host counted; `pid` is a process of it."""
+    lines = Path(f"/proc/{pid}/net/dev").read_text().splitlines()
+    (line,) = (one for one in lines if one.split(":")[0].strip() == DEVICE)
+    counts = [int(text) for text in line.split(":")[1].split()]
+    return Traffic(counts[0], counts[8], counts[1], counts[9])
+
+
 @dataclass(frozen=True)
 class Host:
     """A host of a `network`."""
@@ -151,10 +159,19 @@ class Host:
     @property
     def traffic(self) -> Traffic:
         """What its device counted, headers included."""
-        lines = Path(f"/proc/{self.pid}/net/dev").read_text().splitlines()
-        (line,) = (one for one in lines if one.split(":")[0].strip() == DEVICE)
-        counts = [int(text) for text in line.split(":")[1].split()]
-        return Traffic(counts[0], counts[8], counts[1], counts[9])
+        return traffic(self.pid)
+
+    @contextmanager
+    def slowed(self, share: float) -> Iterator[None]:
+        """Have the host's programs run for this share of the time: they are stopped ten times a second."""
+        run, stop = share / 10, (1 - share) / 10
+        loop = f"while :; do kill -STOP -1; sleep {stop}; kill -CONT -1; sleep {run}; done"
+        try:
+            # Of -1 are all processes of the host but the first and the shell.
+            with Process(self.command(["bash", "-c", loop])):
+                yield
+        finally:
+            _run(self.command(["bash", "-c", "kill -CONT -1"]))
 
     @property
     def root(self) -> Path:

@@ -48,6 +48,7 @@ _ORIGINS: Final = (
     ("claim-", "claims"),
     ("scheduler-load-", "scheduler-load"),
     ("limit-", "limits"),
+    ("hosts-", "hosts"),
 )
 """Who measured, by the beginning of a measurement's name; the history is what pages are about."""
 

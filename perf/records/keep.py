@@ -6,6 +6,7 @@ file                           has
 ``bench.jsonl.gz``             records of ``pytest --benchmark-only``
 ``claims.jsonl.gz``            those of ``claims`` and ``ablation``
 ``scale.jsonl.gz``             those of ``scale`` and ``scheduler-load``
+``hosts.jsonl.gz``             those of ``hosts``
 ``limits.jsonl.gz``            those of ``limits``
 ``history-releases.jsonl.gz``  those of ``history run``, with the dependencies of the time
 ``history-PINS.jsonl.gz``      those with equal dependencies; notes of both stand beside them
@@ -42,6 +43,7 @@ LIMIT: Final = 15_000_000
 
 FILES: Final = {
     "claim-": "claims",
+    "hosts-": "hosts",
     "limit-": "limits",
     "scale-": "scale",
     "scheduler-load-": "scale",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from analysis.errors import InputError
 from analysis.executors import EXECUTORS
 from perf.claims.executors import QUANTITIES
+from perf.hosts import records as hosts_records
 from perf.measure.estimate import Estimate, of_median, sure
 from perf.publish import executor_facts
 from perf.publish.newest import Measured, estimated, how, judged, newest
@@ -37,6 +38,7 @@ SCALE_COMMAND: Final = (
 START_COMMAND: Final = "pytest perf/bench_executors.py --benchmark-only --benchmark-scale full"
 
 SCHEDULER_COMMAND: Final = "python -m perf scheduler-load"
+HOSTS_COMMAND: Final = "python -m perf hosts"
 
 CHUNKS: Final = ((0.1, 1), (0.1, 8), (1.0, 1), (1.0, 8), (10.0, 1))
 """Seconds a chunk and chunks a task, for which the capacity of a scheduler is told."""
@@ -68,6 +70,7 @@ def _context(material: Material) -> Mapping[str, Any]:
         "starts": _starts(material),
         "scaling": _scaling(material.records),
         "scheduler": _scheduler(material.records),
+        "hosts": _hosts(material.records),
         "faults": executor_facts.FAULTS,
         "executors": [
             name
@@ -86,6 +89,7 @@ def _context(material: Material) -> Mapping[str, Any]:
         "scale_command": SCALE_COMMAND,
         "start_command": START_COMMAND,
         "scheduler_command": SCHEDULER_COMMAND,
+        "hosts_command": HOSTS_COMMAND,
     }
 
 
@@ -360,6 +364,21 @@ def _scheduler(records: Sequence[Record]) -> dict[str, Any] | None:
         "cost": cost
         and {"per_task": asdict(cost.per_task), "per_worker": asdict(cost.per_worker)},
         "capacity": _capacity(cost) if cost else [],
+    }
+
+
+def _hosts(records: Sequence[Record]) -> dict[str, Any] | None:
+    """Executors on hosts of their own; None if they were not measured."""
+    measured = hosts_records.of_last_run(records)
+    if not measured:
+        return None
+    last = measured[-1]
+    return {
+        "machine": last.machine.name,
+        "cores": last.machine.cores,
+        "how": _how([last], HOSTS_COMMAND),
+        "events": last.what.size,
+        "rows": [asdict(hosts_records.row(one)) for one in measured],
     }
 
 

@@ -152,6 +152,21 @@ def test_a_host_that_is_cut_off_is_not_reached_until_it_is_back(three: dict[str,
         assert send(three["one"], three[name])[0] == SIZE
 
 
+def test_a_slowed_host_is_stopped_in_turn_and_then_goes_on(three: dict[str, Host]) -> None:
+    one = three["one"]
+    with one.start("sleep", "600") as sleeping:
+
+        def stopped() -> bool:
+            family = psutil.Process(sleeping.pid).children(recursive=True)
+            return psutil.STATUS_STOPPED in {each.status() for each in family}
+
+        wait_for("a start", lambda: len(psutil.Process(sleeping.pid).children()) == 1)
+        with one.slowed(0.5):
+            wait_for("a stop", stopped)
+            wait_for("that it goes on", lambda: not stopped())
+        assert not stopped()
+
+
 # --- nothing is left
 
 

@@ -18,6 +18,8 @@ from perf.cases.case import BASE
 from perf.claims.ablation import SETTINGS
 from perf.claims.executors import IDLE, QUANTITIES, TASK, _Measured
 from perf.claims.verdict import Verdict
+from perf.hosts import records as hosts_records
+from perf.hosts.campaign import SCENARIOS, Measured
 from perf.measure.estimate import Estimate
 from perf.publish import executor_facts, site
 from perf.publish.numbers import figures, measured
@@ -182,7 +184,7 @@ def test_the_page_says_how_often_held_out_cells_were_predicted(shown: Shown) -> 
 
 def test_what_is_not_in_the_records_says_how_to_measure_it(shown: Shown) -> None:
     page = shown(PAGE, Material.of([]))
-    assert page.text.count("Not measured: run") == 5
+    assert page.text.count("Not measured: run") == 6
     assert page.text.count("python -m perf scale") >= 1
     dask = page.table("Each with the claim")
     without = [row for row in dask.rows if not row[2].startswith("test_")]
@@ -304,6 +306,16 @@ def test_the_load_on_the_scheduler_is_shown_with_what_follows(shown: Shown) -> N
     assert figures(expected) in [row[2] for row in rows if row[:2] == ["1.0", "1"]]
     # One load alone gives no line.
     assert "Workers that one" not in shown(PAGE, Material.of(made[:1])).text
+
+
+def test_what_was_measured_on_hosts_is_shown(shown: Shown) -> None:
+    measured_on = Measured("dask", SCENARIOS[0], 800, 8, [0.5], [8_000], [16_000], [4])
+    made = hosts_records.record(measured_on, record().input, "run", 0.1, "made-up")
+    table = shown(PAGE, Material.of([made])).table("800 events on five hosts")
+    assert table.rows == [
+        ["dask", "near", "1", "1,600"]
+        + [measured(size, "bytes").strip() for size in (1000, 2000, 4000)]
+    ]
 
 
 @pytest.mark.skipif(not MANY_CORES.is_dir(), reason="the records of 16 cores are not here")

@@ -137,6 +137,7 @@ def nothing() -> dict[str, str]:
         "coffea-perf scale",
         "coffea-perf scheduler-load",
         "make next-coffea",
+        "coffea-perf hosts",
         "coffea-perf peers",
         "coffea-perf history run",
         "coffea-perf claims --only fit",

@@ -133,15 +133,28 @@ def postponed() -> Iterator[None]:
     A terminal sends it to all of them, but the client ends its workers. Processes and threads
     inherit the blocked signals.
     """
-    from multiprocessing import resource_tracker  # noqa: PLC0415
-
-    # Starting it unblocks the signal in this thread.
-    resource_tracker.ensure_running()
+    _start_tracker()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _start_tracker() -> None:
+    """Start the process that keeps account of semaphores, before signals are blocked.
+
+    Starting it unblocks them. And it is to print nothing: it removes what a client that a signal
+    ended has left, and would warn of it after the one sentence that the client has printed.
+    """
+    from multiprocessing import resource_tracker  # noqa: PLC0415
+
+    quiet = "ignore:resource_tracker:UserWarning"
+    sys.warnoptions.append(quiet)
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        sys.warnoptions.remove(quiet)
 
 
 def call(application: Callable[[], object], outcome: str = OUTCOME) -> NoReturn:

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,10 +18,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import loky
 from coffea.processor import FuturesExecutor
-from loky.backend import resource_tracker
 from loky.process_executor import BrokenProcessPool
 
 from analysis.executors.batches import process_batch
+from analysis.executors.fork_server import forking
 from analysis.executors.payload import fetch, spill
 from analysis.executors.pool import PoolExecutor
 from analysis.executors.worker import environment as worker_environment
@@ -31,11 +30,12 @@ from analysis.interruption import postponed
 from analysis.processes import end_children, end_with
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from concurrent.futures import Executor, Future
 
     from coffea.processor.executor import ExecutorBase
 
+    from analysis.executors.fork_server import ForkContext
     from analysis.executors.options import FuturesOptions
     from analysis.executors.payload import Payload
 
@@ -89,15 +89,16 @@ def start(options: FuturesOptions, workers: int) -> Iterator[ExecutorBase]:
         yield FuturesExecutor(workers=workers, **options.of_coffea())
         return
     threads = options.pool == "threads"
-    variables = worker_environment({**ENVIRONMENT, **options.environment})
-    make: Callable[[], Executor] = (
-        partial(ThreadPoolExecutor, workers)
-        if threads
-        else partial(_processes, workers, variables)
-    )
     fields = options.batched(**({"compression": "plain"} if threads else {}))
-    with tempfile.TemporaryDirectory(prefix="coffea-futures-") as name, _quiet():
-        folder = None if threads else Path(name)
+    with ExitStack() as stack:
+        stack.enter_context(_quiet())
+        make: Callable[[], Executor] = partial(ThreadPoolExecutor, workers)
+        folder = None
+        if not threads:
+            temporary = tempfile.TemporaryDirectory(prefix="coffea-futures-")
+            folder = Path(stack.enter_context(temporary))
+            variables = worker_environment({**ENVIRONMENT, **options.environment})
+            make = partial(_processes, workers, stack.enter_context(forking(variables)))
         held = [make()]
         finished = False
         try:
@@ -132,10 +133,9 @@ def _work(
     return spill(process_batch(code, batch, compression), folder)
 
 
-def _processes(workers: int, environment: Mapping[str, str]) -> Executor:
+def _processes(workers: int, context: ForkContext) -> Executor:
     begin = partial(_begin, os.getpid())
-    start_tracker()
-    pool = loky.ProcessPoolExecutor(max_workers=workers, initializer=begin, env=environment)
+    pool = loky.ProcessPoolExecutor(max_workers=workers, initializer=begin, context=context)
     with postponed():
         # One task a worker starts them all.
         started = pool.map(abs, range(workers))
@@ -145,20 +145,6 @@ def _processes(workers: int, environment: Mapping[str, str]) -> Executor:
         pool.shutdown(wait=True, kill_workers=True)
         raise
     return pool  # type: ignore[no-any-return]
-
-
-def start_tracker() -> None:
-    """Start the process in which loky keeps account of semaphores, and have it print nothing.
-
-    It removes what a client that a signal ended has left, and would warn of it after the one
-    sentence that the client has printed.
-    """
-    quiet = "ignore:resource_tracker:UserWarning"
-    sys.warnoptions.append(quiet)
-    try:
-        resource_tracker.ensure_running()
-    finally:
-        sys.warnoptions.remove(quiet)
 
 
 def _begin(client: int) -> None:

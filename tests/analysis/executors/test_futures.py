@@ -126,9 +126,11 @@ def test_nothing_is_left_when_a_pool_was_broken(fileset: dict[str, Any]) -> None
 
 def test_what_is_left_of_an_ended_client_is_not_warned_of() -> None:
     code = (
-        "import os; from loky.backend.synchronize import Lock\n"
-        "from analysis.executors.futures import start_tracker\n"
-        "start_tracker(); lock = Lock(); os._exit(3)"
+        "import multiprocessing, os\n"
+        "from analysis.interruption import postponed\n"
+        "with postponed():\n"
+        "    lock = multiprocessing.get_context('spawn').Lock()\n"
+        "os._exit(3)"
     )
     command = [sys.executable, "-c", code]
     # To the end of all that has standard error, the keeper of semaphores too.

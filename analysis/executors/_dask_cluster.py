@@ -22,6 +22,7 @@ from distributed.utils import LoopRunner
 from rich.console import Console
 
 from analysis.errors import InputError
+from analysis.executors.fork_server import forking, named
 from analysis.executors.worker import environment as worker_environment
 from analysis.interruption import postponed
 from analysis.processes import end_children, environment
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 TRIM: Final = "MALLOC_TRIM_THRESHOLD_"
 """Dask's nannies set this to 64 kB, so that glibc gives freed memory back to the kernel at once,
 and faults it in again for the next array."""
+
+METHOD: Final = "distributed.worker.multiprocessing-method"
+"""How a nanny starts its worker."""
 
 CONFIGURATION: Final[dict[str, Any]] = {
     # Nobody looks at the profile of workers, sampled every 10 ms: 56 ms.
@@ -161,13 +165,18 @@ def tuned(options: DaskOptions, workers: int, folder: str) -> Iterator[Client]:
             **options.config,
             spawned: before,
         }
-        # Nannies prefer what stands in the environment of this process.
+        # As of `_forks`.
         with environment({**kept, **options.environment}), dask.config.set(settings):
             if options.processes:
                 # A copy, for workers that are restarted when dask.config has been restored.
                 keywords |= {"config": deepcopy(dask.config.config), "env": _given(options)}
+            method: dict[str, str] = {}
+            if options.processes and METHOD not in options.config:
+                method[METHOD] = stack.enter_context(_forks(before))
             try:
-                cluster = LocalCluster(**keywords, loop=loop, silence_logs=logging.CRITICAL)
+                # Not longer: a worker that is restarted may start by itself.
+                with dask.config.set(method):
+                    cluster = LocalCluster(**keywords, loop=loop, silence_logs=logging.CRITICAL)
             except (RuntimeError, OSError, ValueError, TypeError) as error:
                 msg = f"the Dask cluster cannot be started: {error}"
                 raise InputError(msg) from error
@@ -177,6 +186,18 @@ def tuned(options: DaskOptions, workers: int, folder: str) -> Iterator[Client]:
         stack.callback(client.close, CLOSING_SECONDS)
         yield client
         finished = True
+
+
+@contextmanager
+def _forks(variables: Mapping[str, Any]) -> Iterator[str]:
+    """A start method of multiprocessing by which nannies fork workers with these variables."""
+    # Nannies prefer what stands in the environment of this process.
+    given = {
+        name: os.environ.get(name, None if value is None else str(value))
+        for name, value in variables.items()
+    }
+    with forking(given, ["distributed.nanny"]) as forks, named(forks) as method:
+        yield method
 
 
 def _given(options: DaskOptions) -> dict[str, str]:

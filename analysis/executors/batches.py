@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from analysis.executors.code import Task
 
 BATCHES_AHEAD: Final = 2
-"""Each batch takes one part in BATCHES_AHEAD x workers of the items that are left: the first are
-large, which spares tasks, the last are single, so that no worker is waited for (guided
-self-scheduling; Polychronopoulos and Kuck, IEEE Trans. Comput. C-36 (1987) 1425)."""
+"""Each batch takes one part in BATCHES_AHEAD x workers of the events that are left: the first are
+large, which spares tasks, the last are single chunks and small ones, so that no worker is waited
+for (guided self-scheduling; Polychronopoulos and Kuck, IEEE Trans. Comput. C-36 (1987) 1425)."""
 
 
 @dataclass
@@ -62,15 +62,37 @@ class Statistics:
         self.__init__()  # type: ignore[misc]
 
 
-def guided(items: int, workers: int, largest: int | None = None) -> list[int]:
-    """Sizes of batches, large ones first and single items last, none above `largest`."""
+def weight(item: Any) -> int:
+    """Events of a chunk; 1 of anything else, and of a chunk without events."""
+    return max(1, int(getattr(item, "entrystop", 1)) - int(getattr(item, "entrystart", 0)))
+
+
+def guided(weights: Sequence[int], workers: int, largest: int | None = None) -> list[int]:
+    """Numbers of items in batches, so that these take less and less, none above `largest`.
+
+    `weights` are of the items in order, the heaviest first.
+    """
     sizes = []
-    while items:
-        size = max(1, items // (BATCHES_AHEAD * workers))
-        size = min(size, largest or size)
+    left, begin = sum(weights), 0
+    while begin < len(weights):
+        share = left // (BATCHES_AHEAD * workers)
+        size, taken = 1, weights[begin]
+        while (
+            begin + size < len(weights)
+            and size != largest
+            and taken + weights[begin + size] <= share
+        ):
+            taken += weights[begin + size]
+            size += 1
         sizes.append(size)
-        items -= size
+        left -= taken
+        begin += size
     return sizes
+
+
+def heaviest_first(items: Iterable[Any]) -> list[Any]:
+    """Items in the order in which they are best begun; those of a weight stay as they are."""
+    return sorted(items, key=weight, reverse=True)
 
 
 def split(items: Sequence[Any], sizes: Iterable[int]) -> list[list[Any]]:
@@ -229,8 +251,8 @@ class BatchedExecutor(ExecutorBase):
         As coffea's Runner expects, the second value is 0, or an exception if items that failed
         were left out.
         """
-        todo = list(items)
-        batches = split(todo, guided(len(todo), self.workers, self.batch))
+        todo = heaviest_first(items)
+        batches = split(todo, guided([*map(weight, todo)], self.workers, self.batch))
         done = 0
         failed: BaseException | None = None
         with limit(self.chunk_timeout) as most, rich_bar() as progress:

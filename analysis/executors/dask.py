@@ -29,6 +29,7 @@ from analysis.executors.batches import (
     merge_payloads,
     process_batch,
     split,
+    weight,
 )
 from analysis.executors.worker import environment as worker_environment
 from analysis.executors.worker import warm
@@ -287,7 +288,8 @@ class _Run:
         addresses = sorted(threads, key=lambda one: str(known.get(one, {}).get("name", one)))
         for turn, address in enumerate(addresses):
             mine = range(turn, len(self.items), len(addresses))
-            sizes = guided(len(mine), threads[address], self.executor.batch)
+            weights = [weight(self.items[n]) for n in mine]
+            sizes = guided(weights, threads[address], self.executor.batch)
             self._submit(split(mine, sizes), workers=[address], allow_other_workers=True)
 
     def _keep(self, future: Future, work: _Work) -> None:

@@ -66,9 +66,10 @@ class _Server(forkserver.ForkServer):
 
     def end(self) -> None:
         """Kill it and wait for its end; it holds nothing that is to be written."""
-        if self._forkserver_pid is not None:
-            os.kill(self._forkserver_pid, signal.SIGKILL)
-            self._stop()
+        server: Any = self
+        if server._forkserver_pid is not None:
+            os.kill(server._forkserver_pid, signal.SIGKILL)
+            server._stop()
 
 
 class _Popen(popen_forkserver.Popen):
@@ -127,6 +128,18 @@ class ForkContext(context.BaseContext):
     def Process(self, **arguments: Any) -> _Process:
         """A process that is forked when it is started."""
         return _Process(self.server, **arguments)
+
+
+@contextmanager
+def named(forks: ForkContext) -> Iterator[str]:
+    """A name by which `multiprocessing.get_context` finds it, as it finds that of loky."""
+    contexts = context._concrete_contexts  # type: ignore[attr-defined]
+    name = f"coffea-forks-{id(forks)}"
+    contexts[name] = forks
+    try:
+        yield name
+    finally:
+        del contexts[name]
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 
 import numpy as np
 
@@ -17,5 +18,6 @@ die_with_parent()
 # Forks would otherwise all draw the same numbers; Python's own generator does this by itself.
 os.register_at_fork(after_in_child=np.random.seed)
 set_variables(json.loads(os.environ.pop(RESTORED)))
-rehearse()
+with suppress(Exception):  # as of a full disk: workers then take longer for their first chunk
+    rehearse()
 warm()

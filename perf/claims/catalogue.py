@@ -14,6 +14,7 @@ from perf.cases.case import VECTORISED
 from perf.cases.data import Store
 from perf.cases.executors import MAX_PLAIN_TASKS
 from perf.claims import limits
+from perf.claims import start as starting
 from perf.claims.executors import (
     MAX_CPU,
     PLAIN_ROUNDS,
@@ -138,6 +139,10 @@ def every(store: Store, rng: np.random.Generator, only: Sequence[str] = ()) -> l
                 partial(as_worker, executor, fresh, rng, name, "plain", PLAIN_ROUNDS),
             )
             for name in MAX_PLAIN_TASKS
+        ),
+        *(
+            Claim(f"start-{name}", partial(as_worker, starting.start, fresh, rng, name))
+            for name in starting.MAX_CPU
         ),
     ]
     for pattern in only:

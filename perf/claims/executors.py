@@ -140,7 +140,7 @@ def executor(
     ):
         workers = case_tasks.wait_for_workers(engine, WORKERS)
         _require_visible(workers)
-        prepare = partial(_process, executor=engine, column_cache=column_cache)
+        prepare = partial(process, executor=engine, column_cache=column_cache)
         return [
             *_work(store, rng, prepare, workers, measured),
             *_tasks(rng, engine, measured, tuned=options.get("tuned", True)),
@@ -191,7 +191,7 @@ _share: list[Callable[[], Any]] = []
 
 def _prepare_share(fileset: Mapping[str, Any]) -> None:
     # It has no engine to end.
-    _share[:] = [_process(fileset, open_executor(BASE).__enter__())]
+    _share[:] = [process(fileset, open_executor(BASE).__enter__())]
 
 
 def _run_share() -> Any:
@@ -221,7 +221,7 @@ def _require_visible(workers: set[int]) -> None:
         raise InputError(msg)
 
 
-def _process(
+def process(
     fileset: Mapping[str, Any], executor: ExecutorBase, column_cache: int | None = None
 ) -> Callable[[], Any]:
     """Prepare to process a file set as all sides of these claims do."""
@@ -250,7 +250,7 @@ def _work(
     fileset = store.fileset(measured.events)
     identity = store.fileset_identity(measured.events)
     with open_executor(BASE) as base:
-        sides = {BASE: _process(fileset, base), on: prepare(fileset)}
+        sides = {BASE: process(fileset, base), on: prepare(fileset)}
         check = checked(sides, difference.agree)
         expected = sides[BASE]()
 

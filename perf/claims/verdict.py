@@ -42,7 +42,7 @@ class Verdict:
     """The claim: at least, or at most, this. Without a bound it is shown beside the others."""
     measured: Estimate
     """Estimate with its interval, of no width where there is none."""
-    unit: Literal["ratio", "bytes", "milliseconds", "count"]
+    unit: Literal["ratio", "bytes", "seconds", "milliseconds", "count"]
     arms: tuple[Arm, ...]
     quantity: str = ""
     """Of an executor: one of `executors.QUANTITIES`."""

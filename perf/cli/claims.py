@@ -212,6 +212,8 @@ def _number(value: float, unit: str) -> str:
     if math.isnan(value):
         return "unknown"
     match unit:
+        case "seconds":
+            return f"{value:.1f} s"
         case "milliseconds":
             return f"{value:.3g} ms"
         case "bytes":

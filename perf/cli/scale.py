@@ -69,6 +69,13 @@ def scale(
             help="Measure so many combinations of each executor, drawn at random, not all of them.",
         ),
     ] = None,
+    weak: Annotated[
+        str | None,
+        typer.Option(
+            help="Weak scaling: FILESxEVENTS for each worker, such as 4x250000, made of the file "
+            "set as with --shapes. By default the work is the same for all numbers of workers."
+        ),
+    ] = None,
     runs: Annotated[int, typer.Option(min=1, help="Timed runs in each process.")] = 1,
     output: OutputOption = Path(PATH),
     processor: Annotated[
@@ -171,8 +178,15 @@ def scale(
         allow_empty=allow_empty,
         scratch=scratch,
     )
-    campaigns = _campaigns(job, output, shapes)
-    pairs = scaling_shapes.sample(list(campaigns), chosen, sample or sys.maxsize, seed)
+    if weak is None:
+        campaigns = _campaigns(job, output, shapes)
+        pairs = scaling_shapes.sample(list(campaigns), chosen, sample or sys.maxsize, seed)
+    else:
+        if shapes is not None or sample is not None:
+            msg = "--weak says how large each input is: leave --shapes and --sample out"
+            raise InputError(msg)
+        pairs = scaling_shapes.for_each_worker(weak, chosen)
+        campaigns = _campaigns(job, output, ",".join(str(shape) for shape, _ in pairs), weak)
     worker_runs = scaling.order(pairs, repeat, seed)
     with next(iter(campaigns.values())).alone():
         if fresh:
@@ -183,8 +197,12 @@ def scale(
         todo = [(campaigns[shape], worker_run) for shape, worker_run in worker_runs]
         failed = _measure(todo, runs, smallest)
     if shapes is None:
-        wanted = [worker_run.configuration for _, worker_run in worker_runs]
-        done = [one for one in campaigns[None].done() if one.worker_run.configuration in wanted]
+        done = [
+            one
+            for name, campaign in campaigns.items()
+            for one in campaign.done()
+            if any((name, one.worker_run.configuration) == pair for pair in pairs)
+        ]
         _print(done, failed, None)
     else:
         _console.say(
@@ -196,7 +214,9 @@ def scale(
         raise typer.Exit(FAILED)
 
 
-def _campaigns(job: Job, output: Path, shapes: str | None) -> dict[Shape | None, Campaign]:
+def _campaigns(
+    job: Job, output: Path, shapes: str | None, weak: str | None = None
+) -> dict[Shape | None, Campaign]:
     """A campaign for each shape of the input, or that of the file set as it is."""
     from perf.scaling import shapes as scaling_shapes
     from perf.scaling.campaign import Campaign
@@ -217,6 +237,7 @@ def _campaigns(job: Job, output: Path, shapes: str | None) -> dict[Shape | None,
                 }
             ),
             output,
+            f"{weak} of {inspected.digest[:12]}" if weak else "",
         )
         for shape in wanted
     }

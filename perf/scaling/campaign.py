@@ -103,6 +103,8 @@ class Campaign:
 
     job: Job
     path: Path
+    weak: str = ""
+    """What one worker has to do, if the job is one of a series in which each has as much."""
 
     def __post_init__(self) -> None:
         inspected = self.job.inspect()
@@ -286,6 +288,7 @@ class Campaign:
                     "tuned": configuration.tuned,
                     "options": json.dumps(configuration.options, sort_keys=True),
                     **({"variations": self.job.variations} if own else {}),
+                    **({"weak": self.weak} if self.weak else {}),
                 },
             ),
             input=self.input,
@@ -339,7 +342,7 @@ def read_all(records: Iterable[Record]) -> list[Done]:
 
 
 def last_campaign(path: Path) -> tuple[list[Done], Record]:
-    """Worker runs of the job that was measured last, and its newest record.
+    """Worker runs of the job that was measured last, or of its series, and its newest record.
 
     Of each executor those with the code that was measured last. An InputError if there is none.
     """
@@ -355,8 +358,16 @@ def last_campaign(path: Path) -> tuple[list[Done], Record]:
         return record.what.parameters.get(name)
 
     newest = records[-1]
-    campaign = value(newest, "campaign")
-    members = [record for record in records if value(record, "campaign") == campaign]
+    members = [
+        record
+        for record in records
+        if value(record, "campaign") == value(newest, "campaign")
+        or (
+            value(newest, "weak")
+            and value(record, "weak") == value(newest, "weak")
+            and (record.machine, record.versions) == (newest.machine, newest.versions)
+        )
+    ]
     codes = {record.what.executor: value(record, "code") for record in members}
     current = (r for r in members if value(r, "code") == codes[r.what.executor])
     return read_all(current), newest

@@ -45,6 +45,18 @@ def parse(texts: Sequence[str]) -> list[Shape]:
     return list(dict.fromkeys(shapes))
 
 
+def for_each_worker(
+    text: str, configurations: Sequence[Configuration]
+) -> list[tuple[Shape | None, Configuration]]:
+    """The input of each configuration, if one worker has that of `text`: as many files times workers."""
+    shapes = parse([text])
+    return [
+        (shape._replace(files=shape.files * one.workers), one)
+        for shape in shapes
+        for one in configurations
+    ]
+
+
 def write(inspected: Inspected, shape: Shape, path: Path) -> Path:
     """Write a file set of this shape, of the files that have enough events.
 

@@ -40,8 +40,8 @@ class Row:
     """Seconds, of all processes."""
     speed_up: Estimate | None
     cpu_ratio: Estimate | None
-    """Wall time of the iterative executor at the same chunk size over that of this, and CPU time of
-    this over that of the iterative one: medians of ratios within a round, None without any."""
+    """Events a second over those of the iterative executor at the same chunk size, and CPU time an
+    event over that of the iterative one: medians of ratios within a round, None without any."""
     measured: tuple[Measured, ...]
 
     @property
@@ -84,9 +84,11 @@ def rows(done: Sequence[Done]) -> list[Row]:
             Row(
                 configuration,
                 of_median([_wall(one) for one in measured]),
-                of_median([_cpu(one) / one.events for one in measured]),
-                of_median([_wall(b) / _wall(a) for a, b in pairs]) if pairs else None,
-                of_median([_cpu(a) / _cpu(b) for a, b in pairs]) if pairs else None,
+                of_median([_cpu_an_event(one) for one in measured]),
+                of_median([_rate_of(a) / _rate_of(b) for a, b in pairs]) if pairs else None,
+                of_median([_cpu_an_event(a) / _cpu_an_event(b) for a, b in pairs])
+                if pairs
+                else None,
                 measured,
             )
         )
@@ -112,6 +114,15 @@ def _cpu(measured: Measured) -> float:
     return statistics.median(measured.cpu)
 
 
+def _rate_of(measured: Measured) -> float:
+    """Events a second."""
+    return measured.events / _wall(measured)
+
+
+def _cpu_an_event(measured: Measured) -> float:
+    return _cpu(measured) / measured.events
+
+
 # --- tables
 
 
@@ -123,7 +134,10 @@ def tables(rows: Sequence[Row], failed: Sequence[Failed] = ()) -> list[Table]:
     made = [throughput]
     if rows:
         made += [_table(_WHERE_TITLE, _WHERE, rows), _table(_BESIDE_TITLE, _BESIDE, rows)]
-    if (laws := law_table(rows)) is not None:
+    # They are laws of work that stays the same.
+    if len({one.events for row in rows for one in row.measured}) == 1 and (
+        laws := law_table(rows)
+    ):
         made.append(laws)
     return made
 
@@ -169,6 +183,7 @@ def _cpu_elsewhere(one: Measured) -> float:
 
 _THROUGHPUT: Final[dict[str, Callable[[Row], str]]] = {
     "rounds": lambda row: str(row.rounds),
+    "events": lambda row: label(row.measured[0].events),
     "wall": lambda row: _span(row.wall, duration),
     "events/s": lambda row: _rate(row.events_per_second),
     "a worker": lambda row: _rate(row.events_per_second / row.configuration.workers),
@@ -225,7 +240,7 @@ def law_table(rows: Sequence[Row]) -> Table | None:
             continue
         choice = scaling_laws.choose(
             [row.configuration.workers for row in usable],
-            [[one.events / _wall(one) for one in row.measured] for row in usable],
+            [[*map(_rate_of, row.measured)] for row in usable],
             np.random.default_rng(1),
         )
         fit = choice.fit

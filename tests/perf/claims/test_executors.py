@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 from coffea.processor import IterativeExecutor
 
@@ -15,6 +14,7 @@ from analysis.allocator import ALLOCATOR
 from analysis.errors import InputError
 from perf.cases.data import Store
 from perf.claims import executors as claims
+from tests.support.process_helpers import children
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("small")
 def test_claims_about_an_executor_are_measured_on_it(tmp_path: Path) -> None:
-    children = psutil.Process().children(recursive=True)
+    before = children()
     found = claims.executor(Store(tmp_path, 1_000), np.random.default_rng(0), "futures", rounds=2)
     bounds = {one.claim.partition(": ")[2]: (one.sense, one.bound, one.unit) for one in found}
     assert bounds == {
@@ -48,7 +48,7 @@ def test_claims_about_an_executor_are_measured_on_it(tmp_path: Path) -> None:
     # The runs that were compared gave the same.
     assert arms[0].check == arms[1].check
     assert arms[0].input.events == 2_000
-    assert all(child in children for child in psutil.Process().children() if "loky" in str(child))
+    assert children() <= before
 
 
 @pytest.mark.usefixtures("small")
@@ -79,7 +79,7 @@ def test_no_claim_is_made_of_an_executor_that_loses_tasks(
     monkeypatch.setattr("perf.cases.tasks.wait_for_workers", lambda *_: set())
     with pytest.raises(InputError, match="49 of 50 tasks"):
         claims._tasks(rng, losing, subject)
-    act = partial(claims._process, executor=losing)
+    act = partial(claims.process, executor=losing)
     with pytest.raises(InputError, match="the result is not used"):
         claims._work(Store(tmp_path, 1_000), rng, act, set(), subject)
 

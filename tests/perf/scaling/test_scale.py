@@ -673,6 +673,28 @@ def test_ratios_are_of_worker_runs_of_the_same_round() -> None:
     assert (row.configuration.chunksize, row.speed_up, row.cpu_ratio) == (7, None, None)
 
 
+def test_ratios_of_weak_scaling_are_of_events_and_have_no_law() -> None:
+    """Each worker has a million events."""
+    done = [
+        scaling_campaign.Done(
+            scaling_campaign.WorkerRun(Configuration(executor=name, workers=n), number),
+            made(wall, wall * n, events=n * 1_000_000),
+        )
+        for number in range(2)
+        for name, n, wall in (
+            *(("iterative", 1, 1.0), ("futures", 2, 1.25)),
+            *(("futures", 4, 1.25), ("futures", 8, 1.25)),
+        )
+    ]
+    rows = scaling_table.rows(done)
+    assert [row.speed_up and row.speed_up.value for row in rows] == [1, 1.6, 3.2, 6.4]
+    assert [row.cpu_ratio and row.cpu_ratio.value for row in rows] == [1, 1.25, 1.25, 1.25]
+    throughput, *others = scaling_table.tables(rows)
+    assert len(others) == 2
+    events = next(column for column in throughput.columns if column.header == "events")
+    assert [*events.cells] == ["1e6", "2e6", "4e6", "8e6"]
+
+
 def test_cpu_time_of_a_cluster_that_was_there_is_called_the_clients() -> None:
     configuration = Configuration(executor="dask", options={"address": "tcp://HOST:8786"})
     rows = scaling_table.rows(

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from perf.records.record_file import Record
     from perf.scaling.campaign import Campaign, Done, Failed, WorkerRun
     from perf.scaling.shapes import Shape
-    from perf.scaling.worker import Job
+    from perf.scaling.worker import Configuration, Job
 
 PATH: Final = ".perf/scale.jsonl"
 WIDTH: Final = 150
@@ -140,7 +140,6 @@ def scale(
     from analysis.cli._options import json_object
     from perf import coffea_compute
     from perf.scaling import campaign as scaling
-    from perf.scaling import shapes as scaling_shapes
     from perf.scaling.configurations import configurations
     from perf.scaling.worker import TTBAR, Job
 
@@ -178,15 +177,7 @@ def scale(
         allow_empty=allow_empty,
         scratch=scratch,
     )
-    if weak is None:
-        campaigns = _campaigns(job, output, shapes)
-        pairs = scaling_shapes.sample(list(campaigns), chosen, sample or sys.maxsize, seed)
-    else:
-        if shapes is not None or sample is not None:
-            msg = "--weak says how large each input is: leave --shapes and --sample out"
-            raise InputError(msg)
-        pairs = scaling_shapes.for_each_worker(weak, chosen)
-        campaigns = _campaigns(job, output, ",".join(str(shape) for shape, _ in pairs), weak)
+    campaigns, pairs = _inputs(job, output, chosen, shapes, weak, sample or sys.maxsize, seed)
     worker_runs = scaling.order(pairs, repeat, seed)
     with next(iter(campaigns.values())).alone():
         if fresh:
@@ -212,6 +203,28 @@ def scale(
         )
     if failed:
         raise typer.Exit(FAILED)
+
+
+def _inputs(
+    job: Job,
+    output: Path,
+    chosen: Sequence[Configuration],
+    shapes: str | None,
+    weak: str | None,
+    sample: int,
+    seed: int,
+) -> tuple[dict[Shape | None, Campaign], list[tuple[Shape | None, Configuration]]]:
+    """A campaign for each input, and what is measured on which."""
+    from perf.scaling import shapes as scaling_shapes
+
+    if weak is None:
+        campaigns = _campaigns(job, output, shapes)
+        return campaigns, scaling_shapes.sample(list(campaigns), chosen, sample, seed)
+    if shapes is not None or sample != sys.maxsize:
+        msg = "--weak says how large each input is: leave --shapes and --sample out"
+        raise InputError(msg)
+    pairs = scaling_shapes.for_each_worker(weak, chosen)
+    return _campaigns(job, output, ",".join(str(shape) for shape, _ in pairs), weak), pairs
 
 
 def _campaigns(

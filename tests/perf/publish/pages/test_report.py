@@ -259,6 +259,17 @@ def test_settings_are_over_the_executor_with_all_of_them() -> None:
     assert "*a task a chunk* saves CPU time" in cheaper[written.REPORT]
 
 
+@pytest.mark.parametrize(("name", "unit"), [("spark", "partition"), ("parsl", "task")])
+def test_settings_of_other_executors_are_told_too(name: str, unit: str) -> None:
+    made = [
+        claim(f"{name} x2 {without} / iterative: CPU time an event", low, high)
+        for without, low, high in (("as it comes", 0.99, 1.01), (f"a {unit} a chunk", 1.98, 2.02))
+    ]
+    text = said(*made)[written.REPORT]
+    assert f"*a {unit} a chunk* 2.00 (1.96 to 2.04) (`coffea-perf ablation {name}`)" in text
+    assert f"*Not measured: `coffea-perf ablation {name}`" not in text
+
+
 def test_many_cores_are_told_with_how_often_they_were_measured() -> None:
     where = machine("large", 16, 10**11)
     made = []

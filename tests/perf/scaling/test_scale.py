@@ -104,9 +104,9 @@ def test_coffea_compute_is_measured_beside_threads(fileset: Path, tmp_path: Path
         pytest.skip(f"{CLONE_VARIABLE} names no clone of coffea")
     path = tmp_path / "scale.jsonl"
     executors = "iterative,futures:pool=threads,compute"
-    options = ("--workers", "2", "--chunksizes", "1000", "--repeat", "1", "--output", path)
+    options = ("--workers", "2", "--chunksizes", "1000", "--repeat", "1", "--output", str(path))
     # In a process of its own: coffea.compute stays in the coffea of this one.
-    command = [sys.executable, "-m", "perf", "scale", fileset, "--executors", executors]
+    command = [sys.executable, "-m", "perf", "scale", str(fileset), "--executors", executors]
     done = subprocess.run(
         [*command, "--compute", "compute", *options], capture_output=True, text=True, check=False
     )

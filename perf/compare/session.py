@@ -48,10 +48,14 @@ SAMPLE: Final = 0.0025
 are not interrupted. A call that is longer is one sample."""
 
 SAMPLES: Final = 0.1
-"""CPU seconds of all samples of a benchmark in a process, about; as much as starting it takes
-when there are ten benchmarks."""
+"""CPU seconds of all samples of a benchmark in a process, about, at least."""
 
-MOST_ROUNDS: Final = 32
+PROCESS: Final = 1.0
+"""CPU seconds of all samples of a process, shared by the benchmarks that are undecided: some of what
+starting it takes. On a busy machine samples vary by far more than what they have in common in a
+process, so that few benchmarks are measured for longer in each, which is cheaper than a block more."""
+
+MOST_ROUNDS: Final = 400
 FEWEST_ROUNDS: Final = 4
 FEWEST_IN_WORKERS: Final = 2
 """Of a call that starts workers, which takes seconds: another process tells more than another call."""
@@ -122,8 +126,10 @@ class Measured:
     benchmark: Benchmark
     loops: int = 1
     """Calls of a sample, the same in all processes."""
+    sample: float = SAMPLE
+    """Seconds of a sample, about."""
     rounds: int = 1
-    """Samples of a process."""
+    """Samples of each of the last processes."""
     cpu: list[tuple[float, ...]] = field(default_factory=list)
     """Logarithms of CPU seconds a call, of each block those of A, A again and B."""
     wall: list[tuple[float, ...]] = field(default_factory=list)
@@ -131,6 +137,12 @@ class Measured:
     """By clock; none before the first look."""
     failure: str | None = None
     """Why it was not measured."""
+
+    def share(self, open_benchmarks: int) -> None:
+        """Take as many samples of a process as so many benchmarks leave time for."""
+        fewest = FEWEST_ROUNDS if self.benchmark.workers == 1 else FEWEST_IN_WORKERS
+        wanted = round(max(SAMPLES, PROCESS / open_benchmarks) / self.sample)
+        self.rounds = max(fewest, min(MOST_ROUNDS, wanted))
 
     @property
     def clocks(self) -> tuple[Clock, ...]:
@@ -273,9 +285,7 @@ class Comparison:
             if arm == "A":
                 self._expected[name] = digest, worker.load(path)[0]
                 member.loops = plan["loops"]
-                sample = max(plan[clock] for clock in member.clocks) * member.loops
-                fewest = FEWEST_ROUNDS if member.benchmark.workers == 1 else FEWEST_IN_WORKERS
-                member.rounds = max(fewest, min(MOST_ROUNDS, round(SAMPLES / sample)))
+                member.sample = max(plan[clock] for clock in member.clocks) * member.loops
             else:
                 self._check(name, digest, path, arm)
         return []
@@ -336,6 +346,8 @@ class Comparison:
         self, names: list[str], arms: Sequence[Process]
     ) -> dict[str, NDArray[Any]] | None:
         """Seconds a call, by benchmark: (rounds, arms, CPU and wall); None if one failed."""
+        for name in names:
+            self.measured[name].share(len(names))
         samples = {name: np.empty((self.measured[name].rounds, len(arms), 2)) for name in names}
         turns = [(name, turn) for name in names for turn in range(self.measured[name].rounds)]
         for index in self.rng.permutation(len(turns)):

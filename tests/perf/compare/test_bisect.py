@@ -32,6 +32,7 @@ def apart_and_quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     # A few samples of each process: what is to be found here is large, or counted.
     monkeypatch.setattr(session, "SAMPLES", 0.02)
+    monkeypatch.setattr(session, "PROCESS", 0.02)
 
 
 def search(

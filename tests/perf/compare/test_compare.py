@@ -44,6 +44,20 @@ def apart_and_quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     # A few samples of each process: what is to be found here is large, or counted.
     monkeypatch.setattr(session, "SAMPLES", 0.02)
+    monkeypatch.setattr(session, "PROCESS", 0.02)
+
+
+def test_few_benchmarks_get_more_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    one = session.Measured(benchmarks.Benchmark("one", {}, lambda *_: None), sample=session.SAMPLE)
+    rounds = []
+    for others in (30, 10, 2, 1):
+        one.share(others)
+        rounds.append(one.rounds)
+    assert rounds == [40, 40, 200, 400]
+    one.sample = 1.0
+    one.share(1)
+    assert one.rounds == session.FEWEST_ROUNDS
 
 
 def compared(

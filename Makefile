@@ -107,7 +107,7 @@ trials: $(VENV)/.ready ## How often compare finds 5 and 1 %, beside two busy pro
 	mkdir -p $(REPORTS)
 	$(BIN)/python -m perf compare-trials --tools compare,asv > $(REPORTS)/compare-trials.txt
 	$(BIN)/python -m perf compare-trials --kinds none >> $(REPORTS)/compare-trials.txt
-	$(BIN)/python -m perf compare-trials --kinds one,none --resolution 0.01 >> $(REPORTS)/compare-trials.txt
+	$(BIN)/python -m perf compare-trials --kinds one --only trijet_pt-compiled --resolution 0.01 >> $(REPORTS)/compare-trials.txt
 
 signals: $(VENV)/.ready ## Signals at random moments of commands on five executors (half an hour), in reports/
 	mkdir -p $(REPORTS)

@@ -87,8 +87,10 @@ def _row(trials: Sequence[dict[str, Any]]) -> list[str]:
         str(others.count("slower")),
         str(others.count("faster")),
         str(len(others)),
-        f"{others.count('no change') / len(others):.0%}",
-        f"{others.count('undecided') / len(others):.0%}",
+        *(
+            f"{others.count(outcome) / len(others):.0%}" if others else "-"
+            for outcome in ("no change", "undecided")
+        ),
         f"{statistics.median(controls):.1%}, {max(controls):.1%}" if controls else "-",
         f"{statistics.median(trial['seconds'] for trial in trials):.0f}",
     ]
@@ -121,7 +123,7 @@ def footnote(done: Sequence[dict[str, Any]]) -> list[str]:
             f"Slowed: {SLOWED}. Its instructions over those of A: "
             + ", ".join(f"{kind} {ratio}" for kind, ratio in last["instructions"].items())
             + f". {last['load']} busy processes beside, {last['budget']:.0f} s for a comparison "
-            f"with --resolution {last['resolution']:g}. A / A: what the control arm shows, "
+            f"of {len(last['outcomes'])} kernels with --resolution {last['resolution']:g}. A / A: what the control arm shows, "
             f"median and largest. {ASV}, asv_runner {ASV_RUNNER}, with the defaults of both."
         ),
         *([f"Identical kernels, B / A - 1 over all trials: {means}."] if means else []),

@@ -116,4 +116,8 @@ def test_trials_of_some_kernels_are_others_than_those_of_all(
     made = {**trial.key, **conditions, "only": ["trijet_pt-compiled"]}
     alone.path.write_text(json.dumps(made) + "\n")
     assert alone.pending([trial]) == []
+    # The kernel that is slowed has none beside it that is identical.
+    more = {"seconds": 60.0, "outcomes": {"trijet_pt-compiled": "slower"}}
+    shown = table([made | more])
+    assert [list(column.cells) for column in shown.columns][7:10] == [["0"], ["-"], ["-"]]
     assert Trials(alone.path, tmp_path, tmp_path).pending([trial]) == [trial]

@@ -91,8 +91,9 @@ def _row(of: Configuration, measured: Sequence[Measured]) -> dict[str, Any]:
 
 
 def _memory(one: Measured, *, inside: bool) -> float:
-    """Of the client and its workers together."""
-    return (one.peak_client or 0) + (0 if inside else one.workers_seen * (one.peak_worker or 0))
+    """Of the client, its workers and the largest other process together: pages may be shared."""
+    workers = 0 if inside else one.workers_seen * (one.peak_worker or 0)
+    return (one.peak_client or 0) + workers + (one.peak_engine or 0)
 
 
 def _estimate(samples: Sequence[float]) -> dict[str, float]:

@@ -89,7 +89,7 @@ def test_the_report_says_what_it_costs(compute: float, sentence: str) -> None:
     section = text.partition("## The next coffea")[2].partition("## Numba")[0]
     assert sentence in section
     assert "coffea.compute of commit c8840381ff in coffea 2026.9.0" in section
-    assert "Not measured" not in section
+    assert "Not measured: `make next-coffea`" not in section
     assert "**The next coffea:** its branch" in text.partition("## The analysis")[0]
     few = written.render(Material.of(campaign(compute, drift=0.1, rounds=3)))[written.REPORT]
     assert "times the CPU time an event (not judged: too few rounds)" in few

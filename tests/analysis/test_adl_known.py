@@ -189,6 +189,13 @@ def test_axis_and_branches(name: str) -> None:
     assert query.run(some, "compiled").tolist() == filled(name)
 
 
+def test_of_the_names_of_the_b_tag_any_one_will_do() -> None:
+    assert branches(["1", "6b"]) == [
+        *("MET_pt", "Jet_pt", "Jet_eta", "Jet_phi", "Jet_mass"),
+        ("Jet_btag", "Jet_btagCSVV2"),
+    ]
+
+
 def test_processor_fills_every_query(implementation: Implementation) -> None:
     everything = [event for events, _ in HAND.values() for event in events]
     read = columns(*everything)

@@ -12,6 +12,7 @@ import pytest
 from analysis import histograms, ttbar
 from analysis.errors import InputError
 from analysis.fused import JET_FIELDS
+from analysis.kernels import bind
 from tests.analysis.kernels.known import INDEPENDENT
 from tests.support.nanoevents import nano_events
 from tests.support.strategies import array_of
@@ -73,23 +74,23 @@ FILLED: Final = {
 }
 
 
-def events(**metadata: str) -> Any:
-    """All of EVENTS, in single precision as files hold them."""
+def columns_of(events: list[tuple[int, int, list[dict[str, Any]]]]) -> dict[str, Any]:
+    """Columns of events as of EVENTS, in single precision as files hold them."""
     columns: dict[str, Any] = {
-        "run": array_of("run", [RUN] * len(EVENTS)),
-        "luminosityBlock": array_of("luminosityBlock", [BLOCK] * len(EVENTS)),
-        "event": array_of("event", [FIRST + number for number in range(len(EVENTS))]),
+        "run": array_of("run", [RUN] * len(events)),
+        "luminosityBlock": array_of("luminosityBlock", [BLOCK] * len(events)),
+        "event": array_of("event", [FIRST + number for number in range(len(events))]),
     }
-    electrons, muons, _ = zip(*EVENTS, strict=True)
+    electrons, muons, _ = zip(*events, strict=True)
     for collection, one, counts in (("Electron", ELECTRON, electrons), ("Muon", MUON, muons)):
         for field, value in one.items():
             name = f"{collection}_{field}"
             columns[name] = array_of(name, [[value] * n for n in counts], "float32")
     for field in JET_FIELDS:
         name = f"Jet_{field}"
-        values = [[jet[field] for jet in event[2]] for event in EVENTS]
+        values = [[jet[field] for jet in event[2]] for event in events]
         columns[name] = array_of(name, values, "float32")
-    return nano_events(columns, **metadata)
+    return columns
 
 
 def processed(
@@ -100,7 +101,9 @@ def processed(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Histograms by variation (values and variances, channel x region x bin), and the cutflow."""
     processor = ttbar.TtbarProcessor(implementation, variations)
-    found = processor.process(events(process=process, variation=variation))
+    found = processor.process(
+        nano_events(columns_of(EVENTS), process=process, variation=variation)
+    )
     ((sample, histogram),) = found["histograms"].items()
     assert sample == f"{process}__{variation}"
     assert list(histogram.axes["process"]) == [process]
@@ -158,6 +161,13 @@ def test_cutflow_and_variations(implementation: Implementation) -> None:
     assert set(cutflow) == {"nominal", "pt_scale_up", "pt_res_up"}
     btags = [f"btag_var_{i}_{side}" for i in range(4) for side in ("up", "down")]
     assert list(histograms) == ["nominal", *btags, "pt_scale_up", "pt_res_up"]
+
+
+def test_regions_without_events_are_counted() -> None:
+    kernels = bind("reference")
+    _, regions = ttbar.fill_by_kernels(kernels, columns_of(EVENTS[:1]), (), every_variation=False)
+    # Few jets, four without a tag, four with one, four with more.
+    assert [counts.tolist() for counts in regions] == [[0, 0, 1, 0]]
 
 
 @each_implementation

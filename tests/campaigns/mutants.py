@@ -560,6 +560,8 @@ def report(outcomes: dict[str, dict[str, str]]) -> str:
         for name, rows in parts.items()
     }
     lines += ["", *(line(name, found) for name, found in every.items() if found)]
+    if missing := [row for row in ROWS if row not in outcomes]:
+        lines += ["", f"Not looked at here: {', '.join(missing)}"]
     lines += ["", "By what they were seen:", ""]
     seen: dict[str, int] = {}
     for one in filter(None, every["all"]):

@@ -39,6 +39,8 @@ def test_a_survivor_is_reported() -> None:
     assert mutants.faults(found, quick=True) == [f"survives, unlisted: count.{key}"]
     assert "NOT JUSTIFIED" in mutants.report(found)
     assert "50.0%" in mutants.report(found)
+    # What was not looked at is not passed over.
+    assert "Not looked at here: electrons, muons, jets," in mutants.report(found)
 
 
 def test_lines_on_survivors_name_mutants_that_there_are() -> None:

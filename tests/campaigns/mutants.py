@@ -57,14 +57,18 @@ PYTHON: Final = ".".join(map(str, sys.version_info[:3]))
 LEAST: Final = 0.97
 """Score that is asked for, over all kernels."""
 
-HELPERS: Final[dict[str, tuple[set[str], tuple[str, ...]]]] = {
-    "_combinations": ({"pair_mass", "trijet_pt", "transverse_mass"}, ()),
-    "_four_vectors": ({"pair_mass", "trijet_pt"}, ()),
-    "_layout": ({"selected", "largest", "transverse_mass", "jet_resolution"}, ()),
-    "_random": ({"jet_resolution"}, ("test_philox", "test_normal")),
-    "_trigonometry": ({"pair_mass"}, ("test_sine",)),
+HELPERS: Final[dict[str, tuple[set[str], str, tuple[str, ...]]]] = {
+    "_combinations": ({"pair_mass", "trijet_pt", "transverse_mass"}, "", ()),
+    "_four_vectors": ({"pair_mass", "trijet_pt"}, "test_layout", ("test_scratch",)),
+    "_layout": (
+        {"selected", "largest", "transverse_mass", "jet_resolution"},
+        "test_layout",
+        ("test_columns",),
+    ),
+    "_random": ({"jet_resolution"}, "test_random", ("test_philox", "test_normal")),
+    "_trigonometry": ({"pair_mass"}, "test_random", ("test_sine",)),
 }
-"""What kernels share: some that use it, whose proofs are run, and tests of its own."""
+"""What kernels share: some that use it, whose proofs are run, and tests of its own in a module."""
 ANALYSES: Final = {
     "ttbar": "test_ttbar_known",
     "fused": "test_fused",
@@ -373,7 +377,7 @@ def kernels_of(row: str) -> set[str]:
 def proofs_of(row: str, modules: Sequence[ModuleType]) -> list[tuple[str, Callable[[], object]]]:
     """The proofs of a row: tests with all their parameters, those of known answers first."""
     kernels = kernels_of(row)
-    others = HELPERS[row][1] if row in HELPERS else ("test_",) if row in ANALYSES else ()
+    others = HELPERS[row][2] if row in HELPERS else ("test_",) if row in ANALYSES else ()
     found = []
     for module in modules:
         for order, (name, test) in enumerate(vars(module).items()):
@@ -408,11 +412,10 @@ def _parameters(test: Any) -> Iterator[dict[str, Any]]:
 
 def proofs_in(row: str) -> tuple[str, ...]:
     """The modules of the proofs of a row."""
-    return (
-        (f"tests.analysis.{ANALYSES[row]}",)
-        if row in ANALYSES
-        else ("tests.analysis.kernels.test_kernels",)
-    )
+    if row in ANALYSES:
+        return (f"tests.analysis.{ANALYSES[row]}",)
+    own = HELPERS[row][1] if row in HELPERS else ""
+    return tuple(f"tests.analysis.kernels.{name}" for name in ("test_kernels", own) if name)
 
 
 def first_failure(row: str, modules: Sequence[ModuleType], limits: Sequence[float] = ()) -> str:

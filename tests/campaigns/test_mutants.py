@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
 import subprocess
 import sys
@@ -31,6 +32,14 @@ def test_a_mutant_of_each_kind_is_seen() -> None:
     assert "100.0%" in ended.stdout
     assert "\npython -m tests.campaigns.mutants --quick largest\npython 3" in ended.stdout
     assert " cores, " in ended.stdout
+
+
+def test_what_kernels_share_has_tests_of_its_own() -> None:
+    for row, (_, module, names) in mutants.HELPERS.items():
+        modules = [importlib.import_module(name) for name in mutants.proofs_in(row)]
+        proofs = {name for name, _ in mutants.proofs_of(row, modules)}
+        assert all(any(proof.startswith(name) for proof in proofs) for name in names)
+        assert bool(module) == bool(names)
 
 
 def test_a_survivor_is_reported() -> None:

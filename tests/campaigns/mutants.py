@@ -508,7 +508,8 @@ def prepare(row: str, *, quick: bool) -> list[float]:
 
 def run(row: str, *, quick: bool) -> dict[str, str]:
     """Outcome of each mutant of a row: what killed it, or nothing."""
-    for name in (module_of(row), *proofs_in(row)):
+    # What a proof imports later would be compiled, or read from numba's cache, without the mutant.
+    for name in (module_of(row), *map(module_of, KERNELS), *proofs_in(row)):
         importlib.import_module(name)
     now = state(row)
     known = {} if quick else done(row, now)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# On a machine without network, in DIR of prepare.sh: install, make EVENTS ttbar events in 8 files, and run coffea-perf with the
+# On a machine without network, in DIR of prepare.sh: install, make EVENTS ttbar events in FILES files, and run coffea-perf with the
 # arguments given; results that are there already are kept. Three rounds of strong and of weak scaling, and of the start:
 #   ./measure.sh scale data/fileset.json --executors iterative,futures,dask,parsl --untuned --implementation compiled \
 #       --workers 1,2,4,8,16 --repeat 3 --shapes 64x250000 --output strong.jsonl
@@ -15,8 +15,8 @@ fi
 export PYTHONPATH="$PWD/site" PATH="$PWD/site/bin:$PATH"  # Parsl starts programs that it finds on the PATH.
 if [ ! -e data/fileset.json ]; then
   makers=()
-  for part in 1 2 3 4 5 6 7 8; do
-    python3 -m analysis make-data "data/$part" --events $((${EVENTS:-4000000} / 8)) --seed "$part" --processes ttbar --variations nominal &
+  for part in $(seq "${FILES:-8}"); do
+    python3 -m analysis make-data "data/$part" --events $((${EVENTS:-4000000} / ${FILES:-8})) --seed "$part" --processes ttbar --variations nominal &
     makers+=($!)
   done
   for maker in "${makers[@]}"; do wait "$maker"; done

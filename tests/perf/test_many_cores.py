@@ -25,7 +25,8 @@ def test_events_are_made_once_and_weak_scaling_is_measured_and_shown(tmp_path: P
             ["bash", str(script), *arguments],
             env={
                 **os.environ,
-                "EVENTS": "1600",
+                "EVENTS": "400",
+                "FILES": "2",
                 "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             },
             check=True,
@@ -35,13 +36,13 @@ def test_events_are_made_once_and_weak_scaling_is_measured_and_shown(tmp_path: P
 
     scale = ("scale", "data/fileset.json", "--executors", "iterative,futures", "--workers", "1,2")
     once = ("--repeat", "1", "--output", "weak.jsonl")
-    measured = measure(*scale, *once, "--weak", "6x200", "--chunksizes", "200")
-    assert len(list(tmp_path.glob("data/*/*.root"))) == 8
+    measured = measure(*scale, *once, "--weak", "3x200", "--chunksizes", "200")
+    assert len(list(tmp_path.glob("data/*/*.root"))) == 2
     made = (tmp_path / "data" / "fileset.json").stat().st_mtime_ns
-    # Columns begin with executor, chunk, workers, rounds and events; twelve files are eight and four again.
+    # Columns begin with executor, chunk, workers, rounds and events; six files are two, three times.
     rows = [line.split() for line in _table(measured).splitlines()]
-    assert ["iterative", "200", "1", "1", "1200"] in [row[:5] for row in rows]
-    assert ["2", "1", "2400"] in [row[:3] for row in rows]
+    assert ["iterative", "200", "1", "1", "600"] in [row[:5] for row in rows]
+    assert ["2", "1", "1200"] in [row[:3] for row in rows]
     assert _table(measure("scale", "--show", "weak.jsonl")) == _table(measured)
     assert (tmp_path / "data" / "fileset.json").stat().st_mtime_ns == made
 

@@ -251,6 +251,8 @@ def test_start_and_end() -> None:
         began = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
         assert b"MALLOC_ARENA_MAX=3" in began
         assert b"COFFEA_TEST=1" in began
+        # It is a fork of a process of this one.
+        assert psutil.Process(psutil.Process(pid).ppid()).ppid() == os.getpid()
         assert _own_environment() == environment
         assert json.dumps(dask.config.config, default=str) == configuration
         ports = _ports() - others

@@ -44,6 +44,7 @@ def _what_a_worker_has(item: int) -> dict[str, Any]:  # noqa: ARG001
         "environment": {" ".join(f"{name}={os.environ.get(name)}" for name in names)},
         "warm": {"analysis.ttbar" in sys.modules},
         "workers": {os.getpid()},
+        "parents": {os.getppid()},
     }
 
 
@@ -59,6 +60,8 @@ def check_workers(executor: Any) -> set[int]:
     assert found["environment"] == {" ".join(f"{key}={values[key]}" for key in values)}
     assert found["warm"] == {True}
     assert len(found["workers"]) == 2
+    # Both are forks of one process.
+    assert len(found["parents"] - {os.getpid()}) == 1
     workers: set[int] = found["workers"]
     return workers
 

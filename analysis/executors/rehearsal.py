@@ -7,7 +7,9 @@ process has done before it forks its forks need not do again.
 
 from __future__ import annotations
 
+import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +18,7 @@ import numpy as np
 import uproot
 from coffea.nanoevents import NanoEventsFactory
 
+from analysis.executors.worker import warm
 from analysis.files import kept
 from analysis.files.nanoevents import QuietSchema, counters, form_of
 from analysis.samples import NOMINAL
@@ -44,6 +47,15 @@ all others."""
 
 TIMEOUT: Final = 30.0
 """Seconds for a server of files, of which there is none."""
+
+
+def prepare_forks() -> None:
+    """Have forks of this process begin warm, with compiled code, and draw numbers of their own."""
+    # Python's own generator does this by itself.
+    os.register_at_fork(after_in_child=np.random.seed)
+    with suppress(Exception):  # as of a full disk: workers then take longer for their first chunk
+        rehearse()
+    warm()
 
 
 def rehearse() -> None:

@@ -1,6 +1,6 @@
 """The process that Spark forks its Python workers from, instead of `pyspark.daemon`.
 
-It imports the analysis before the first fork. A worker then starts in milliseconds (Spark ends one
+It imports the analysis and compiles before the first fork. A worker then starts in milliseconds (Spark ends one
 that was idle for a minute), shares the memory of all imports, and pyspark's garbage collection
 after every task passes over them.
 """
@@ -24,9 +24,10 @@ def main() -> None:
     answer = os.dup(1)
     os.dup2(2, 1)
     import_module("pyspark.worker")
-    from analysis.executors.spark.task import prepare  # noqa: PLC0415
+    import_module("analysis.executors.spark.task")
+    from analysis.executors.rehearsal import prepare_forks  # noqa: PLC0415
 
-    prepare()
+    prepare_forks()
     os.dup2(answer, 1)
     os.close(answer)
     from pyspark.daemon import manager  # noqa: PLC0415

@@ -66,7 +66,7 @@ def _many(rng: np.random.Generator, name: str, rounds: int) -> list[Verdict]:
         Arm(
             What(
                 name=f"claim-start-{name}-{workers}",
-                group="executor start",
+                group="start of many workers",
                 kind="executor",
                 subject=name,
                 executor=name,

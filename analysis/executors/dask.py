@@ -23,6 +23,7 @@ from distributed.utils import silence_logging_cmgr
 
 from analysis.errors import InputError, WorkerLostError
 from analysis.executors import _dask_cluster as clusters
+from analysis.executors import machine_code
 from analysis.executors.batches import (
     BatchedExecutor,
     guided,
@@ -59,9 +60,13 @@ class Warm(WorkerPlugin):
 
     name = "coffea-scaling-warm"
 
+    def __init__(self, compiled: bytes = b"") -> None:
+        self.compiled = compiled
+
     def setup(self, worker: Any) -> None:  # noqa: ARG002
         """Run on a worker that has registered, before it gets a task."""
         warm()
+        machine_code.unpack(self.compiled)
 
 
 class Code(WorkerPlugin):
@@ -370,7 +375,8 @@ def start(options: DaskOptions, workers: int) -> Iterator[ExecutorBase]:
             client = stack.enter_context(clusters.stock(options, workers))
         # Threads of this process are as warm as it is.
         warmed = options.tuned and (options.processes or given is not None)
-        for plugin in (Warm(), *options.plugins) if warmed else options.plugins:
+        warming = Warm(b"" if given is None else machine_code.packed())
+        for plugin in (warming, *options.plugins) if warmed else options.plugins:
             stack.enter_context(clusters.registered_plugin(client, plugin))
         if options.tuned:
             yield DaskBatches(

@@ -27,6 +27,7 @@ from parsl.executors.high_throughput.errors import ManagerLost, WorkerLost
 
 from analysis.errors import InputError
 from analysis.executors import _parsl_kernel as kernels
+from analysis.executors import machine_code
 from analysis.executors.batches import process_batch
 from analysis.executors.folders import plain_folder
 from analysis.executors.payload import LARGE, fetch, spill, worker_name
@@ -128,9 +129,11 @@ class Engine:
         Raises InputError if they are not after `patience` seconds.
         """
         until = time.monotonic() + patience
+        # Where workers are of other hosts.
+        compiled = () if self.folder else (machine_code.packed(),)
         ready: set[str] = set()
         while len(ready) < workers:
-            futures = [self.submit(_ready) for _ in range(workers)]
+            futures = [self.submit(_ready, *compiled) for _ in range(workers)]
             asked = wait(futures, until - time.monotonic(), return_when=FIRST_EXCEPTION)
             for future in asked.done:
                 if error := future.exception():
@@ -233,10 +236,11 @@ def _work(
     return spill(process_batch(code, batch, compression), folder)
 
 
-def _ready() -> str:
+def _ready(compiled: bytes = b"") -> str:
     """Warm a worker and return its name; one that was warm before lets others answer first."""
     if _prepare.cache_info().currsize:
         time.sleep(0.1)
+    machine_code.unpack(compiled)
     return _prepare()
 
 

@@ -28,7 +28,7 @@ def loop(function: Callable[..., Any]) -> Callable[..., Any]:
     # numba notices when the file of a cached function changes, but not when that of a function
     # it calls does: so the cache belongs to one state of all sources of the package and of ours.
     before = numba.config.CACHE_DIR
-    folder = _cache(Path(function.__code__.co_filename).parent, before)
+    folder = cache_folder(Path(function.__code__.co_filename).parent, before)
     numba.config.CACHE_DIR = str(folder or "")
     try:
         compiled: Callable[..., Any] = numba.njit(
@@ -40,8 +40,11 @@ def loop(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @cache
-def _cache(package: Path, given: str) -> Path | None:
-    """Folder of the machine code of a package; None if nothing can be written anywhere."""
+def cache_folder(package: Path, given: str) -> Path | None:
+    """Folder of the machine code of a package; None if nothing can be written anywhere.
+
+    `given` is the folder that NUMBA_CACHE_DIR names, or empty.
+    """
     paths = {*package.glob("*.py"), *Path(__file__).parent.glob("*.py")}
     sources = b"".join(path.read_bytes() for path in sorted(paths))
     name = f"numba-{hashlib.sha256(sources).hexdigest()[:16]}"

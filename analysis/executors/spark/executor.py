@@ -24,6 +24,7 @@ from coffea.processor import accumulate
 from coffea.processor.executor import ExecutorBase
 
 from analysis.errors import InputError, WorkerLostError
+from analysis.executors import machine_code
 from analysis.executors.batches import BatchedExecutor, split
 from analysis.executors.folders import plain_folder, unlisted
 from analysis.executors.payload import RaisedError, fetch
@@ -295,9 +296,12 @@ def _warm(context: SparkContext, workers: int) -> None:
     """Start all workers: here, as many as Spark has threads."""
     from analysis.executors.spark.task import ready  # noqa: PLC0415
 
+    work = ready
     if context.master.startswith("local"):
         workers = context.defaultParallelism
-    context.parallelize(range(workers), workers).mapPartitions(ready).collect()
+    else:
+        work = partial(ready, compiled=machine_code.packed())
+    context.parallelize(range(workers), workers).mapPartitions(work).collect()
 
 
 def _master(master: str | None, workers: int, failures: int | None) -> str:

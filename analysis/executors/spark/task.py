@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyspark import AccumulatorParam, TaskContext
 
+from analysis.executors import machine_code
 from analysis.executors.batches import merge_payloads, process_batch
 from analysis.executors.payload import Payload, RaisedError, fetch, spill
 from analysis.executors.worker import warm
@@ -60,9 +61,10 @@ def prepare() -> None:
     warm()
 
 
-def ready(_: Iterable[Any]) -> Iterator[int]:
-    """Start a worker, and do nothing."""
+def ready(_: Iterable[Any], compiled: bytes = b"") -> Iterator[int]:
+    """Start a worker, and write the machine code that it is given."""
     prepare()
+    machine_code.unpack(compiled)
     yield 1
 
 

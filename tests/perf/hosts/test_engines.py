@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -54,6 +55,23 @@ def require(program: str) -> None:
         pytest.skip(f"{program} not installed: make xrootd")
 
 
+def compile_on(host: Host) -> Path:
+    """Have a kernel compiled on a host; where its folder of machine code is on every host."""
+    code = (
+        "from analysis.kernels import histogram; histogram.bin_of_compiled(1.0); "
+        "from analysis.executors import machine_code; "
+        "print(machine_code._folder(machine_code._packages()['analysis.kernels']))"
+    )
+    with host.start(sys.executable, "-c", code) as process:
+        return Path(process.answer(120).strip())
+
+
+def seen(host: Host, folder: Path) -> set[str]:
+    """Names of files in a folder of a host."""
+    there = host.root / folder.relative_to("/")
+    return {path.name for path in there.glob("*.nb[ci]")}
+
+
 def check_runs(cluster: Cluster, expected: Any) -> None:
     """The analysis and own modules give what they have to, with a host cut off and without."""
     check_ttbar(cluster.client.run(cluster.ttbar()), expected)
@@ -68,6 +86,9 @@ def test_dask_on_hosts(
     hosts: dict[str, Host], synthetic: Path, fileset: dict[str, Any], expected: Any
 ) -> None:
     require("nginx")
+    folder = compile_on(hosts["client"])
+    assert seen(hosts["client"], folder)
+    assert not seen(hosts["one"], folder)
     with (
         clusters.files(hosts["files"], synthetic) as address,
         clusters.dask(hosts["scheduler"], [hosts["one"], hosts["two"]]) as options,
@@ -75,6 +96,8 @@ def test_dask_on_hosts(
             hosts["client"], Opening("dask", 2, {**options, "silence": SILENCE})
         ) as client,
     ):
+        for name in ("one", "two"):
+            assert seen(hosts["client"], folder) <= seen(hosts[name], folder)
         cluster = Cluster(hosts, client, fileset, address)
         check_runs(cluster, expected)
         said = cluster.run_and_cut("scheduler", "two")

@@ -1,0 +1,58 @@
+"""What numba compiled on one host is used on another, where it is sent."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from analysis.executors import machine_code
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CALLS: Final = """
+import sys
+from pathlib import Path
+from analysis.executors import machine_code
+
+file = Path(sys.argv[2])
+if file.exists():
+    machine_code.unpack(file.read_bytes())
+from analysis.kernels.histogram import bin_of_compiled
+
+assert bin_of_compiled(2.5, 4, 0.0, 4.0) == 3
+if not file.exists():
+    file.write_bytes(machine_code.packed())
+print(sum(bin_of_compiled.stats.cache_hits.values()))
+"""
+
+
+def test_without_a_cache_nothing_is_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path))
+    assert machine_code.packed() == b""
+    machine_code.unpack(b"")
+    assert not any(path.is_file() for path in tmp_path.rglob("*"))
+
+
+@pytest.mark.slow
+def test_what_one_host_compiled_another_does_not(tmp_path: Path) -> None:
+    sent = tmp_path / "sent"
+
+    def hits(host: str) -> int:
+        variables = {"NUMBA_CACHE_DIR": str(tmp_path / host), "PYTHONPATH": os.getcwd()}  # noqa: PTH109
+        done = subprocess.run(
+            [sys.executable, "-c", CALLS, host, str(sent)],
+            env={**os.environ, **variables},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return int(done.stdout)
+
+    assert hits("one") == 0
+    assert sent.stat().st_size > 1000
+    assert hits("two") > 0

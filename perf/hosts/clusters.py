@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 DASK_PORT: Final = 8786
 SPARK_PORT: Final = 7077
 
-START_SECONDS: Final = 120.0
-"""For an engine to start on a busy machine."""
+START_SECONDS: Final = 300.0
+"""For an engine to start on a busy machine, on hosts where nothing is compiled."""
 
 RUN_SECONDS: Final = 300.0
 """For a run, in the middle of which a host may be cut off."""
@@ -109,6 +109,7 @@ def spark(master: Host, workers: Sequence[Host], client: Host) -> Iterator[dict[
         yield {
             "master": url,
             "memory": "512m",
+            "timeout": START_SECONDS,
             "configuration": {"spark.driver.host": client.address, **SPARK_LOST},
         }
 

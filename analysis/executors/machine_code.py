@@ -29,7 +29,11 @@ LARGEST: Final = 16_000_000
 
 def _packages() -> Mapping[str, Path]:
     root = Path(str(analysis.__file__)).parent
-    return {"analysis": root, "analysis.kernels": root / "kernels"}
+    return {
+        "analysis": root,
+        "analysis.files": root / "files",
+        "analysis.kernels": root / "kernels",
+    }
 
 
 def _folder(package: Path) -> Path | None:
@@ -42,6 +46,12 @@ def _folder(package: Path) -> Path | None:
     if folder is None:
         return None
     return folder / f"{package.name}_{hashlib.sha1(str(package).encode()).hexdigest()}"
+
+
+def is_there() -> bool:
+    """Whether the kernels were compiled on this host before."""
+    folder = _folder(_packages()["analysis.kernels"])
+    return folder is not None and any(folder.glob("*.nbi"))
 
 
 def packed() -> bytes:

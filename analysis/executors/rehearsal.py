@@ -11,18 +11,24 @@ import os
 import tempfile
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import awkward as ak
 import numpy as np
 import uproot
 from coffea.nanoevents import NanoEventsFactory
 
+from analysis.executors import machine_code
 from analysis.executors.worker import warm
 from analysis.files import kept
 from analysis.files.nanoevents import QuietSchema, counters, form_of
 from analysis.samples import NOMINAL
 from analysis.ttbar import INPUTS, TtbarProcessor
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from analysis.ttbar import Implementation
 
 TREE: Final = "Events"
 EVENTS: Final = 2
@@ -45,21 +51,28 @@ VALUES: Final[dict[str, Any]] = {
 """Of branches, with the types of NanoAOD, so that each region of the analysis has an event; 0 of
 all others."""
 
+IMPLEMENTATIONS: Final[tuple[Implementation, ...]] = ("columnar", "compiled", "fused")
+"""The vectorised ones; the first is not compiled."""
+
 TIMEOUT: Final = 30.0
 """Seconds for a server of files, of which there is none."""
 
 
-def prepare_forks() -> None:
-    """Have forks of this process begin warm, with compiled code, and draw numbers of their own."""
+def prepare_forks(*, compiling: bool = True) -> None:
+    """Have forks of this process begin warm, with compiled code, and draw numbers of their own.
+
+    Without `compiling`, what numba has compiled on this host before is loaded, and nothing is
+    compiled: machine code of the client may be on its way.
+    """
     # Python's own generator does this by itself.
     os.register_at_fork(after_in_child=np.random.seed)
     with suppress(Exception):  # as of a full disk: workers then take longer for their first chunk
-        rehearse()
+        rehearse(IMPLEMENTATIONS if compiling or machine_code.is_there() else IMPLEMENTATIONS[:1])
     warm()
 
 
-def rehearse() -> None:
-    """Process a file of EVENTS events by each vectorised implementation, and delete it."""
+def rehearse(implementations: Collection[Implementation] = IMPLEMENTATIONS) -> None:
+    """Process a file of EVENTS events by each of these implementations, and delete it."""
     with tempfile.TemporaryDirectory(prefix="coffea-rehearsal-") as folder:
         path = Path(folder, "events.root")
         columns = _columns()
@@ -69,7 +82,7 @@ def rehearse() -> None:
                 for name, one in columns.items()
             }
             file.mktree(TREE, kinds).extend(columns)
-        for implementation in ("columnar", "compiled", "fused"):
+        for implementation in implementations:
             with uproot.open(str(path), array_cache=None, **kept.options(TIMEOUT)) as file:
                 events = NanoEventsFactory.from_root(
                     file,

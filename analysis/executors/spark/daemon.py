@@ -1,6 +1,6 @@
 """The process that Spark forks its Python workers from, instead of `pyspark.daemon`.
 
-It imports the analysis and compiles before the first fork. A worker then starts in milliseconds (Spark ends one
+It imports the analysis and loads its machine code before the first fork. A worker then starts in milliseconds (Spark ends one
 that was idle for a minute), shares the memory of all imports, and pyspark's garbage collection
 after every task passes over them.
 """
@@ -27,7 +27,7 @@ def main() -> None:
     import_module("analysis.executors.spark.task")
     from analysis.executors.rehearsal import prepare_forks  # noqa: PLC0415
 
-    prepare_forks()
+    prepare_forks(compiling=False)
     os.dup2(answer, 1)
     os.close(answer)
     from pyspark.daemon import manager  # noqa: PLC0415

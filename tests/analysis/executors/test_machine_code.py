@@ -56,3 +56,22 @@ def test_what_one_host_compiled_another_does_not(tmp_path: Path) -> None:
     assert hits("one") == 0
     assert sent.stat().st_size > 1000
     assert hits("two") > 0
+
+
+@pytest.mark.slow
+def test_a_host_without_machine_code_does_not_compile_before_it_may_come(tmp_path: Path) -> None:
+    code = (
+        "from analysis.executors import machine_code, rehearsal\n"
+        "rehearsal.prepare_forks(compiling=False)\n"
+        "print(machine_code.is_there())\n"
+        "rehearsal.rehearse(['fused'])\n"
+        "print(machine_code.is_there())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["False", "True"]

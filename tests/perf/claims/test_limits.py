@@ -107,7 +107,7 @@ def test_every_claim_can_be_measured(
     monkeypatch.setenv("COFFEA_SCALING_DATA", str(shared_data))
     store, rng = Store(tmp_path, 1_000), np.random.default_rng(0)
     assert bounds(claims.limit(store, rng, 1)) == [1.10, 1.40, 1.30, 2.0, 1.15]
-    assert bounds(claims.implementations(store, rng, 1)) == [0.55, 0.55]
+    assert bounds(claims.implementations(store, rng, 1)) == [0.55, 0.80]
     assert bounds(claims.reading(store, rng, "workers", 1)) == [0.72, 0.85, 0.78, 0.72]
     assert bounds(claims.held_out(store, rng, 1)) == [1.02, 1.02]
     assert bounds(claims.real_file(rng, 1)) == [80, 40, 40, 40]

@@ -123,7 +123,7 @@ def footnote(done: Sequence[dict[str, Any]]) -> list[str]:
             f"Slowed: {SLOWED}. Its instructions over those of A: "
             + ", ".join(f"{kind} {ratio}" for kind, ratio in last["instructions"].items())
             + f". {last['load']} busy processes beside, {last['budget']:.0f} s for a comparison "
-            f"of {len(last['outcomes'])} kernels with --resolution {last['resolution']:g}. A / A: what the control arm shows, "
+            f"of {len(last['outcomes'])} {'kernel' if len(last['outcomes']) == 1 else 'kernels'} with --resolution {last['resolution']:g}. A / A: what the control arm shows, "
             f"median and largest. {ASV}, asv_runner {ASV_RUNNER}, with the defaults of both."
         ),
         *([f"Identical kernels, B / A - 1 over all trials: {means}."] if means else []),

@@ -426,19 +426,20 @@ def test_checkpoints(
 def test_retries(
     executor: ExecutorBase, fileset: dict[str, Any], tmp_path: Path, expected: Any
 ) -> None:
-    processor = Marks(tmp_path, fails=True)
-    with pytest.raises(Exception, match=r"Failed processing file.*not the first time"):
-        runner(executor.copy(retries=0))(fileset, processor_instance=processor)
-    for mark in tmp_path.iterdir():
-        mark.unlink()
-    quiet = partial(runner(executor.copy(retries=1)), processor_instance=processor)
+    once, twice = (Marks(tmp_path / name, fails=True) for name in ("once", "twice"))
+    for one in (once, twice):
+        one.folder.mkdir()
+    quiet = partial(runner(executor.copy(retries=1)), processor_instance=twice)
     if executor.inside:
         with pytest.warns(UserWarning, match="Performed attempt 1 out of 2"):
             out = quiet(fileset)
     else:
         out = quiet(fileset)
     assert same(out, expected)
-    assert processor.calls() == [2] * (EVENTS // CLUSTER)
+    assert twice.calls() == [2] * (EVENTS // CLUSTER)
+    # Last: threads that go on after the failure would put back filters of warnings meanwhile.
+    with pytest.raises(Exception, match=r"Failed processing file.*not the first time"):
+        runner(executor.copy(retries=0))(fileset, processor_instance=once)
 
 
 @pytest.fixture(params=["missing", "not ROOT", "cut off"])

@@ -31,8 +31,11 @@ def common_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def synthetic(common_folder: Path) -> Path:
-    """Folder with synthetic NanoAOD of all samples, two files each, and fileset.json."""
+def synthetic(common_folder: Path) -> Iterator[Path]:
+    """Folder with synthetic NanoAOD of all samples, two files each, and fileset.json.
+
+    All workers of pytest-xdist read it at once: no test writes there.
+    """
     folder = common_folder / "synthetic"
     with (common_folder / "synthetic.lock").open("w") as lock:
         # The first worker writes the files, and another waits for them.
@@ -40,7 +43,11 @@ def synthetic(common_folder: Path) -> Path:
         if not (folder / "fileset.json").exists():
             folder.mkdir()
             write_fileset(folder, events=EVENTS, seed=7, events_per_file=EVENTS // 2, cluster=1000)
-    return folder
+    yield folder
+    fileset = json.loads((folder / "fileset.json").read_text())
+    files = {Path(file).name for one in fileset.values() for file in one["files"]}
+    known = {"fileset.json", "provenance.json"} | files
+    assert {path.name for path in folder.iterdir()} == known, "a test wrote into the shared folder"
 
 
 @pytest.fixture(scope="session")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from analysis.servicex.endpoint import Endpoint
     from tests.support.servicex import Rest
@@ -17,12 +18,26 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="session")
-def endpoint(synthetic: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
-    """An endpoint that may read the synthetic files and nothing else."""
+def allowed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A second folder that the endpoint may read."""
+    return tmp_path_factory.mktemp("allowed")
+
+
+@pytest.fixture(scope="session")
+def endpoint(
+    synthetic: Path, allowed: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Endpoint]:
+    """An endpoint that may read the synthetic files, those of tests, and nothing else."""
     from analysis.servicex.server import serving
 
-    with serving(tmp_path_factory.mktemp("endpoint"), allow=[synthetic]) as running:
+    with serving(tmp_path_factory.mktemp("endpoint"), allow=[synthetic, allowed]) as running:
         yield running
+
+
+@pytest.fixture
+def own_files(allowed: Path) -> Path:
+    """Folder that the endpoint may read, for what one test writes: other workers read `synthetic`."""
+    return Path(tempfile.mkdtemp(dir=allowed))
 
 
 @pytest.fixture(scope="session")

@@ -189,16 +189,13 @@ def test_every_file_failing(endpoint: Endpoint, files: list[str], tmp_path: Path
 
 
 def test_a_damaged_file(
-    endpoint: Endpoint, synthetic: Path, files: list[str], tmp_path: Path
+    endpoint: Endpoint, own_files: Path, files: list[str], tmp_path: Path
 ) -> None:
-    damaged = synthetic / "damaged.root"
+    damaged = own_files / "damaged.root"
     content = Path(files[0]).read_bytes()
     damaged.write_bytes(content[: len(content) // 2])
-    try:
-        with pytest.raises(InputError, match=r"damaged.root could not be delivered"):
-            deliver(one_failing(files, str(damaged)), config=endpoint.config, cache=tmp_path)
-    finally:
-        damaged.unlink()
+    with pytest.raises(InputError, match=r"damaged.root could not be delivered"):
+        deliver(one_failing(files, str(damaged)), config=endpoint.config, cache=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -374,20 +371,17 @@ def test_what_is_damaged_in_the_cache_is_fetched_anew(
 
 
 def test_a_source_that_changed(
-    endpoint: Endpoint, synthetic: Path, files: list[str], tmp_path: Path
+    endpoint: Endpoint, own_files: Path, files: list[str], tmp_path: Path
 ) -> None:
-    source = synthetic / "changing.root"
+    source = own_files / "changing.root"
     request = [Request("one", [str(source)], raw())]
-    try:
-        source.write_bytes(Path(files[0]).read_bytes())
-        assert not deliver(request, config=endpoint.config, cache=tmp_path)["one"].cached
-        assert deliver(request, config=endpoint.config, cache=tmp_path)["one"].cached
-        source.write_bytes(Path(files[1]).read_bytes())
-        assert not deliver(request, config=endpoint.config, cache=tmp_path)["one"].cached
-        anew = deliver(request, config=endpoint.config, cache=tmp_path, ignore_cache=True)
-        assert not anew["one"].cached
-    finally:
-        source.unlink()
+    source.write_bytes(Path(files[0]).read_bytes())
+    assert not deliver(request, config=endpoint.config, cache=tmp_path)["one"].cached
+    assert deliver(request, config=endpoint.config, cache=tmp_path)["one"].cached
+    source.write_bytes(Path(files[1]).read_bytes())
+    assert not deliver(request, config=endpoint.config, cache=tmp_path)["one"].cached
+    anew = deliver(request, config=endpoint.config, cache=tmp_path, ignore_cache=True)
+    assert not anew["one"].cached
 
 
 # --- what is interrupted

@@ -192,23 +192,20 @@ def test_a_second_time_without_an_endpoint(some: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("data_format", ["parquet", "root-ttree", "root-rntuple"])
 def test_nothing_passes(
-    data_format: str, synthetic: Path, tmp_path: Path, endpoint: Endpoint
+    data_format: str, own_files: Path, tmp_path: Path, endpoint: Endpoint
 ) -> None:
     columns = generate("ttbar", "nominal", 0, 100, seed=3)
     columns["Electron_pt"] = columns["Electron_pt"] * np.float32(0)
     columns["Muon_pt"] = columns["Muon_pt"] * np.float32(0)
-    source = synthetic / f"nothing-{data_format}.root"
+    source = own_files / "nothing.root"
     write_events(source, dict(columns))
     fileset = fileset_of(source)
     fileset["ttbar__nominal"]["metadata"]["nevts"] = 100
     full = written(tmp_path / "full.json", fileset)
-    try:
-        deliver_fileset(full, tmp_path / "d", data_format=data_format, config=endpoint.config)
-        got = run(tmp_path / "d" / "fileset.json", tmp_path / "out.json")
-        assert got == run(full, tmp_path / "full_out.json")
-        assert got["cutflow"]["ttbar"]["nominal"]["nominal"]["all"] == 100
-    finally:
-        source.unlink()
+    deliver_fileset(full, tmp_path / "d", data_format=data_format, config=endpoint.config)
+    got = run(tmp_path / "d" / "fileset.json", tmp_path / "out.json")
+    assert got == run(full, tmp_path / "full_out.json")
+    assert got["cutflow"]["ttbar"]["nominal"]["nominal"]["all"] == 100
 
 
 def test_no_two_trees_have_one_title() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import resource
-import shutil
 import signal
 import socket
 import sqlite3
@@ -52,18 +51,14 @@ SLOW_MET: Final = json.dumps([{"treename": "Events", "expressions": ["MET_pt"], 
 # --- names and digests
 
 
-def test_no_two_files_have_one_name(endpoint: Endpoint, synthetic: Path, tmp_path: Path) -> None:
-    folder = synthetic / "names"
+def test_no_two_files_have_one_name(endpoint: Endpoint, own_files: Path, tmp_path: Path) -> None:
     paths = [
-        write(folder / name / "x.root", events)
+        write(own_files / name / "x.root", events)
         for events, name in enumerate(("a:b", "a/b", "a_b", "a;b", "ä b", "a%2Fb"), 3)
     ]
-    try:
-        every = query.UprootRaw([{"treename": "Events", "expressions": ["x"]}])
-        got = deliver([Request("names", paths, every)], config=endpoint.config, cache=tmp_path)
-        assert sorted(got["names"].events) == [3, 4, 5, 6, 7, 8]
-    finally:
-        shutil.rmtree(folder)
+    every = query.UprootRaw([{"treename": "Events", "expressions": ["x"]}])
+    got = deliver([Request("names", paths, every)], config=endpoint.config, cache=tmp_path)
+    assert sorted(got["names"].events) == [3, 4, 5, 6, 7, 8]
 
 
 def test_names_of_objects() -> None:

@@ -350,23 +350,24 @@ def test_files_outside_are_refused(
     assert "not in the folders" in answer.json()["message"]
 
 
-def test_a_link_that_is_changed_later(rest: Rest, synthetic: Path, tmp_path: Path) -> None:
+def test_a_link_that_is_changed_later(
+    rest: Rest, files: list[str], own_files: Path, tmp_path: Path
+) -> None:
     """A file that leads outside only when its turn comes."""
     target = tmp_path / "outside.root"
     target.touch()
-    first, link = min(synthetic.glob("*.root")), synthetic / "link.root"
+    first, link = files[0], own_files / "link.root"
     link.symlink_to(first)
     slow = json.dumps(
         [{"treename": "Events", "expressions": ["MET_pt"], "cut": "MET_pt > 9**9**9"}]
     )
-    blockers = [rest.submit([str(first)], slow).json()["request_id"] for _ in range(2)]
+    blockers = [rest.submit([first], slow).json()["request_id"] for _ in range(2)]
     request_id = rest.submit([str(link)]).json()["request_id"]
     link.unlink()
     link.symlink_to(target)
     for blocker in blockers:
         rest("GET", f"/servicex/transformation/{blocker}/cancel")
     (result,) = wait_for(lambda: rest.results(request_id))
-    link.unlink()
     assert result["transform_status"] == "failure"
     assert "not in the folders" in result["failure-reason"]
 

@@ -149,6 +149,16 @@ def test_links_lead_to_what_there_is(kept: Kept) -> None:
                 assert (kept.html / unquote(url.path)).is_file(), (page.name, target)
 
 
+def test_every_heading_that_sorts_has_a_name(kept: Kept) -> None:
+    """Scripts make a button of it, which must have a name."""
+    for page in kept.html.glob("*.html"):
+        for table in re.findall(
+            r'<table class="sortable".*?</table>', page.read_text(), re.DOTALL
+        ):
+            headings = re.findall(r"<th\b[^>]*>(.*?)</th>", table, re.DOTALL)
+            assert all(headings), (page.name, headings)
+
+
 def test_a_deep_link_restores_the_view(view: View) -> None:
     page = view.open(
         f"history.html#b={FUTURES}&p={POINT}&q=history_ttbar&clock=CPU&all=1&log=1&sort.benchmarks=0d"

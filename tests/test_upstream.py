@@ -107,6 +107,47 @@ def test_pages_name_every_finding() -> None:
         assert f"measure.py {name}" in (FOLDER / name / "README.md").read_text(), name
 
 
+def test_effects_are_written_into_the_table_of_the_page(
+    measure: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names and texts of any length: columns, not words, tell them apart."""
+    shutil.copy(FOLDER / "README.md", tmp_path)
+    monkeypatch.setattr(measure, "HERE", tmp_path)
+    rows = []
+    for name in ("memory_map", "preloaded_arrays", "as_completed"):
+        what = importlib.util.spec_from_file_location(name, FOLDER / name / "reproduce.py")
+        assert what is not None
+        assert what.loader is not None
+        module = importlib.util.module_from_spec(what)
+        what.loader.exec_module(module)
+        over = None if name == "as_completed" else (0.5, 0.4, 0.6)
+        rows.append(
+            measure.row(name, module.WHAT, module.UNIT, (2.0, 1.0), over, rounds=9, faults=(10, 8))
+        )
+    measure.write("\n".join([*measure.heading(), *rows, ""]))
+    page = (tmp_path / "README.md").read_text()
+    effects = {
+        name: re.search(rf"\({name}/README\.md\).*\| (.*) \|$", page, re.MULTILINE)[1]
+        for name in NAMES
+    }
+    assert effects["memory_map"] == "2.0 to 1.0 ms of CPU: 0.500 (0.400 to 0.600)"
+    assert effects["preloaded_arrays"] == effects["memory_map"]
+    assert effects["as_completed"] == "2.0 to 1.0 sleeps"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_texts_fit_their_columns(name: str) -> None:
+    source = ast.parse((FOLDER / name / "reproduce.py").read_text())
+    texts = {
+        target.id: node.value.value
+        for node in source.body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    assert name == "codec_table" or (len(texts["WHAT"]) <= 64 and len(texts["UNIT"]) <= 10)
+
+
 def test_only_the_side_with_the_change_has_it_and_nothing_is_left(tmp_path: Path) -> None:
     done = toy(tmp_path, "'the same'")
     assert not done.returncode, done.stderr

@@ -62,6 +62,9 @@ GRACE: Final = 3.0
 POOL: Final = "process_worker_pool.py"
 """Parsl's script that starts workers."""
 
+MANAGER: Final = "analysis.executors.parsl_manager"
+"""Ours in its place, which forks them."""
+
 
 def loaded() -> DataFlowKernel | None:
     """The kernel that is loaded in this process, if one is."""
@@ -88,6 +91,8 @@ def process_executor(
 ) -> HighThroughputExecutor:
     """Worker processes on this machine."""
     exports = (f"export {name}={shlex.quote(value)}" for name, value in variables.items())
+    own = [sys.executable, "-m", MANAGER, str(os.getpid())]
+    manager = own if options.tuned else _ending(POOL)
     return HighThroughputExecutor(
         label="workers",
         address=options.address,
@@ -99,7 +104,7 @@ def process_executor(
         heartbeat_threshold=SILENCE,
         poll_period=POLL,
         encrypted=options.encrypted,
-        launch_cmd=DEFAULT_LAUNCH_CMD.replace(POOL, shlex.join(_ending(POOL)), 1),
+        launch_cmd=DEFAULT_LAUNCH_CMD.replace(POOL, shlex.join(manager), 1),
         # A manager that died is replaced, twice.
         block_error_handler=windowed_error_handler,
         provider=LocalProvider(

@@ -48,8 +48,9 @@ minutes."""
 @contextmanager
 def files(host: Host, folder: Path, protocol: str = "http") -> Iterator[str]:
     """Serve a folder that the host sees; gives the address below which its files are."""
-    server = "perf.servers.file_servers"
-    with host.start(sys.executable, "-m", server, protocol, str(folder), host.address) as process:
+    # The host's working folder is its own.
+    server = ("perf.servers.file_servers", protocol, str(folder.resolve()), host.address)
+    with host.start(sys.executable, "-m", *server) as process:
         port = process.answer(START_SECONDS).strip()
         # A second slash makes a path of XRootD absolute.
         yield f"{protocol}://{host.address}:{port}/{'/' if protocol == 'root' else ''}"

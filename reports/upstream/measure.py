@@ -48,7 +48,7 @@ SECONDS = 4.0
 CONFIDENCE = 0.99
 RESAMPLES = 2_000
 ROW = re.compile(
-    r"^(\w+) .{64} (.{10}) +([\d.]+) +([\d.]+)  (\S.*?) +\d+ +\d+ +\d+$", re.MULTILINE
+    r"^(\w+) +.{64} (.{10}) +([\d.]+) +([\d.]+)  (\S.*?) +\d+ +\d+ +\d+$", re.MULTILINE
 )
 HUNK = re.compile(r"@@ -(\d+)(?:,\d+)? \+\d+(?:,\d+)? @@")
 PACKAGES = (
@@ -297,14 +297,29 @@ def lines(name: str, *, quick: bool) -> Iterator[str]:
             module.make(Path(folder), quick=quick)
         found = turns_of(name, Path(folder), quick=quick)
     costs = {side: [turn[1] for turn in turns] for side, turns in found.items()}
-    over = "-"
-    if min(costs["before"]) > 0:
-        over = "{:.3f} ({:.3f} to {:.3f})".format(*ratio(costs["before"], costs["after"]))
-    before, after = (float(np.median(costs[side])) for side in SIDES)
+    over = ratio(costs["before"], costs["after"]) if min(costs["before"]) > 0 else None
+    medians = [float(np.median(costs[side])) for side in SIDES]
     faults = [int(np.median([turn[2] for turn in found[side]])) for side in SIDES]
-    yield (
-        f"{name:<18} {module.WHAT:<64} {module.UNIT:<10} {before:>8.1f} {after:>8.1f}  {over:<22} "
-        f"{len(found['before']):>6} {faults[0]:>8} {faults[1]:>8}"
+    yield row(
+        name, module.WHAT, module.UNIT, medians, over, rounds=len(found["before"]), faults=faults
+    )
+
+
+def row(
+    name: str,
+    what: str,
+    unit: str,
+    costs: Sequence[float],
+    over: tuple[float, float, float] | None,
+    *,
+    rounds: int,
+    faults: Sequence[int],
+) -> str:
+    """Give a row of the table, which `ROW` reads."""
+    told = "{:.3f} ({:.3f} to {:.3f})".format(*over) if over else "-"
+    return (
+        f"{name:<18} {what:<64} {unit:<10} {costs[0]:>8.1f} {costs[1]:>8.1f}  {told:<22} "
+        f"{rounds:>6} {faults[0]:>8} {faults[1]:>8}"
     )
 
 

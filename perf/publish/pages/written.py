@@ -50,15 +50,11 @@ UPSTREAM: Final = SHIPPED.parent / "reports" / "upstream"
 
 _FINDING: Final = re.compile(
     r"^\| \[(?P<what>.+?)\]\((?P<name>\w+)/README\.md\) \| (?P<project>\S+) (?P<version>\S+) "
-    r"\| (?P<proposal>.+?) \| (?P<known>.+?) \| ",
+    r"\| (?P<proposal>.+?) \| (?P<known>.+?) "
+    r"\| (?:.*: (?P<value>[\d.]+) \((?P<low>[\d.]+) to (?P<high>[\d.]+)\)|.*) \|$",
     re.MULTILINE,
 )
-_EFFECT: Final = re.compile(
-    r"^(?P<name>\w+) .{64} (?P<unit>.{10}) +(?P<before>[\d.]+) +(?P<after>[\d.]+)  "
-    r"(?:(?P<value>[\d.]+) \((?P<low>[\d.]+) to (?P<high>[\d.]+)\)|-) +\d+ +\d+ +\d+$",
-    re.MULTILINE,
-)
-"""A row of the table of findings, and of what was measured of them (reports/upstream/measure.py)."""
+"""A row of the table of findings, whose effects reports/upstream/measure.py writes."""
 
 _PEER: Final = re.compile(r"(?P<query>.+): (?P<tool>.+?) / .+")
 """Text of a claim about another tool."""
@@ -395,18 +391,14 @@ def _releases(material: Material) -> list[dict[str, Any]]:
 
 def findings(folder: Path = UPSTREAM) -> list[Finding]:
     """What was found in other projects, each with its effect if that was measured."""
-    page, effects = folder / "README.md", folder / "measured.txt"
-    if not page.is_file():
-        return []
-    measured = {}
-    for row in _EFFECT.finditer(effects.read_text() if effects.is_file() else ""):
-        value, low, high = (row[name] and float(row[name]) for name in ("value", "low", "high"))
-        if value:
-            measured[row["name"]] = Number(float(value), low, high)  # type: ignore[arg-type]
-    return [
-        Finding(**row.groupdict(), effect=measured.get(row["name"]))
-        for row in _FINDING.finditer(page.read_text())
-    ]
+    page = folder / "README.md"
+    found = []
+    for row in _FINDING.finditer(page.read_text() if page.is_file() else ""):
+        said = row.groupdict()
+        value, *limits = (said.pop(name) for name in ("value", "low", "high"))
+        effect = None if value is None else Number(float(value), *map(float, limits))
+        found.append(Finding(**said, effect=effect))
+    return found
 
 
 def _head(records: Iterable[Record], kinds: Collection[str], names: str = "") -> str:

@@ -39,6 +39,8 @@ parsl = pytest.importorskip("parsl")
 INTERCHANGE = re.compile(r"interchange\.py|HTEX interchange")
 """In a command line; setproctitle, where it is installed, replaces the first by the second."""
 
+MANAGER = re.compile(r"process_worker_pool|parsl_manager")
+"""Parsl's own, and the one whose workers are forks."""
 
 ENGINE = "parsl"
 
@@ -59,7 +61,7 @@ def parsl_processes() -> dict[int, str]:
             if (mine and one.status() != psutil.STATUS_ZOMBIE) and (
                 "parsl." in environment.get("JOBNAME", "")
                 or INTERCHANGE.search(line)
-                or "process_worker_pool" in line
+                or MANAGER.search(line)
             ):
                 found[one.pid] = line
         except psutil.Error:
@@ -88,6 +90,7 @@ def _what_a_worker_has(item: int) -> dict[str, Any]:  # noqa: ARG001
         "environment": {" ".join(f"{name}={os.environ.get(name)}" for name in names)},
         "warm": {"analysis.ttbar" in sys.modules},
         "workers": {os.getpid()},
+        "parents": {os.getppid()},
     }
 
 
@@ -98,6 +101,9 @@ def test_workers_have_the_environment_and_are_warm(two: Any) -> None:
     assert total["warm"] == {True}
     assert len(total["workers"]) == 2
     assert os.getpid() not in total["workers"]
+    # Forks of one process, which is the manager's.
+    (server,) = total["parents"]
+    assert psutil.Process(server).ppid() == manager_of(two)
     assert "COFFEA_TEST" not in os.environ
 
 
@@ -183,7 +189,7 @@ def manager_of(executor: Any) -> int:
     (found,) = (
         pid
         for pid, line in parsl_processes().items()
-        if "process_worker_pool" in line and folder in line and "bash" not in line
+        if MANAGER.search(line) and folder in line and "bash" not in line
     )
     return found
 
@@ -198,6 +204,18 @@ def test_a_manager_that_dies_is_replaced(
         os.kill(manager, signal.SIGKILL)
         assert running.result(timeout=PATIENCE).accumulated == plain(fileset)
     assert manager_of(two) != manager
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_server_of_forks_that_dies_is_replaced(fileset: dict[str, Any]) -> None:
+    """And with it its workers, which must not outlive it."""
+    with open_executor("parsl", workers=2, status=False) as executor:
+        own = executor.copy(compression=None, batch=1)
+        total, _ = own(list(range(20)), _what_a_worker_has, None)
+        (server,) = total["parents"]
+        os.kill(server, signal.SIGKILL)
+        assert process(fileset, Plain(), executor).accumulated == plain(fileset)
+        wait_for("their end", lambda: not any(map(psutil.pid_exists, total["workers"])))
 
 
 @pytest.fixture

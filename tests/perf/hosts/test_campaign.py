@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import pickle
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,9 +18,6 @@ from perf.records.record_file import Input
 from perf.scaling.reference import Reference
 from tests.perf.hosts.test_engines import require
 from tests.support.factories import record
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 GIVEN = Input(digest="d" * 64, events=800, source="made up")
 
@@ -58,13 +55,17 @@ def test_records_say_what_was_measured() -> None:
 
 
 @pytest.mark.slow
-def test_delay_is_measured_and_reading_ahead_saves_it(tmp_path: Path) -> None:
+def test_delay_is_measured_and_reading_ahead_saves_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if reason := why_not():
         pytest.skip(reason)
     require("nginx")
     wanted = tuple(one for one in SCENARIOS if one.name in {"50 ms", "50 ms, by branch"})
     kept: list[Measured] = []
-    small = Campaign(tmp_path, 1600, 1, "columnar", wanted)
+    # A relative folder, as the command's own is.
+    monkeypatch.chdir(tmp_path)
+    small = Campaign(Path("events"), 1600, 1, "columnar", wanted)
     done = small.measure(["iterative"], np.random.default_rng(1), lambda _: None, kept.append)
     assert done == kept
     first, ahead, by_branch = done

@@ -311,20 +311,20 @@ def test_other_tools_that_are_faster_are_named() -> None:
 
 
 def test_findings_have_the_effect_that_was_measured(tmp_path: Path) -> None:
-    (tmp_path / "README.md").write_text(
+    table = (
         "| finding | project | proposal | known upstream | effect |\n|---|---|---|---|---|\n"
-        "| [files are slow](memory_map/README.md) | uproot 5.7.7 | map them | not found | - |\n"
-        "| [names are slow](names/README.md) | coffea 2026.9.0 | one line | not found | - |\n"
+        "| [files are slow](memory_map/README.md) | uproot 5.7.7 | map them | not found | {effect} |\n"
+        "| [names are slow](names/README.md) | coffea 2026.9.0 | one line | not found | to be measured |\n"
+        "| [sleeps](sleeps/README.md) | distributed 1.0 | look | found: in two | 2.0 to 0.0 sleeps |\n"
     )
-    assert [one.effect for one in written.findings(tmp_path)] == [None, None]
-    (tmp_path / "measured.txt").write_text(
-        f"{'memory_map':<18} {'what is done':<64} {'ms':<10} {10:>8.1f} {7:>8.1f}  "
-        f"{'0.70 (0.60 to 0.80)':<22} {25:>6} {100:>8} {90:>8}\n"
-    )
-    first, second = written.findings(tmp_path)
+    (tmp_path / "README.md").write_text(table.format(effect="-"))
+    assert [one.effect for one in written.findings(tmp_path)] == [None] * 3
+    effect = "10.0 to 7.0 ms of CPU: 0.700 (0.600 to 0.800)"
+    (tmp_path / "README.md").write_text(table.format(effect=effect))
+    first, *others = written.findings(tmp_path)
     assert first.effect == written.Number(0.7, 0.6, 0.8)
     assert (first.project, first.version, first.proposal) == ("uproot", "5.7.7", "map them")
-    assert second.effect is None
+    assert [one.effect for one in others] == [None, None]
     assert written.findings(tmp_path / "missing") == []
 
 

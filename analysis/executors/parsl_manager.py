@@ -40,7 +40,7 @@ def main() -> None:
     """Run the script with forks."""
     end_with(int(sys.argv.pop(1)))
     with forking({}, [POOL, "analysis.executors.parsl"]) as forks:
-        parsl.multiprocessing.SpawnContext = _Context(forks.server)  # type: ignore[assignment]
+        parsl.multiprocessing.SpawnContext = _Context(forks.server)
         runpy.run_module(POOL, run_name="__main__", alter_sys=True)
 
 

@@ -102,17 +102,17 @@ TICK: Final = 0.01
 """Seconds, of which Linux counts whole ones of a process."""
 
 
-def cpu_of_tree() -> TreeCpu:
-    """CPU seconds of this process and of its descendants until now."""
+def cpu_of_tree(*, kernel: bool = True) -> TreeCpu:
+    """CPU seconds of this process and of its descendants until now; not `kernel`: in user mode."""
     times = os.times()
     this = os.getpid()
-    own = {this: time.process_time()}
-    ended = {this: times.children_user + times.children_system}
+    own = {this: time.process_time() if kernel else times.user}
+    ended = {this: times.children_user + kernel * times.children_system}
     for child in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):
             used = child.cpu_times()
-            own[child.pid] = used.user + used.system
-            ended[child.pid] = used.children_user + used.children_system
+            own[child.pid] = used.user + kernel * used.system
+            ended[child.pid] = used.children_user + kernel * used.children_system
     return TreeCpu(own, ended)
 
 

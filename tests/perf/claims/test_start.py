@@ -32,7 +32,9 @@ def test_a_start_is_that_of_so_many_workers_and_runs_are_right(tmp_path: Path) -
         ("at most", 30.0, "seconds"),
         ("at most", 2.0, "ratio"),
         ("at most", 1.3, "ratio"),
+        ("at most", 1.3, "ratio"),
     ]
+    assert [one.claim.rpartition(", ")[2] for one in found[2:]] == ["wall time", "user CPU time"]
     arms = [arm for one in found for arm in one.arms]
     assert [arm.what.workers for arm in arms] == [1, 3, 2, 2]
     assert len({arm.what.name for arm in arms}) == 4

@@ -102,6 +102,14 @@ def test_a_worker_that_is_waited_for_has_its_time_counted() -> None:
     assert clocks.cpu_of_tree() - before > 0.02
 
 
+def test_time_in_the_kernel_can_be_left_out() -> None:
+    before = clocks.cpu_of_tree(), clocks.cpu_of_tree(kernel=False)
+    zeros = "f = open('/dev/zero', 'rb', 0); b = bytearray(1 << 24)\nfor _ in range(400): f.readinto(b)"
+    subprocess.run([sys.executable, "-c", zeros], check=True)
+    user = clocks.cpu_of_tree(kernel=False) - before[1]
+    assert 0 <= user < (clocks.cpu_of_tree() - before[0]) / 2
+
+
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="Linux takes such children away")
 def test_of_a_worker_that_takes_its_time_with_it_nothing_is_known() -> None:
     """As pyspark's daemon, which ignores SIGCHLD: the rest is not the whole, and none is not 0."""

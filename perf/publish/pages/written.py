@@ -395,8 +395,8 @@ def findings(folder: Path = UPSTREAM) -> list[Finding]:
     found = []
     for row in _FINDING.finditer(page.read_text() if page.is_file() else ""):
         said = row.groupdict()
-        value, *limits = (said.pop(name) for name in ("value", "low", "high"))
-        effect = None if value is None else Number(float(value), *map(float, limits))
+        value, low, high = (said.pop(name) for name in ("value", "low", "high"))
+        effect = Number(float(value), float(low), float(high)) if value else None
         found.append(Finding(**said, effect=effect))
     return found
 

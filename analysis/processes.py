@@ -141,6 +141,11 @@ def set_variables(variables: Mapping[str, str | None]) -> None:
             os.environ[name] = value
 
 
+_LAYERING: Final = threading.Lock()
+_LAYERS: Final[list[dict[str, str | None]]] = []
+"""Values from before of the variables that are set for a while; those set last are at the end."""
+
+
 @contextmanager
 def environment(
     variables: Mapping[str, str | None], *, prefixes: tuple[str, ...] = ()
@@ -148,15 +153,29 @@ def environment(
     """Set environment variables for a while, for the processes that are started meanwhile.
 
     Afterwards they are as before, and so are all whose names begin with one of `prefixes`,
-    which a library may set meanwhile.
+    which a library may set meanwhile. Threads may do this at once, and end in any order.
     """
-    before = dict(os.environ)
-    try:
+    with _LAYERING:
+        others = {name: value for name, value in os.environ.items() if name.startswith(prefixes)}
+        layer = {name: os.environ.get(name) for name in variables}
+        _LAYERS.append(layer)
         set_variables(variables)
+    try:
         yield
     finally:
-        also = {name for name in os.environ.keys() | before.keys() if name.startswith(prefixes)}
-        set_variables({name: before.get(name) for name in also | variables.keys()})
+        with _LAYERING:
+            also = {name for name in os.environ if name.startswith(prefixes)} | others.keys()
+            restored = {name: others.get(name) for name in also}
+            place = next(n for n, one in enumerate(_LAYERS) if one is layer)
+            for name, before in layer.items():
+                above = next((one for one in _LAYERS[place + 1 :] if name in one), None)
+                if above is None:
+                    restored[name] = before
+                else:
+                    above[name] = before
+                    restored.pop(name, None)
+            del _LAYERS[place]
+            set_variables(restored)
 
 
 if __name__ == "__main__":

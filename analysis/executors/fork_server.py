@@ -54,6 +54,9 @@ class _Server(forkserver.ForkServer):
 
     def ensure_running(self) -> None:
         """Start it, also again if it has died."""
+        if self._lives():
+            # Of each new fork: what another thread starts meanwhile is not given its variables.
+            return
         # Where Python puts the server's socket, whose path may not be long.
         here = current_process()._config  # type: ignore[attr-defined]
         before = here.get("tempdir")
@@ -63,6 +66,12 @@ class _Server(forkserver.ForkServer):
                 super().ensure_running()
             finally:
                 here["tempdir"] = before
+
+    def _lives(self) -> bool:
+        """Whether it was started and has not ended; that it ended is left to be seen."""
+        pid: int | None = self._forkserver_pid  # type: ignore[attr-defined]
+        look = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        return pid is not None and os.waitid(os.P_PID, pid, look) is None
 
     def end(self) -> None:
         """Kill it and wait for its end; it holds nothing that is to be written."""

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from types import CodeType, ModuleType
 
 HERE = Path(__file__).resolve().parent
+if str(HERE) not in sys.path:
+    sys.path.insert(0, str(HERE))  # as with PYTHONSAFEPATH
 PAIRS = 3
 """Of processes, one for each side: where a process has its memory makes some per cent."""
 ROUNDS = 9

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
-from analysis.processes import end_children, kill_family
+from analysis.processes import end_children, environment, kill_family
 from tests.support.process_helpers import wait_for
 
 if TYPE_CHECKING:
@@ -98,3 +98,40 @@ def test_a_process_ends_with_another_and_leaves_nothing(start: Any) -> None:
     other.wait()
     program.wait()
     wait_for("the end of all", _left)
+
+
+# --- environment variables
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_variables_of_two_threads_are_taken_back_in_any_order(
+    first: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when one starts a pool while Dask starts a worker in place of another."""
+    monkeypatch.setenv("COFFEA_TEST_BOTH", "before")
+    monkeypatch.delenv("COFFEA_TEST_ONE", raising=False)
+    before = dict(os.environ)
+    layers: list[dict[str, str | None]] = [
+        {"COFFEA_TEST_BOTH": "one", "COFFEA_TEST_ONE": "1"},
+        {"COFFEA_TEST_BOTH": None},
+    ]
+    contexts = [environment(layer) for layer in layers]
+    for context in contexts:
+        context.__enter__()
+    assert "COFFEA_TEST_BOTH" not in os.environ
+    assert os.environ["COFFEA_TEST_ONE"] == "1"
+    contexts.pop(first).__exit__(None, None, None)
+    found = {name: os.environ.get(name) for name in layers[0]}
+    assert found == {"COFFEA_TEST_ONE": None, **layers[1 - first]}
+    contexts.pop().__exit__(None, None, None)
+    assert dict(os.environ) == before
+
+
+def test_what_a_library_sets_meanwhile_is_taken_back_by_its_prefix(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COFFEA_TEST_KEPT", "before")
+    before = dict(os.environ)
+    with environment({"COFFEA_TEST_OWN": "1"}, prefixes=("COFFEA_TEST_",)):
+        os.environ["COFFEA_TEST_NEW"] = os.environ.pop("COFFEA_TEST_KEPT")
+    assert dict(os.environ) == before

@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from analysis.allocator import ALLOCATOR, in_force
+from analysis.executors import fork_server
 from analysis.executors.fork_server import RESTORED, ForkContext, forking
 from analysis.executors.iterative import start as iterative
 from analysis.executors.options import IterativeOptions
@@ -74,6 +75,15 @@ def test_a_fork_has_its_environment_from_the_start(forks: ForkContext) -> None:
     assert psutil.Process(one["parent"]).parent() == psutil.Process()
 
 
+def test_a_new_fork_of_a_server_that_lives_sets_no_variables_here(
+    forks: ForkContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What another thread starts meanwhile would be given them."""
+    server = answer(forks, os.getppid)
+    monkeypatch.setattr(fork_server, "environment", None)
+    assert answer(forks, os.getppid) == server
+
+
 def _loops() -> dict[str, int]:
     """How often each loop of ours is compiled, for other types each time."""
     return {
@@ -114,7 +124,8 @@ def test_forks_draw_different_random_numbers(forks: ForkContext) -> None:
 def test_a_server_that_died_is_started_again(forks: ForkContext) -> None:
     server = answer(forks, os.getppid)
     psutil.Process(server).kill()
-    wait_for("its end", lambda: psutil.Process(server).status() == psutil.STATUS_ZOMBIE)
+    # Of its last thread, too, with which its socket is closed.
+    wait_for("its end", lambda: not forks.server._lives())
     assert answer(forks, os.getppid) != server
     assert answer(forks, _surroundings)["environment"]["COFFEA_TEST"] == GIVEN["COFFEA_TEST"]
 

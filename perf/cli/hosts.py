@@ -77,7 +77,7 @@ def hosts(
     )
     for one in rows:
         table.add_row(
-            *(one.engine, one.scenario, str(one.runs), f"{one.rate:,.0f}"),
+            *(one.engine, one.scenario, str(one.runs), one.rates),
             *(f"{one.sent:,.0f}", f"{one.received:,.0f}"),
             "-" if one.result is None else f"{one.result:,.0f}",
         )

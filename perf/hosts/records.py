@@ -28,6 +28,8 @@ class Row:
     runs: int
     rate: float
     """Events a second."""
+    rates: str
+    """The same in words, with the range of several runs."""
     sent: float
     received: float
     """Bytes of the client a chunk, headers included."""
@@ -81,11 +83,16 @@ def row(one: Record) -> Row:
     """What a record says."""
     metrics = one.metrics
     results = metrics["results"]
+    slowest, rate, fastest = (
+        one.what.size / of(one.wall_seconds) for of in (max, statistics.median, min)
+    )
+    spread = f" ({slowest:,.0f} to {fastest:,.0f})" if len(one.wall_seconds) > 1 else ""
     return Row(
         engine=one.what.subject,
         scenario=str(one.what.parameters["scenario"]),
         runs=len(one.wall_seconds),
-        rate=one.what.size / statistics.median(one.wall_seconds),
+        rate=rate,
+        rates=f"{rate:,.0f}{spread}",
         sent=metrics["sent_bytes"] / metrics["chunks"],
         received=metrics["received_bytes"] / metrics["chunks"],
         result=metrics["received_bytes"] / results if results else None,

@@ -52,6 +52,9 @@ def test_records_say_what_was_measured() -> None:
     row = records.row(made[1])
     assert (row.engine, row.scenario, row.runs) == ("dask", "near", 1)
     assert (row.rate, row.sent, row.received, row.result) == (1600, 1000, 2000, 4000)
+    assert row.rates == "1,600"
+    several = made[1].model_copy(update={"wall_seconds": (0.5, 0.4, 1.0)})
+    assert records.row(several).rates == "1,600 (800 to 2,000)"
 
 
 @pytest.mark.slow

@@ -20,7 +20,8 @@ import jinja2
 from analysis.adl import QUERIES
 from analysis.executors import EXECUTORS
 from analysis.kernels import KERNELS
-from perf.claims import ablation
+from perf.cases.case import WORKERS
+from perf.claims import ablation, start
 from perf.claims import executors as claimed
 from perf.measure.estimate import CONFIDENCE, Estimate
 from perf.publish import executor_facts, next_coffea, numbers
@@ -55,6 +56,10 @@ _FINDING: Final = re.compile(
     re.MULTILINE,
 )
 """A row of the table of findings, whose effects reports/upstream/measure.py writes."""
+
+_USUAL: Final = re.compile(r"ttbar | of a file of [\d,]+ events|, zstd| \(allocator of workers\)")
+_MEANT: Final = "reading, decompressing the data, and computing"
+"""In texts of claims about the limit: what all of them are about."""
 
 _PEER: Final = re.compile(r"(?P<query>.+): (?P<tool>.+?) / .+")
 """Text of a claim about another tool."""
@@ -183,10 +188,14 @@ def _facts(material: Material) -> dict[str, Any]:
     of_executors = executors.PAGE.context(material)
     of_kernels = kernels.PAGE.context(material)
     claim = partial(_claim, of_executors["matrix"])
-    limits = judged(material.records, {"limit"}, "")["verdicts"]
+    limits = [
+        {**one, "short": _USUAL.sub("", one["claim"]).replace(_MEANT, "the limit")}
+        for one in judged(material.records, {"limit"}, "")["verdicts"]
+    ]
     verdicts = [
         *of_kernels["claims"]["verdicts"],
         *judged(material.records, {"processor"}, "")["verdicts"],
+        *judged(material.records, {"executor"}, "")["verdicts"],
         *limits,
     ]
     return {
@@ -222,6 +231,8 @@ def _facts(material: Material) -> dict[str, Any]:
         "peers": _peers(material.records),
         "releases": _releases(material),
         "next": next_coffea.beside(material.records),
+        "started": _started(verdicts),
+        "started_workers": start.MANY,
         "many": _many(of_executors["scaling"]),
         "findings": findings(),
         "head": partial(_head, material.records),
@@ -252,6 +263,20 @@ def _verdict(verdicts: Iterable[Mapping[str, Any]], pattern: str) -> Number | No
     """The newest verdict on a claim whose text has a pattern."""
     found = [each for each in verdicts if re.search(pattern, each["claim"])]
     return Number.of(max(found, key=lambda each: str(each["measured"]), default=None))
+
+
+def _started(verdicts: Sequence[Mapping[str, Any]]) -> dict[str, list[Number | None]]:
+    """By executor: CPU time of many workers' start, over that of one, first runs over warm ones."""
+    many, first = f"x{start.MANY}", f"x{WORKERS}: first run / warm run"
+    about = (
+        *(f"{many}: CPU time of its start", f"{many} / x1: CPU time of its start"),
+        *(f"{first}, user CPU time", f"{first}, wall time"),
+    )
+    found = {
+        name: [_verdict(verdicts, f"^{name} {re.escape(one)}$") for one in about]
+        for name in start.MAX_CPU
+    }
+    return {name: of for name, of in found.items() if of[0]}
 
 
 def _mutants(every: Iterable[Mapping[str, Any]]) -> dict[str, int]:

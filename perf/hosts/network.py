@@ -55,6 +55,10 @@ OWN_FOLDERS: Final = ("/tmp", "/var/tmp", "/run", "/dev/shm")
 
 SEARCHED: Final = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 
+CONGESTION: Final = "reno"
+"""Control of TCP's congestion, which every network may choose. BBR, the default of some machines,
+believes for ten seconds in the shortest delay that it saw: a link that becomes longer would crawl."""
+
 BURST: Final = 256_000
 """Bytes that a link of a limited rate sends at once: a segment of 64 kB is one."""
 
@@ -256,6 +260,7 @@ def _script(plan: _Plan, names: str) -> str:
     )
     lines = [
         f"hostname {shlex.quote(plan.name)}",
+        f"echo {CONGESTION} > /proc/sys/net/ipv4/tcp_congestion_control",
         "mount --make-rprivate /",
         # Held open, they are found when they are hidden.
         *(f"exec {n}<{shlex.quote(str(path))}" for n, path in enumerate(kept, start=10)),

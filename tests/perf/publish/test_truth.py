@@ -60,7 +60,7 @@ def test_every_number_is_that_of_its_records(kept: Kept) -> None:
         # Of several inputs a name says which.
         many = len(inputs[one.machine.name, one.what.name]) > 1
         name = one.what.name + (f" on {one.input.digest[:8]}" if many else "")
-        group = re.sub(r"\W+", "_", one.what.group)
+        group = re.sub(r"\W+", "_", one.what.group).strip("_")
         key = group, name, one.versions["coffea"], more.get("stack", ""), one.machine.name
         runs[key][str(more.get("campaign", one.run))].append(one)
     want = set()

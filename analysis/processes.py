@@ -159,8 +159,9 @@ def environment(
         others = {name: value for name, value in os.environ.items() if name.startswith(prefixes)}
         layer = {name: os.environ.get(name) for name in variables}
         _LAYERS.append(layer)
-        set_variables(variables)
     try:
+        with _LAYERING:
+            set_variables(variables)
         yield
     finally:
         with _LAYERING:

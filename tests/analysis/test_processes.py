@@ -127,6 +127,15 @@ def test_variables_of_two_threads_are_taken_back_in_any_order(
     assert dict(os.environ) == before
 
 
+def test_variables_that_cannot_be_set_leave_nothing() -> None:
+    before = dict(os.environ)
+    with pytest.raises(ValueError, match="null"), environment({"COFFEA_A": "1", "COFFEA_B": "\0"}):
+        pass
+    with environment({"COFFEA_A": "2"}):
+        assert os.environ["COFFEA_A"] == "2"
+    assert dict(os.environ) == before
+
+
 def test_what_a_library_sets_meanwhile_is_taken_back_by_its_prefix(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -55,7 +55,8 @@ class _Server(forkserver.ForkServer):
     def ensure_running(self) -> None:
         """Start it, also again if it has died."""
         if self._lives():
-            # Of each new fork: what another thread starts meanwhile is not given its variables.
+            # Called for each fork; a process that another thread starts meanwhile would be given
+            # the variables that are set below.
             return
         # Where Python puts the server's socket, whose path may not be long.
         here = current_process()._config  # type: ignore[attr-defined]

@@ -111,12 +111,12 @@ def picture(
     ] = "kernels",
     size: Annotated[int, typer.Option(help="Draw the kernels of this many events.")] = 100_000,
 ) -> None:
-    """Draw the last run of kernels or of executors."""
+    """Draw the last run of kernels, or the newest claim on each executor."""
     from perf.publish import figures  # noqa: PLC0415  (imports matplotlib)
 
-    last = figures.last_run(record_file.read(path), of)
+    found = record_file.read(path)
     if of == "kernels":
-        figures.draw(last, output, size=size)
+        figures.draw(figures.last_run(found), output, size=size)
     else:
-        figures.draw_executors(last, output)
+        figures.draw_executors(found, output)
     _console.say(f"written to {output}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 import matplotlib as mpl
 import numpy as np
@@ -51,25 +51,23 @@ HISTORY_COLOURS: Final = ("0.55", "#d1495b", "#00798c", "#edae49")
 
 
 LEAST_DRAWN: Final = 2
-"""Runs of more kernels or executors than this are drawn."""
+"""Runs of more kernels than this are drawn."""
 
 CLAIM: Final = "claim-executor-"
 """Prefix of the names of executors in records of ``claims``."""
 
 
-def last_run(records: Sequence[Record], of: Literal["kernels", "executors"]) -> list[Record]:
-    """Records of the last run that measured kernels, or executors; none if no run did."""
-    kind = "kernel" if of == "kernels" else "processor"
+def last_run(records: Sequence[Record]) -> list[Record]:
+    """Records of the last run that measured kernels; none if no run did."""
     runs: dict[str, list[Record]] = {}
     for record in records:
-        claim = record.what.name.startswith(CLAIM)
-        if record.what.kind == kind and claim == (of == "executors"):
+        if record.what.kind == "kernel":
             runs.setdefault(record.run, []).append(record)
-    # A run of claims may measure a single kernel or executor; one of all of them is preferred.
+    # A run of claims may measure a single kernel; one of all of them is preferred.
     complete = [
         members
         for members in runs.values()
-        if len({(r.what.subject, r.what.executor) for r in members}) > LEAST_DRAWN
+        if len({record.what.subject for record in members}) > LEAST_DRAWN
     ]
     return (complete or [*runs.values()] or [[]])[-1]
 
@@ -124,24 +122,36 @@ def draw(records: Sequence[Record], path: Path, *, size: int) -> None:
 
 
 def draw_executors(records: Sequence[Record], path: Path) -> None:
-    """Draw CPU time and rate of executors over the iterative one, from a run of ``claims``."""
-    sides: dict[str, dict[bool, Record]] = {}
+    """Draw CPU time and rate of executors over the iterative one, by the newest claim on each.
+
+    Of the machine of the newest; each may be of a run of its own. What the ablation changes is
+    left out.
+    """
+    every: dict[tuple[str, str], dict[bool, Record]] = {}
     for record in records:
         if record.what.kind == "processor" and record.what.name.startswith(CLAIM):
-            sides.setdefault(record.what.group, {})[record.what.executor == BASE] = record
-    if not sides:
+            pair = every.setdefault((record.machine.name, record.what.group), {})
+            pair[record.what.executor == BASE] = record
+    pairs = [
+        pair
+        for pair in every.values()
+        if len(pair) == 2 and pair[False].what.parameters.get("variant", "plain") == "plain"
+    ]
+    newest = max((pair[False] for pair in pairs), key=lambda one: one.timestamp, default=None)
+    if newest is None:
         msg = (
             "there is no run of executors beside the iterative one, which `make bench` does not "
             "make: run `python -m perf claims --only 'executor-*'` first"
         )
         raise InputError(msg)
-    rows = list(dict.fromkeys(pair[False].what.executor or "" for pair in sides.values()))
+    sides = [pair for pair in pairs if pair[False].machine.name == newest.machine.name]
+    rows = list(dict.fromkeys(pair[False].what.executor or "" for pair in sides))
     # The same records give the same intervals.
     rng = np.random.default_rng(1)
     with _style():
         figure = Figure(figsize=(7.6, 0.34 * len(rows) + 1.6), layout="constrained")
         cost, rate = figure.subplots(1, 2, sharey=True)
-        for pair in sides.values():
+        for pair in sides:
             other, base = pair[False], pair[True]
             stock = "variant" in other.what.parameters
             row = rows.index(other.what.executor or "")
@@ -157,7 +167,6 @@ def draw_executors(records: Sequence[Record], path: Path) -> None:
                     markersize=5,
                     color=STOCK if stock else COLOURS["compiled"],
                 )
-        newest = next(reversed(sides.values()))[False]
         cost.set_yticks(range(len(rows)), [NAMES.get(name, name) for name in rows])
         cost.invert_yaxis()
         cost.set_xlabel("CPU time per event")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from analysis.errors import InputError
 from analysis.executors import EXECUTORS
 from perf.claims.executors import QUANTITIES
+from perf.hosts import network
 from perf.hosts import records as hosts_records
 from perf.measure.estimate import Estimate, of_median, sure
 from perf.publish import executor_facts
@@ -378,6 +379,7 @@ def _hosts(records: Sequence[Record]) -> dict[str, Any] | None:
         "cores": last.machine.cores,
         "how": _how([last], HOSTS_COMMAND),
         "events": last.what.size,
+        "congestion": network.CONGESTION,
         "rows": [asdict(hosts_records.row(one)) for one in measured],
     }
 

@@ -349,6 +349,7 @@ def _many(scaling: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
         "cores": one["cores"],
         "events": one["events"],
         "workers": most,
+        "measured": one["how"][0]["measured"][:10],
         "rounds": max(row["rounds"] for row in one["rows"]),
         "rates": rates,
         "longer": [

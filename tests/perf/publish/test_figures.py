@@ -42,6 +42,11 @@ def test_executors_have_each_a_row(tmp_path: Path) -> None:
     assert [text.count(f">{name}</text>") for name in ("dask", "the machine's limit")] == [1, 1]
     assert "1,000 events, 2 workers" in text
     assert one.read_bytes() == again.read_bytes()
+    # Each may be of a run of its own; what the ablation changes, and what is older, is left out.
+    apart = [one.model_copy(update={"run": f"{n:032x}"}) for n, one in enumerate(records)]
+    older = [one.model_copy(update={"cpu_seconds": (9.0, 9.0)}) for one in pair("dask")]
+    draw_executors([*older, *apart, *pair("dask", "a task a chunk")], again)
+    assert one.read_bytes() == again.read_bytes()
 
 
 def test_kernels_have_each_a_row(tmp_path: Path) -> None:

@@ -293,6 +293,17 @@ def registered(client: Client, plugin: WorkerPlugin, name: str) -> Iterator[None
                 client.sync(remove, name=name, callback_timeout=TIDYING_SECONDS)
 
 
+@contextmanager
+def listening(client: Client, topic: str, handle: Callable[[Any], None]) -> Iterator[None]:
+    """Have messages handled that workers log under a topic, in the thread of the client's loop."""
+    client.subscribe_topic(topic, lambda event: handle(event[1]))
+    try:
+        yield
+    finally:
+        if client.status == "running":
+            client.unsubscribe_topic(topic)
+
+
 def is_lost(client: Client) -> bool:
     """Whether a client has lost its scheduler, which it learns some time after the failure."""
     until = time.monotonic() + 1

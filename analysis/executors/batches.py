@@ -12,7 +12,7 @@ import time
 from abc import abstractmethod
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import cloudpickle
 from coffea.processor import accumulate
@@ -20,6 +20,7 @@ from coffea.processor.executor import ExecutorBase, rich_bar
 
 from analysis.executors.code import dumps, entered
 from analysis.executors.limit import limit
+from analysis.executors.order import Order, sample, weight
 from analysis.executors.payload import (
     Payload,
     RaisedError,
@@ -33,11 +34,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from analysis.executors.code import Task
-
-BATCHES_AHEAD: Final = 2
-"""Each batch takes one part in BATCHES_AHEAD x workers of the events that are left: the first are
-large, which spares tasks, the last are single chunks and small ones, so that no worker is waited
-for (guided self-scheduling; Polychronopoulos and Kuck, IEEE Trans. Comput. C-36 (1987) 1425)."""
 
 
 @dataclass
@@ -60,48 +56,6 @@ class Statistics:
     def clear(self) -> None:
         """Set all to zero."""
         self.__init__()  # type: ignore[misc]
-
-
-def weight(item: Any) -> int:
-    """Events of a chunk; 1 of anything else, and of a chunk without events."""
-    return max(1, int(getattr(item, "entrystop", 1)) - int(getattr(item, "entrystart", 0)))
-
-
-def guided(weights: Sequence[int], workers: int, largest: int | None = None) -> list[int]:
-    """Numbers of items in batches, so that these take less and less, none above `largest`.
-
-    `weights` are of the items in order, the heaviest first.
-    """
-    sizes = []
-    left, begin = sum(weights), 0
-    while begin < len(weights):
-        share = left // (BATCHES_AHEAD * workers)
-        size, taken = 1, weights[begin]
-        while (
-            begin + size < len(weights)
-            and size != largest
-            and taken + weights[begin + size] <= share
-        ):
-            taken += weights[begin + size]
-            size += 1
-        sizes.append(size)
-        left -= taken
-        begin += size
-    return sizes
-
-
-def heaviest_first(items: Iterable[Any]) -> list[Any]:
-    """Items in the order in which they are best begun; those of a weight stay as they are."""
-    return sorted(items, key=weight, reverse=True)
-
-
-def split(items: Sequence[Any], sizes: Iterable[int]) -> list[list[Any]]:
-    """Consecutive items in lists of these sizes."""
-    batches, begin = [], 0
-    for size in sizes:
-        batches.append(list(items[begin : begin + size]))
-        begin += size
-    return batches
 
 
 # --- on workers
@@ -130,6 +84,7 @@ def process_batch(
     clock, cpu = time.perf_counter, time.thread_time()
     begin = clock()
     called = 0.0
+    took: dict[str, list[float]] = {}
     failed: RaisedError | None = None
 
     def results(task: Task) -> Iterator[Any]:
@@ -143,7 +98,9 @@ def process_batch(
                     raise
                 failed = failed or RaisedError.of(error)
                 continue
-            called += clock() - start
+            seconds = clock() - start
+            called += seconds
+            took.setdefault(sample(item), []).append(seconds / weight(item))
             yield result
 
     with entered(code) as task:
@@ -159,7 +116,7 @@ def process_batch(
         cpu=time.thread_time() - cpu,
         tasks=1,
     )
-    return Payload(kind, data, len(items), worker_name(), spent, failed)
+    return Payload(kind, data, len(items), worker_name(), spent, failed, took)
 
 
 @only_raised_errors()
@@ -187,6 +144,7 @@ def merge_payloads(
     clock, cpu = time.perf_counter, time.thread_time()
     begin = clock()
     items, packing, spent = 0, 0.0, Spent()
+    took: dict[str, list[float]] = {}
     failed: RaisedError | None = None
 
     def unpacked() -> Iterator[Any]:
@@ -198,6 +156,8 @@ def merge_payloads(
             items += payload.items
             spent = spent.plus(payload.spent)
             failed = failed or payload.error
+            for name, seconds in payload.took.items():
+                took.setdefault(name, []).extend(seconds)
             yield accumulator
 
     with nullcontext() if code is None else entered(code):
@@ -209,7 +169,7 @@ def merge_payloads(
         kind, data = pack(total, compression)
         packing += clock() - start
     own = Spent(0.0, merging, packing, time.thread_time() - cpu, 1)
-    return Payload(kind, data, items, worker_name(), spent.plus(own), failed)
+    return Payload(kind, data, items, worker_name(), spent.plus(own), failed, took)
 
 
 # --- on the client
@@ -233,6 +193,8 @@ class BatchedExecutor(ExecutorBase):
     chunk_timeout: float | None = None
     recoverable: bool = False
     statistics: Statistics = field(default_factory=Statistics)
+    known: dict[str, list[float]] = field(default_factory=dict)
+    """What chunks of the last run took (`order.Order`); shared by copies, as `statistics` is."""
     inside: bool = False
     """Whether workers are threads of this process."""
 
@@ -241,7 +203,7 @@ class BatchedExecutor(ExecutorBase):
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the fields that stay here."""
-        return {**self.__dict__, **dict.fromkeys(self.unpickled)}
+        return {**self.__dict__, "known": {}, **dict.fromkeys(self.unpickled)}
 
     def __call__(
         self, items: Iterable[Any], function: Callable[[Any], Any], accumulator: Any
@@ -251,18 +213,19 @@ class BatchedExecutor(ExecutorBase):
         As coffea's Runner expects, the second value is 0, or an exception if items that failed
         were left out.
         """
-        todo = heaviest_first(items)
-        batches = split(todo, guided([*map(weight, todo)], self.workers, self.batch))
+        order = Order(items, self.workers, self.batch, self.known)
+        todo = len(order.items)
         done = 0
         failed: BaseException | None = None
         with limit(self.chunk_timeout) as most, rich_bar() as progress:
             code = dumps(function, most, inside=self.inside, recoverable=self.recoverable)
             shown = self.status and sys.stdout.isatty()
-            bar = progress.add_task(self.desc, total=len(todo), unit=self.unit, visible=shown)
+            bar = progress.add_task(self.desc, total=todo, unit=self.unit, visible=shown)
 
             def unpacked() -> Iterator[Any]:
                 nonlocal done, failed
-                for payload in self._restored(code, batches):
+                for payload in self._restored(code, order):
+                    order.learn(payload.took)
                     start = time.perf_counter()
                     result = payload.unpack()
                     merged = time.perf_counter()
@@ -291,14 +254,14 @@ class BatchedExecutor(ExecutorBase):
             if accumulator is None:
                 raise failed
             return accumulator, failed
-        if done != len(todo):
-            msg = f"{done} of {len(todo)} items came back: the result is not used, run it again"
+        if done != todo:
+            msg = f"{done} of {todo} items came back: the result is not used, run it again"
             raise RuntimeError(msg)
         return accumulator, 0
 
-    def _restored(self, code: bytes, batches: Sequence[Sequence[Any]]) -> Iterator[Payload]:
+    def _restored(self, code: bytes, order: Order) -> Iterator[Payload]:
         try:
-            yield from self.results(code, batches)
+            yield from self.results(code, order)
         except RaisedError as error:
             raised = error.restored()
             raise raised from raised.__cause__
@@ -309,8 +272,8 @@ class BatchedExecutor(ExecutorBase):
         return data
 
     @abstractmethod
-    def results(self, code: bytes, batches: Sequence[Sequence[Any]]) -> Iterator[Payload]:
-        """Have workers call `process_batch` with `code` and each batch, `packed`.
+    def results(self, code: bytes, order: Order) -> Iterator[Payload]:
+        """Have workers call `process_batch` with `code` and each batch of `order`, `packed`.
 
         Yields the payloads in any order. Raises RaisedError if a task raised, and
         WorkerLostError if workers died more often than `retries` allows.

@@ -14,9 +14,10 @@ from analysis.executors._computable import threads, total
 from analysis.executors.batches import BatchedExecutor, merge_payloads, process_batch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from analysis.executors.options import ComputeOptions
+    from analysis.executors.order import Order
     from analysis.executors.payload import Payload
 
 
@@ -32,16 +33,15 @@ class Compute(BatchedExecutor):
 
     backend: Any = None
 
-    def results(self, code: bytes, batches: Sequence[Sequence[Any]]) -> Iterator[Payload]:
+    def results(self, code: bytes, order: Order) -> Iterator[Payload]:
         """One payload: the backend merges all."""
-        items = [item for batch in batches for item in batch]
 
         def process(item: Any) -> Payload:
             # The Runner's function tries a chunk again by itself, and what then fails ends the run.
             return process_batch(code, [item], "plain")
 
-        if items:  # For none of which the backend has an error.
-            yield total(self.backend, process, items, _merged, self.fan_in)
+        if order.items:  # For none of which the backend has an error.
+            yield total(self.backend, process, order.items, _merged, self.fan_in)
 
 
 @contextmanager

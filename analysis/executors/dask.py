@@ -13,6 +13,7 @@ import warnings
 from collections import Counter
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
@@ -24,25 +25,20 @@ from distributed.utils import silence_logging_cmgr
 from analysis.errors import InputError, WorkerLostError
 from analysis.executors import _dask_cluster as clusters
 from analysis.executors import machine_code
-from analysis.executors.batches import (
-    BatchedExecutor,
-    guided,
-    merge_payloads,
-    process_batch,
-    split,
-    weight,
-)
+from analysis.executors.batches import BatchedExecutor, merge_payloads, process_batch
+from analysis.executors.order import guided, split, weight
 from analysis.executors.worker import environment as worker_environment
 from analysis.executors.worker import warm
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from concurrent.futures import Future as Fetched
 
     from coffea.processor.executor import ExecutorBase
     from distributed import Future
 
     from analysis.executors.options import DaskOptions
+    from analysis.executors.order import Order
     from analysis.executors.payload import Payload
 
     _Parts = tuple[Any, Payload]
@@ -80,9 +76,18 @@ class Code(WorkerPlugin):
         self.code = code
 
 
-def _process(batch: bytes, code: bytes | str, compression: int | str | None) -> _Parts:
-    """Call `process_batch` on a worker; `code` is the function, or the name of a `Code` plugin."""
-    return _apart(process_batch(_known(code), pickle.loads(batch), compression))
+def _process(
+    batch: bytes, code: bytes | str, compression: int | str | None, topic: str | None
+) -> _Parts:
+    """Call `process_batch` on a worker; `code` is the function, or the name of a `Code` plugin.
+
+    What chunks took is told under `topic`, if there is one: results may stay on workers.
+    """
+    payload = process_batch(_known(code), pickle.loads(batch), compression)
+    if topic is not None:
+        # In a dictionary of its own, into which the scheduler writes.
+        get_worker().log_event(topic, {"took": payload.took})
+    return _apart(payload)
 
 
 def _merge(parts: Iterable[_Parts], code: bytes | str, compression: int | str | None) -> _Parts:
@@ -103,6 +108,11 @@ def _apart(payload: Payload) -> _Parts:
 def _together(parts: _Parts) -> Payload:
     data, payload = parts
     return payload._replace(data=data)
+
+
+def _learn(order: Order, message: Mapping[str, Any]) -> None:
+    """Take what `_process` tells."""
+    order.learn(message["took"])
 
 
 class _StuckError(OSError):
@@ -154,40 +164,41 @@ class DaskBatches(BatchedExecutor):
             )
             raise InputError(msg) from error
 
-    def results(self, code: bytes, batches: Sequence[Sequence[Any]]) -> Iterator[Payload]:
+    def results(self, code: bytes, order: Order) -> Iterator[Payload]:
         """Submit batches, and merge payloads on workers while they are many."""
         assert self.client is not None
-        run = f"coffea-{uuid.uuid4().hex}"
-        if len(code) * len(batches) <= SENT_ALONG:
-            yield from _Run(self, self.client, run, code, batches).payloads()
-            return
-        with clusters.registered(self.client, Code(code), run):
-            yield from _Run(self, self.client, run, run, batches).payloads()
+        run = _Run(self, self.client, order)
+        with ExitStack() as stack:
+            if run.topic is not None:
+                learn = partial(_learn, order)
+                stack.enter_context(clusters.listening(self.client, run.topic, learn))
+            if len(code) * run.expected <= SENT_ALONG:
+                yield from run.payloads(code)
+                return
+            stack.enter_context(clusters.registered(self.client, Code(code), run.name))
+            yield from run.payloads(run.name)
 
 
 class _Run:
     """One call of an executor."""
 
-    def __init__(
-        self,
-        executor: DaskBatches,
-        client: Client,
-        name: str,
-        code: bytes | str,
-        batches: Sequence[Sequence[Any]],
-    ) -> None:
+    def __init__(self, executor: DaskBatches, client: Client, order: Order) -> None:
         self.executor = executor
         self.client = client
-        self.name = name
-        self.code = code
+        self.order = order
+        self.name = f"coffea-{uuid.uuid4().hex}"
+        self.code: bytes | str = b""
         self.began = time.time()
-        self.items = list(chain.from_iterable(batches))
-        self.batches = split(range(len(self.items)), map(len, batches))
+        self.items: list[Any] = []
+        if executor.affinity:  # Each item has its worker, whatever chunks took.
+            self.items += order.items
+        self.first = [] if executor.affinity else order.begin()
+        self.expected = len(self.first) + order.expected()
         self.deaths: Counter[int] = Counter()
         self.at_work: dict[Future, _Work] = {}
         self.keys = 0
         # Payloads are merged on workers until no more than fan_in are left for the client.
-        self.levels, width = 0, len(batches)
+        self.levels, width = 0, self.expected
         while width > executor.fan_in > 1:
             width = math.ceil(width / executor.fan_in)
             self.levels += 1
@@ -195,13 +206,16 @@ class _Run:
         # Not distributed's as_completed, which can miss that a future is done and then sleeps for
         # a tenth of a second, and after which results are fetched one by one.
         self.done: SimpleQueue[tuple[Future, Fetched[Any] | None]] = SimpleQueue()
+        # Where payloads stay on workers until many are merged, these tell what chunks took.
+        self.topic = self.name if order.left and self.levels else None
 
-    def payloads(self) -> Iterator[Payload]:
-        """Payloads as they come."""
+    def payloads(self, code: bytes | str) -> Iterator[Payload]:
+        """Payloads as they come; `code` is the function, or the name of a `Code` plugin."""
+        self.code = code
         if self.executor.affinity:
             self._submit_by_worker()
         else:
-            self._submit(self.batches)
+            self._submit(self._numbered(self.first))
         try:
             while self.at_work:
                 while self.at_work:
@@ -216,6 +230,7 @@ class _Run:
                             future.result()  # Raises.
                     except KilledWorker as error:
                         self._again(work.items, error)
+                    self._submit_rest()
                 # All is done: merge what waits for more.
                 rest = (level for level in range(self.levels) if self.waiting[level])
                 self._merge(next(rest, None))
@@ -251,6 +266,18 @@ class _Run:
                 )
                 raise _StuckError(msg)
 
+    def _numbered(self, batches: Sequence[Sequence[Any]]) -> list[list[int]]:
+        """Take the items of batches, and give their numbers."""
+        begin = len(self.items)
+        self.items += chain.from_iterable(batches)
+        return split(range(begin, len(self.items)), map(len, batches))
+
+    def _submit_rest(self) -> None:
+        """Submit what is left of the items when workers soon have no others."""
+        if self.order.left:
+            at_work = sum(work.level == 0 for work in self.at_work.values())
+            self._submit(self._numbered(self.order.rest(at_work)))
+
     def _submit(self, batches: Sequence[list[int]], **where: Any) -> None:
         if not batches:
             return
@@ -267,6 +294,7 @@ class _Run:
                 # "code", and a run would be given that of another.
                 [self.code] * len(batches),
                 compression=self.executor.compression,
+                topic=self.topic,
                 key=names,
                 pure=False,
                 priority=self.executor.priority,
@@ -375,7 +403,11 @@ def start(options: DaskOptions, workers: int) -> Iterator[ExecutorBase]:
             client = stack.enter_context(clusters.stock(options, workers))
         # Threads of this process are as warm as it is.
         warmed = options.tuned and (options.processes or given is not None)
-        warming = Warm(b"" if given is None else machine_code.packed())
+        warming = Warm()
+        if given is not None:
+            from analysis.executors.rehearsal import compiled  # noqa: PLC0415
+
+            warming = Warm(compiled())
         for plugin in (warming, *options.plugins) if warmed else options.plugins:
             stack.enter_context(clusters.registered_plugin(client, plugin))
         if options.tuned:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from analysis.executors.fork_server import ForkContext
     from analysis.executors.options import FuturesOptions
+    from analysis.executors.order import Order
     from analysis.executors.payload import Payload
 
 ENVIRONMENT: Final = {
@@ -71,9 +72,9 @@ class FuturesPool(PoolExecutor):
             self.revive()
             return self.pool[-1].submit(task)
 
-    def results(self, code: bytes, batches: Sequence[Sequence[Any]]) -> Iterator[Payload]:
+    def results(self, code: bytes, order: Order) -> Iterator[Payload]:
         """Read what workers left in files."""
-        return map(fetch, super().results(code, batches))
+        return map(fetch, super().results(code, order))
 
     def revive(self) -> None:
         """Start another pool."""

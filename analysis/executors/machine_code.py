@@ -48,10 +48,10 @@ def _folder(package: Path) -> Path | None:
     return folder / f"{package.name}_{hashlib.sha1(str(package).encode()).hexdigest()}"
 
 
-def is_there() -> bool:
-    """Whether the kernels were compiled on this host before."""
+def is_there() -> bool | None:
+    """Whether the kernels were compiled on this host before; None if it keeps nothing."""
     folder = _folder(_packages()["analysis.kernels"])
-    return folder is not None and any(folder.glob("*.nbi"))
+    return None if folder is None else any(folder.glob("*.nbi"))
 
 
 def packed() -> bytes:

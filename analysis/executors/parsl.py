@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from coffea.processor.executor import ExecutorBase
 
     from analysis.executors.options import ParslOptions
+    from analysis.executors.order import Order
     from analysis.executors.payload import Payload
 
 EXPLAINED: Final = 3 * kernels.HEARTBEAT
@@ -69,11 +70,11 @@ class ParslPool(PoolExecutor):
             return self.engine.submit(process_batch, *work)
         return self.engine.submit(_work, *work, self.folder)
 
-    def results(self, code: bytes, batches: Sequence[Sequence[Any]]) -> Iterator[Payload]:
+    def results(self, code: bytes, order: Order) -> Iterator[Payload]:
         """Send what is large by files, in a folder of this run."""
         assert self.engine is not None
         if self.engine.folder is None:
-            yield from super().results(code, batches)
+            yield from super().results(code, order)
             return
         with tempfile.TemporaryDirectory(
             prefix="run-", dir=self.engine.folder, ignore_cleanup_errors=True
@@ -83,7 +84,7 @@ class ParslPool(PoolExecutor):
                 path = Path(name, "code")
                 path.write_bytes(code)
                 code = cloudpickle.dumps(_Code(path))
-            for payload in super(ParslPool, run).results(code, batches):
+            for payload in super(ParslPool, run).results(code, order):
                 self.engine.met(payload.worker)
                 yield fetch(payload)
 
@@ -128,9 +129,12 @@ class Engine:
 
         Raises InputError if they are not after `patience` seconds.
         """
+        compiled: tuple[bytes, ...] = ()
+        if self.folder is None:  # Workers are of other hosts.
+            from analysis.executors.rehearsal import compiled as of_client  # noqa: PLC0415
+
+            compiled = (of_client(),)
         until = time.monotonic() + patience
-        # Where workers are of other hosts.
-        compiled = () if self.folder else (machine_code.packed(),)
         ready: set[str] = set()
         while len(ready) < workers:
             futures = [self.submit(_ready, *compiled) for _ in range(workers)]

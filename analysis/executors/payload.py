@@ -18,6 +18,8 @@ import lz4.frame
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from analysis.executors.order import Took
+
 SAMPLE: Final = 1 << 16
 """Bytes that are compressed to find out whether compressing all pays."""
 
@@ -138,6 +140,9 @@ class Payload(NamedTuple):
 
     error: RaisedError | None = None
     """The first exception, if items that raise are left out."""
+
+    took: Took = {}  # noqa: RUF012 - nobody adds to it
+    """Of the chunks that it is the result of."""
 
     def unpack(self) -> Any:
         """The accumulator."""

@@ -13,6 +13,7 @@ from analysis.executors.batches import BatchedExecutor
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from analysis.executors.order import Order
     from analysis.executors.payload import Payload
 
 
@@ -37,9 +38,9 @@ class PoolExecutor(BatchedExecutor):
     def revive(self) -> None:
         """Make the pool ready for work again after a worker died."""
 
-    def results(self, code: bytes, batches: Sequence[Sequence[Any]]) -> Iterator[Payload]:
+    def results(self, code: bytes, order: Order) -> Iterator[Payload]:
         """Do what a dead worker had again, item by item."""
-        pending = {self.submit(code, batch): _Attempt(batch) for batch in batches}
+        pending = {self.submit(code, batch): _Attempt(batch) for batch in order.begin()}
         try:
             while pending:
                 done, _ = wait(pending, return_when=FIRST_COMPLETED)
@@ -55,6 +56,8 @@ class PoolExecutor(BatchedExecutor):
                     else:
                         yield payload
                 if cause is None:
+                    for batch in order.rest(len(pending)):
+                        pending[self.submit(code, batch)] = _Attempt(batch)
                     continue
                 again.extend(self._broken(pending))
                 # Counted for each item: one death may end many tasks, reported one by one.

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from coffea.processor.executor import ExecutorBase
 
     from analysis.executors.options import TaskvineOptions
+    from analysis.executors.order import Order
     from analysis.executors.payload import Payload
 
 LIBRARY: Final = "analysis"
@@ -59,7 +60,7 @@ class VinePool(BatchedExecutor):
     check_workers: Callable[[], None] | None = None
     """Raises if all workers are dead."""
 
-    def results(self, code: bytes, batches: Sequence[Sequence[Any]]) -> Iterator[Payload]:
+    def results(self, code: bytes, order: Order) -> Iterator[Payload]:
         """Do what a dead worker had again, item by item."""
         assert self.check_workers is not None
         pending: dict[int, Sequence[Any]] = {}
@@ -72,8 +73,8 @@ class VinePool(BatchedExecutor):
             call.set_retries(1)
             pending[self.manager.submit(call)] = batch
 
-        for batch in batches:
-            submit(batch)
+        for one in order.begin():
+            submit(one)
         deaths = 0
         try:
             while pending:
@@ -87,6 +88,8 @@ class VinePool(BatchedExecutor):
                     if error is not None:
                         raise error
                     yield payload
+                    for one in order.rest(len(pending)):
+                        submit(one)
                     continue
                 deaths += 1
                 if deaths > self.retries:

@@ -28,7 +28,7 @@ SERIAL: Final = "iterative"
 """The executor that has one worker, however many cores there are."""
 
 BATCHES_AHEAD: Final = 2
-"""As of `analysis.executors.batches`, which takes a second to import; a test compares them."""
+"""As of `analysis.executors.order`, which takes a second to import; a test compares them."""
 
 NO_RECORDS: Final = (
     "not measured: there are no records of inputs that differ; `python -m perf scale` makes them "
@@ -300,7 +300,7 @@ def predict(law: Law, question: Question, workers: int, number: int, chunksize: 
 
 
 def batches(number: int, workers: int) -> int:
-    """How many results the client adds up, as `analysis.executors.batches.guided` has it."""
+    """How many results the client adds up, as `analysis.executors.order.guided` has it."""
     count = 0
     while number:
         number -= max(1, number // (BATCHES_AHEAD * workers))

@@ -24,9 +24,9 @@ from coffea.processor import accumulate
 from coffea.processor.executor import ExecutorBase
 
 from analysis.errors import InputError, WorkerLostError
-from analysis.executors import machine_code
-from analysis.executors.batches import BatchedExecutor, split
+from analysis.executors.batches import BatchedExecutor
 from analysis.executors.folders import plain_folder, unlisted
+from analysis.executors.order import split
 from analysis.executors.payload import RaisedError, fetch
 from analysis.executors.spark import jvm
 from analysis.executors.worker import environment as worker_environment
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from pyspark import RDD, SparkContext
 
     from analysis.executors.options import SparkOptions
+    from analysis.executors.order import Order
     from analysis.executors.payload import Payload
 
 FLAGS: Final = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:-UsePerfData"
@@ -86,11 +87,12 @@ class SparkExecutor(BatchedExecutor):
     folder: Path | None = None
     """That the client and all workers share, for large payloads."""
 
-    def results(self, code: bytes, batches: Sequence[Sequence[Any]]) -> Iterator[Payload]:
+    def results(self, code: bytes, order: Order) -> Iterator[Payload]:
         """Spark itself gives what a dead worker had to another."""
         if self.partitions:
-            items = [item for batch in batches for item in batch]
-            batches = split(items, _equal(len(items), self.partitions))
+            batches = split(order.items, _equal(len(order.items), self.partitions))
+        else:
+            batches = order.all()
         if not batches:
             return
         with ExitStack() as stack:
@@ -300,7 +302,9 @@ def _warm(context: SparkContext, workers: int) -> None:
     if context.master.startswith("local"):
         workers = context.defaultParallelism
     else:
-        work = partial(ready, compiled=machine_code.packed())
+        from analysis.executors.rehearsal import compiled  # noqa: PLC0415
+
+        work = partial(ready, compiled=compiled())
     context.parallelize(range(workers), workers).mapPartitions(work).collect()
 
 

@@ -9,9 +9,7 @@ import time
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from heapq import heapreplace
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import hist
 import numpy as np
@@ -20,91 +18,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis.executors import code
-from analysis.executors.batches import (
-    BATCHES_AHEAD,
-    guided,
-    heaviest_first,
-    merge_payloads,
-    process_batch,
-    split,
-    weight,
-)
+from analysis.executors.batches import merge_payloads, process_batch
 from analysis.executors.code import dumps
 from analysis.executors.payload import Payload, fetch, pack, spill
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
 COMPRESSIONS = (None, 1, "auto", "plain")
-
-
-class Chunk(NamedTuple):
-    """As coffea's Runner makes them."""
-
-    entrystart: int
-    entrystop: int
-
-
-def chunks(*events: int) -> list[Chunk]:
-    return [Chunk(7, 7 + number) for number in events]
-
-
-@given(
-    events=st.lists(st.integers(0, 50), max_size=300),
-    workers=st.integers(1, 200),
-    largest=st.none() | st.integers(1, 50),
-)
-def test_batches_hold_every_item_once_and_the_heaviest_come_first(
-    events: list[int], workers: int, largest: int | None
-) -> None:
-    items = heaviest_first(chunks(*events))
-    weights = [*map(weight, items)]
-    assert sorted(weights, reverse=True) == weights
-    assert sorted(weights) == sorted(max(1, number) for number in events)
-    sizes = guided(weights, workers, largest)
-    batches = split(items, sizes)
-    assert [item for batch in batches for item in batch] == items
-    assert all(batches)
-    assert largest is None or max(sizes, default=1) <= largest
-
-
-def test_many_items_are_few_batches_and_the_last_are_single() -> None:
-    sizes = guided([1] * 10_000, 2)
-    assert len(sizes) < 40
-    assert all(a >= b for a, b in pairwise(sizes))
-    # A worker that is done while another has a batch of this size waits for no longer than that.
-    assert sizes[-4:] == [1, 1, 1, 1]
-
-
-def waiting(batches: Iterable[Sequence[Chunk]], workers: int) -> float:
-    """Share of the workers' time in which they wait for the last, if each takes what is next."""
-    ends = [0] * workers
-    for batch in batches:
-        heapreplace(ends, ends[0] + sum(map(weight, batch)))
-    return 1 - sum(ends) / (workers * max(ends))
-
-
-@given(events=st.lists(st.integers(1, 50), max_size=300), workers=st.integers(1, 40))
-def test_a_batch_of_several_is_a_small_part_of_what_is_left(
-    events: list[int], workers: int
-) -> None:
-    items = heaviest_first(chunks(*events))
-    left = sum(map(weight, items))
-    for batch in split(items, guided([*map(weight, items)], workers)):
-        taken = sum(map(weight, batch))
-        assert len(batch) == 1 or taken * BATCHES_AHEAD * workers <= left
-        left -= taken
-
-
-def test_small_chunks_at_the_end_fill_the_gaps_that_large_ones_leave() -> None:
-    """Files of different lengths, the longest last: as they were, in order, and as they are now."""
-    items = chunks(*[50] * 40, *[250] * 40)
-    as_listed = split(items, guided([1] * len(items), 16))
-    ordered = heaviest_first(items)
-    now = split(ordered, guided([*map(weight, ordered)], 16))
-    assert waiting(as_listed, 16) > 0.1
-    assert waiting(now, 16) < 0.03
 
 
 @cache

@@ -13,7 +13,7 @@ import time
 import traceback
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import psutil
@@ -181,6 +181,40 @@ def test_more_items_than_batches(executor: ExecutorBase) -> None:
 
 def _one(item: int) -> dict[str, int]:
     return {"items": 1, "sum": item}
+
+
+class Chunk(NamedTuple):
+    """As coffea's Runner makes them."""
+
+    dataset: str
+    entrystop: int
+    entrystart: int = 0
+
+
+def _when(chunk: Chunk) -> dict[str, Any]:
+    began = time.time()
+    time.sleep(0.02 if chunk.dataset == "slow" else 0.001)
+    return {"chunks": 1, "began": {(began, chunk.dataset)}}
+
+
+@pytest.mark.parametrize("fan_in", [2, 100])
+@pytest.mark.parametrize("engine", [*slow_but_quick(PROCESSES), "futures threads"], indirect=True)
+def test_what_takes_long_is_begun_before_what_does_not(
+    executor: ExecutorBase, engine: str, fan_in: int
+) -> None:
+    """Which sample takes long shows in the first half of a run, to Spark in the run before."""
+    chunks = [Chunk(name, 1000 + n) for name in ("fast", "slow") for n in range(20)]
+    fresh = executor.copy(known={}, fan_in=fan_in, status=False)
+    for number in ("first", "second"):
+        result, _ = fresh(chunks, _when, None)
+        assert result["chunks"] == len(chunks) == len(result["began"])
+        names = [name for _, name in sorted(result["began"])]
+        if (engine, number) != ("spark", "first"):
+            assert set(names[-5:]) == {"fast"}
+        if number == "second":
+            assert set(names[:5]) == {"slow"}
+    assert fresh.known.keys() == {"fast", "slow"}
+    assert all(len(seconds) >= 20 for seconds in fresh.known.values())
 
 
 def test_chunk_that_raises_is_named(executor: ExecutorBase, some: dict[str, Any]) -> None:

@@ -59,13 +59,16 @@ def test_what_one_host_compiled_another_does_not(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_host_without_machine_code_does_not_compile_before_it_may_come(tmp_path: Path) -> None:
+def test_a_worker_without_machine_code_waits_for_that_of_the_client_which_compiles_it(
+    tmp_path: Path,
+) -> None:
     code = (
         "from analysis.executors import machine_code, rehearsal\n"
         "rehearsal.prepare_forks(compiling=False)\n"
         "print(machine_code.is_there())\n"
-        "rehearsal.rehearse(['fused'])\n"
-        "print(machine_code.is_there())\n"
+        "print(len(machine_code.packed()) > 100_000)\n"
+        "sent = rehearsal.compiled()\n"
+        "print(machine_code.is_there(), len(sent) > 100_000, sent == rehearsal.compiled())\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -74,4 +77,4 @@ def test_a_host_without_machine_code_does_not_compile_before_it_may_come(tmp_pat
         text=True,
         check=True,
     )
-    assert done.stdout.split() == ["False", "True"]
+    assert done.stdout.split() == ["False", "False", "True", "True", "True"]

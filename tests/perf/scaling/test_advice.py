@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from analysis.errors import InputError
 from analysis.executors import EXECUTORS
-from analysis.executors.batches import guided
+from analysis.executors.order import guided
 from analysis.files import inspection
 from perf.scaling import advice, advice_fit
 from perf.scaling.advice import Question, advise

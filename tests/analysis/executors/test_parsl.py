@@ -22,6 +22,7 @@ from analysis.allocator import ALLOCATOR
 from analysis.errors import InputError
 from analysis.executors import open_executor
 from analysis.executors.code import dumps
+from analysis.executors.order import Order
 from tests.analysis.executors.conftest import GIVEN, MARK
 from tests.support.faults import KillsOnce, Plain, Raises, Slow
 from tests.support.process_helpers import (
@@ -138,7 +139,7 @@ def test_batches_of_a_run_that_has_failed_do_not_begin(two: Any, tmp_path: Path)
         time.sleep(0.1)
         return {"items": 1}
 
-    results = two.results(dumps(touch), [[item] for item in range(60)])
+    results = two.results(dumps(touch), Order(range(60), 2, largest=1))
     next(results)
     results.close()
     two.copy(compression=None)([1], _what_a_worker_has, None)  # It comes after all that.
@@ -293,8 +294,7 @@ def test_threads_do_not_begin_more_after_an_exception(
             assert executor.compression == "plain"
             result = process(fileset, Plain(), executor)
             assert (result.accumulated, result.repeated) == (plain(fileset), 0)
-            batches = [[item] for item in range(100)]
-            next(executor.results(dumps(touch), batches))
+            next(executor.results(dumps(touch), Order(range(100), 2, largest=1)))
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):

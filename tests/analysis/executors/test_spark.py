@@ -23,6 +23,7 @@ from analysis.allocator import ALLOCATOR
 from analysis.errors import InputError, NotInstalledError
 from analysis.executors import open_executor
 from analysis.executors.code import dumps
+from analysis.executors.order import Order
 from analysis.executors.spark import jvm
 from tests.analysis.executors.conftest import GIVEN
 from tests.support.faults import Hungry, KillsOnce, Plain, Raises, Slow
@@ -146,11 +147,8 @@ def test_workers_have_the_environment_and_are_warm(two: Any) -> None:
 def test_progress_comes_as_batches_end(two: Any) -> None:
     """The client has the result of the first batch while the last is at work."""
     begin = time.perf_counter()
-    executor = two.copy(batch=1)
-    arrived = [
-        time.perf_counter() - begin
-        for _ in executor.results(dumps(_sleep), [[i] for i in range(10)])
-    ]
+    order = Order(range(10), 2, largest=1)
+    arrived = [time.perf_counter() - begin for _ in two.results(dumps(_sleep), order)]
     assert len(arrived) == 10
     assert arrived[0] < arrived[-1] - 0.3 * 3
 
@@ -266,7 +264,7 @@ def test_nothing_is_left(capfd: pytest.CaptureFixture[str]) -> None:
     def fail_while_workers_are_busy() -> None:
         with open_executor("spark", workers=2) as executor:
             assert len(children() - before) >= 4  # Java, the daemon and two workers
-            for payload in executor.results(_code(_sleep), [[i] for i in range(40)]):
+            for payload in executor.results(_code(_sleep), Order(range(40), 2, largest=1)):
                 assert payload.items == 1
                 raise ZeroDivisionError
 

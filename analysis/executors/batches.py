@@ -100,7 +100,8 @@ def process_batch(
                 continue
             seconds = clock() - start
             called += seconds
-            took.setdefault(sample(item), []).append(seconds / weight(item))
+            if name := sample(item):
+                took.setdefault(name, []).append(seconds / weight(item))
             yield result
 
     with entered(code) as task:

@@ -95,6 +95,7 @@ class Order:
     ) -> None:
         """Take items, and what those of earlier runs took, which `learn` replaces."""
         self.items = heaviest_first(items)
+        self.names = {*map(sample, self.items)}
         self.workers = workers
         self.largest = largest
         self.known = {} if known is None else known
@@ -103,8 +104,7 @@ class Order:
 
     def begin(self) -> list[list[Any]]:
         """Batches of the first round, which may be all."""
-        names = {*map(sample, self.items)}
-        if len(names) == 1 or names <= self.known.keys():
+        if len(self.names) < 2 or self.names <= self.known.keys():
             return self.all()
         items, self.items = mixed(self.items), []
         weights = [*map(weight, items)]
@@ -144,14 +144,14 @@ class Order:
             self.known[name].extend(seconds)
 
     def _divided(self, items: Sequence[Any]) -> list[list[Any]]:
-        names = {*map(sample, items)} & self.known.keys()
         # Not the mean: the first chunk of a worker takes longer.
-        known = {name: median(self.known[name]) for name in names}
+        known = {name: median(self.known[name]) for name in self.names & self.known.keys()}
         unknown = UNKNOWN * max(known.values(), default=1.0)
-        seconds = sorted(
-            ((weight(item) * known.get(sample(item), unknown), item) for item in items),
-            key=lambda pair: pair[0],
-            reverse=True,
-        )
-        sizes = guided([one for one, _ in seconds], self.workers, self.largest)
-        return split([item for _, item in seconds], sizes)
+
+        def seconds(item: Any) -> float:
+            return weight(item) * known.get(sample(item), unknown)
+
+        if len(self.names) > 1:
+            items = sorted(items, key=seconds, reverse=True)
+        sizes = guided([*map(seconds, items)], self.workers, self.largest)
+        return split(items, sizes)

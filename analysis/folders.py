@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import errno
 import fcntl
 import getpass
 import locale
@@ -44,6 +45,18 @@ def settle() -> None:
         elif not os.access(home, os.W_OK):
             # It makes a folder in each process otherwise, and says so.
             os.environ.setdefault("MPLCONFIGDIR", str(own_folder()))
+
+
+def resolved(path: Path) -> Path:
+    """Follow links. Raises OSError, of a link that leads to itself too.
+
+    Of such a link Python raises RuntimeError until 3.12, and later nothing: it stays a link.
+    """
+    with suppress(RuntimeError):
+        end = path.resolve()
+        if not end.is_symlink():
+            return end
+    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
 
 
 @cache

@@ -30,7 +30,7 @@ from analysis.executors import _parsl_kernel as kernels
 from analysis.executors import machine_code
 from analysis.executors.batches import process_batch
 from analysis.executors.folders import plain_folder
-from analysis.executors.payload import LARGE, fetch, spill, worker_name
+from analysis.executors.payload import LARGE, Payload, fetch, spill, worker_name
 from analysis.executors.pool import PoolExecutor
 from analysis.executors.worker import environment as worker_environment
 from analysis.executors.worker import stock_environment, warm
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 
     from analysis.executors.options import ParslOptions
     from analysis.executors.order import Order
-    from analysis.executors.payload import Payload
 
 EXPLAINED: Final = 3 * kernels.HEARTBEAT
 """Seconds in which Parsl reports the death of a worker that was at work."""
@@ -84,9 +83,7 @@ class ParslPool(PoolExecutor):
                 path = Path(name, "code")
                 path.write_bytes(code)
                 code = cloudpickle.dumps(_Code(path))
-            for payload in super(ParslPool, run).results(code, order):
-                self.engine.met(payload.worker)
-                yield fetch(payload)
+            yield from map(fetch, super(ParslPool, run).results(code, order))
 
 
 class Engine:
@@ -101,7 +98,7 @@ class Engine:
         self.threads = all(isinstance(one, ThreadPoolExecutor) for one in kernel.config.executors)
         self._apps: dict[Callable[..., Any], Callable[..., Future[Any]]] = {}
         self._pending: set[Future[Any]] = set()
-        self._workers: set[int] = set()
+        self._workers: dict[int, float] = {}  # when they answered last
         self._reported: list[float] = []
         self._unexplained: tuple[float, list[Any]] | None = None
         self._closed = threading.Event()
@@ -122,7 +119,7 @@ class Engine:
 
     def met(self, worker: str) -> None:
         """Note the process of a worker that answered."""
-        self._workers.add(int(worker.rpartition("-")[2]))
+        self._workers[int(worker.rpartition("-")[2])] = time.monotonic()
 
     def wait_for(self, workers: int, patience: float, *, each: bool) -> None:
         """Wait until workers are warm: `each` of so many, or one that may answer for others.
@@ -167,7 +164,10 @@ class Engine:
             if error:
                 outer.set_exception(error)
             else:
-                outer.set_result(inner.result())
+                result = inner.result()
+                if isinstance(result, Payload):
+                    self.met(result.worker)
+                outer.set_result(result)
 
     def _watch(self) -> None:
         while not self._closed.wait(1.0):
@@ -187,12 +187,17 @@ class Engine:
         gets work, and Parsl waits for ever.
         """
         now = time.monotonic()
-        reported = [when for when in self._reported if now - when < 2 * EXPLAINED]
-        dead = {pid for pid in self._workers if not psutil.pid_exists(pid)}
+        reported = sorted(when for when in self._reported if now - when < 2 * EXPLAINED)
+        workers = sorted(self._workers.copy().items(), key=lambda one: one[1], reverse=True)
+        dead = [(pid, met) for pid, met in workers if not psutil.pid_exists(pid)]
         (executor,) = self.kernel.config.executors
-        if len(dead) <= len(reported):
-            self._workers -= dead
-            self._reported = reported[len(dead) :]
+        # What was reported before a worker's last answer is the death of another.
+        if all(met <= when for (_, met), when in zip(dead, reversed(reported), strict=False)) and (
+            len(dead) <= len(reported)
+        ):
+            for pid, _ in dead:
+                del self._workers[pid]
+            self._reported = reported[: len(reported) - len(dead)]
             self._unexplained = None
         elif self._unexplained is None:
             self._unexplained = now, list(executor.provider.resources)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from analysis.errors import InputError
+from analysis.folders import resolved
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -117,12 +118,9 @@ def whole(path: Path) -> Iterator[Path]:
 def _target(path: Path) -> Path:
     """The file that `path` leads to, if it is a link."""
     try:
-        return path.resolve()
+        return resolved(path)
     except OSError as error:
         msg = f"{path} cannot be written: {error.strerror}"
-        raise InputError(msg) from error
-    except RuntimeError as error:  # Python 3.11 and 3.12: a link that leads to itself
-        msg = f"{path} is a link that leads to itself: remove it"
         raise InputError(msg) from error
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from analysis.folders import resolved
+
 URL_SCHEMES: Final = ("http", "https", "root", "roots", "xrootd")
 
 
@@ -61,13 +63,13 @@ class Roots:
             if plain and path.startswith(self.urls):
                 return path
             raise NotAllowedError(msg)
-        resolved = Path(rest if separator else path)
-        if not resolved.is_absolute():
+        given = Path(rest if separator else path)
+        if not given.is_absolute():
             raise NotAllowedError(msg)
         try:
-            resolved = resolved.resolve()
-        except (OSError, RuntimeError):
+            found = resolved(given)
+        except OSError:
             raise NotAllowedError(msg) from None
-        if not any(map(resolved.is_relative_to, self.folders)):
+        if not any(map(found.is_relative_to, self.folders)):
             raise NotAllowedError(msg)
-        return str(resolved)
+        return str(found)

@@ -74,6 +74,14 @@ class State:
         self._database = sqlite3.connect(
             path, timeout=BUSY_SECONDS, check_same_thread=False, isolation_level=None
         )
+        self._last = datetime.min.replace(tzinfo=UTC)
+        try:
+            self._prepare()
+        except BaseException:  # such as of a file that is no database
+            self._database.close()
+            raise
+
+    def _prepare(self) -> None:
         self._database.row_factory = sqlite3.Row
         self._database.execute("PRAGMA journal_mode=WAL")
         # Records lost in a power failure are only transformed again.
@@ -82,7 +90,6 @@ class State:
         self._database.executescript(SCHEMA)
         # Files that an earlier process was transforming when it ended.
         self._database.execute("UPDATE files SET claimed = 0 WHERE status IS NULL")
-        self._last = datetime.min.replace(tzinfo=UTC)
         if row := self._one("SELECT max(created) AS last FROM files"):
             self._last = _time(row["last"]) if row["last"] else self._last
 

@@ -457,6 +457,8 @@ def test_an_endpoint_that_cannot_start(tmp_path: Path, endpoint: Endpoint) -> No
     (tmp_path / SETTINGS).unlink()
     (tmp_path / "transforms.sqlite").write_text("no database" * 100)
     refused("no state to go on with", tmp_path)
+    opened = {file.path for file in psutil.Process().open_files()}
+    assert str(tmp_path / "transforms.sqlite") not in opened
 
 
 def test_what_json_says_of_the_query() -> None:

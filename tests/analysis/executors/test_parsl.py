@@ -176,8 +176,15 @@ def test_a_chunk_that_kills_is_named(fileset: dict[str, Any], two: Any) -> None:
     assert process(fileset, Plain(), two).accumulated == plain(fileset)
 
 
-def test_workers_that_die_while_they_wait_are_replaced(fileset: dict[str, Any], two: Any) -> None:
-    """Parsl by itself waits for ever: one of them holds the lock of the queue of tasks."""
+@pytest.mark.parametrize("reported", [pytest.param(0, marks=pytest.mark.slow), 3])
+def test_workers_that_die_while_they_wait_are_replaced(
+    fileset: dict[str, Any], two: Any, reported: int
+) -> None:
+    """Parsl by itself waits for ever: one of them holds the lock of the queue of tasks.
+
+    What was reported just before is the death of others.
+    """
+    two.engine._reported += [time.monotonic()] * reported
     total, _ = two.copy(compression=None, batch=1)(list(range(20)), _what_a_worker_has, None)
     time.sleep(0.5)
     for worker in total["workers"]:

@@ -266,8 +266,10 @@ def test_settings_of_other_executors_are_told_too(name: str, unit: str) -> None:
         claim(f"{name} x2 {without} / iterative: CPU time an event", low, high)
         for without, low, high in (("as it comes", 0.99, 1.01), (f"a {unit} a chunk", 1.98, 2.02))
     ]
+    made.append(claim(f"{name} x2 without huge pages / iterative: CPU time an event", 0.9, 1.1))
     text = said(*made)[written.REPORT]
-    assert f"*a {unit} a chunk* 2.00 (1.96 to 2.04) (`coffea-perf ablation {name}`)" in text
+    untold = f"Cannot be told: *without huge pages* (`coffea-perf ablation {name}`)"
+    assert f"*a {unit} a chunk* 2.00 (1.96 to 2.04). {untold}" in text
     assert f"*Not measured: `coffea-perf ablation {name}`" not in text
 
 

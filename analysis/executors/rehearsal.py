@@ -72,7 +72,7 @@ def prepare_forks(*, compiling: bool = True) -> None:
 
 
 def compiled() -> bytes:
-    """`machine_code.packed` for other hosts, compiled first if this host never has: ten seconds."""
+    """`machine_code.packed` for other hosts, compiled first if this host never has: 15 seconds."""
     if machine_code.is_there() is False:
         with suppress(Exception):
             rehearse()
@@ -100,7 +100,7 @@ def rehearse(implementations: Collection[Implementation] = IMPLEMENTATIONS) -> N
                     preload=frozenset({*INPUTS, *counters(INPUTS)}),
                     iteritems_options={"filter_name": form_of(INPUTS)},
                 ).events()
-                TtbarProcessor(implementation, "nominal").process(events)
+                TtbarProcessor(implementation).process(events)
         kept.close()
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
@@ -28,6 +29,26 @@ assert bin_of_compiled(2.5, 4, 0.0, 4.0) == 3
 if not file.exists():
     file.write_bytes(machine_code.packed())
 print(sum(bin_of_compiled.stats.cache_hits.values()))
+"""
+
+COMPILES: Final = """
+import sys
+from pathlib import Path
+
+from numba.core import event
+
+from analysis.executors import open_executor, rehearsal
+from analysis.runner.job import Job
+
+with event.install_recorder("numba:compile") as before:
+    rehearsal.rehearse()
+assert before.buffer
+with event.install_recorder("numba:compile") as after, open_executor("iterative") as executor:
+    for implementation in rehearsal.IMPLEMENTATIONS:
+        for variations in ("all", "nominal"):
+            job = Job.of_ttbar(Path(sys.argv[1]), implementation, variations)
+            job.inspect().run(executor, chunksize=500)
+print(*{one.data["dispatcher"].py_func.__qualname__ for _, one in after.buffer})
 """
 
 
@@ -78,3 +99,20 @@ def test_a_worker_without_machine_code_waits_for_that_of_the_client_which_compil
         check=True,
     )
     assert done.stdout.split() == ["False", "False", "True", "True", "True"]
+
+
+@pytest.mark.slow
+def test_after_a_rehearsal_nothing_is_compiled(
+    tmp_path: Path, synthetic_fileset: dict[str, Any]
+) -> None:
+    """Otherwise each of many workers would compile it at the same time, in its first chunk."""
+    name = "ttbar__nominal"
+    (tmp_path / "fileset.json").write_text(json.dumps({name: synthetic_fileset[name]}))
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILES, str(tmp_path / "fileset.json")],
+        env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == []

@@ -8,6 +8,8 @@ process has done before it forks its forks need not do again.
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -57,6 +59,10 @@ IMPLEMENTATIONS: Final[tuple[Implementation, ...]] = ("columnar", "compiled", "f
 TIMEOUT: Final = 30.0
 """Seconds for a server of files, of which there is none."""
 
+COMPILE: Final = (
+    "import sys; sys.path[:] = {!r}; from analysis.executors.rehearsal import rehearse; rehearse()"
+)
+
 
 def prepare_forks(*, compiling: bool = True) -> None:
     """Have forks of this process begin warm, with compiled code, and draw numbers of their own.
@@ -74,8 +80,10 @@ def prepare_forks(*, compiling: bool = True) -> None:
 def compiled() -> bytes:
     """`machine_code.packed` for other hosts, compiled first if this host never has: 15 seconds."""
     if machine_code.is_there() is False:
-        with suppress(Exception):
-            rehearse()
+        # In a process of its own: the compiler's objects would stay, and slow every collection.
+        subprocess.run(
+            [sys.executable, "-c", COMPILE.format(sys.path)], capture_output=True, check=False
+        )
     return machine_code.packed()
 
 

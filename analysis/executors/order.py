@@ -136,12 +136,11 @@ class Order:
         return len(guided([*map(weight, self.items or self.left)], self.workers, self.largest))
 
     def learn(self, took: Took) -> None:
-        """Have what chunks took."""
+        """Have what chunks took; from any thread, so that no list is seen empty."""
         for name, seconds in took.items():
-            if name not in self.seen:
-                self.seen.add(name)
-                self.known[name] = []
-            self.known[name].extend(seconds)
+            before = self.known[name] if name in self.seen else []
+            self.known[name] = [*before, *seconds]
+            self.seen.add(name)
 
     def _divided(self, items: Sequence[Any]) -> list[list[Any]]:
         # Not the mean: the first chunk of a worker takes longer.

@@ -34,7 +34,7 @@ from analysis.executors.payload import LARGE, Payload, fetch, spill, worker_name
 from analysis.executors.pool import PoolExecutor
 from analysis.executors.worker import environment as worker_environment
 from analysis.executors.worker import stock_environment, warm
-from analysis.processes import end_with, environment
+from analysis.processes import end_with, environment, kill_family
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -203,7 +203,12 @@ class Engine:
             self._unexplained = now, list(executor.provider.resources)
         elif now - self._unexplained[0] > EXPLAINED:
             # Not a manager that has replaced it since.
-            executor.provider.cancel(self._unexplained[1])
+            jobs = self._unexplained[1]
+            for job in jobs:
+                # Parsl looks for processes by `ps`, which small images of containers lack.
+                with suppress(psutil.NoSuchProcess):
+                    kill_family(psutil.Process(executor.provider.resources[job]["remote_pid"]))
+            executor.provider.cancel(jobs)
             self._workers.clear()
             self._unexplained = None
 

@@ -17,6 +17,7 @@ import numpy as np
 import psutil
 import pytest
 from coffea.processor import ParslExecutor
+from parsl.providers.local import local as local_provider
 
 from analysis.allocator import ALLOCATOR
 from analysis.errors import InputError
@@ -178,12 +179,18 @@ def test_a_chunk_that_kills_is_named(fileset: dict[str, Any], two: Any) -> None:
 
 @pytest.mark.parametrize("reported", [pytest.param(0, marks=pytest.mark.slow), 3])
 def test_workers_that_die_while_they_wait_are_replaced(
-    fileset: dict[str, Any], two: Any, reported: int
+    fileset: dict[str, Any], two: Any, reported: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Parsl by itself waits for ever: one of them holds the lock of the queue of tasks.
 
-    What was reported just before is the death of others.
+    What was reported just before is the death of others, and there is no `ps`.
     """
+    run_command = local_provider.execute_wait
+
+    def without_ps(command: str, seconds: int | None = None) -> tuple[int, str, str]:
+        return (1, "", "") if "$(ps " in command else run_command(command, seconds)
+
+    monkeypatch.setattr(local_provider, "execute_wait", without_ps)
     two.engine._reported += [time.monotonic()] * reported
     total, _ = two.copy(compression=None, batch=1)(list(range(20)), _what_a_worker_has, None)
     time.sleep(0.5)

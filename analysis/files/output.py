@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import platform
@@ -121,6 +122,8 @@ def _target(path: Path) -> Path:
         return resolved(path)
     except OSError as error:
         msg = f"{path} cannot be written: {error.strerror}"
+        if error.errno == errno.ELOOP:
+            msg = f"{path} is a link that leads to itself: remove it"
         raise InputError(msg) from error
 
 

@@ -291,6 +291,8 @@ def test_it_ends_whatever_clients_do(
     with served(folder, synthetic) as process:
         rest = rest_of(folder)
         rest.submit(files[:2], SLOW_MET)
+        # A fork that is stopped before it has become a worker is nobody's, and stays.
+        wait_for(lambda: all("serve" not in one.cmdline() for one in family(process)))
         # The checker too, so that those who ask for more wait for it.
         for worker in family(process):
             worker.suspend()

@@ -194,7 +194,8 @@ def scale(
             for one in campaign.done()
             if any((name, one.worker_run.configuration) == pair for pair in pairs)
         ]
-        _print(done, failed, None)
+        found = filter(None, (campaign.newest() for campaign in campaigns.values()))
+        _print(done, failed, max(found, key=lambda record: record.timestamp, default=None))
     else:
         _console.say(
             *(f"{failure.configuration}: {failure.reason}" for failure in failed),

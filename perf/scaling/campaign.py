@@ -168,9 +168,16 @@ class Campaign:
 
     def done(self) -> list[Done]:
         """Worker runs of this job, with the code as it is now, that are in the file."""
+        return read_all(self._ours())
+
+    def newest(self) -> Record | None:
+        """The record of `done` that was measured last."""
+        return max(self._ours(), key=lambda record: record.timestamp, default=None)
+
+    def _ours(self) -> list[Record]:
         if not self.path.exists():
             return []
-        return read_all(record for record in record_file.read(self.path) if self._is_ours(record))
+        return [record for record in record_file.read(self.path) if self._is_ours(record)]
 
     def forget(self, configuration: Configuration | None = None) -> None:
         """Delete worker runs from the file: all of this job, or those of a configuration."""

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -132,6 +133,9 @@ def test_again_measures_nothing_and_prints_the_same(
     said, _, rest = again.output.partition("\n")
     assert said == f"4 of 4 worker runs are in {path} already"
     assert rest == outcome.output
+    *_, versions, machine = rest.splitlines()
+    assert f"coffea {version('coffea')}, " in versions
+    assert " cores" in machine
 
 
 def test_table_from_the_file(measured: tuple[Path, cli.Outcome]) -> None:
